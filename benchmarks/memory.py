@@ -1,0 +1,62 @@
+"""The memory that a map takes, beside that of its results."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benchmarks import graphs
+from benchmarks.report import Limit, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from benchmarks.arena import Arena
+    from benchmarks.measure import Call
+    from benchmarks.peers import Peer
+
+KEYS = ("plain", "hypernodes-sequential", "hypernodes", "ancestor", "joblib", "pipefunc")
+# The results alone count as 1; a list that grows holds an eighth of its own size in reserve.
+LIMIT = Limit(1.05, of="ratio")
+
+
+@dataclass
+class Allocated:
+    """Bytes that a call allocates at its height, and those that its result keeps."""
+
+    call: Call
+
+    def sample(self) -> dict[str, float]:
+        """Return `peak` and `kept` in bytes."""
+        gc.collect()
+        tracemalloc.start()
+        before, _ = tracemalloc.get_traced_memory()
+        result = self.call()
+        gc.collect()
+        kept, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        del result
+        return {"seconds": float(peak - before), "kept": float(kept - before)}
+
+
+def trial(peer: Peer, items: int) -> Allocated:
+    """Return the map of `maps`, once warmed up on a few items."""
+    functions = graphs.chain(3).load()
+    peer.mapper(functions, "x", list(range(10)))()
+    return Allocated(peer.mapper(functions, "x", list(range(items))))
+
+
+def tables(arena: Arena, *, quick: bool) -> Iterator[Table]:
+    """Measure each contender in a fresh process; plain Python's result is what results take."""
+    items = 50_000 if quick else 200_000
+    results = [arena.alone("memory", key, {"items": items}) for key in KEYS]
+    alone = results[0].samples[0]["kept"] if results[0].samples else 0.0
+    for result in results:
+        for sample in result.samples:
+            sample["plain"] = alone
+    table = Table("memory", "allocated at the height of the map of `maps`", "bytes an item")
+    table.add(f"{items:,}", results, factor=1 / items, limit={"hypernodes-sequential": LIMIT})
+    table.remarks.append('"plain" is what the list of results takes, and "over" what comes on top.')
+    yield table

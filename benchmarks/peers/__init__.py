@@ -1,0 +1,40 @@
+"""The contenders: one adapter each, all with the small interface of `Peer`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from benchmarks.peers.base import Peer
+
+ADAPTERS = {
+    "plain": ("plain", "Plain"),
+    "plain-dict": ("plain", "PlainDict"),
+    "hypernodes": ("ours", "Default"),
+    "hypernodes-sequential": ("ours", "Sequential"),
+    "hypernodes-threads": ("ours", "Threads"),
+    "ancestor": ("ancestor", "Ancestor"),
+    "pipefunc": ("pipefunc", "PipeFunc"),
+    "hamilton": ("hamilton", "Hamilton"),
+    "joblib": ("joblib", "Joblib"),
+}
+TITLES = {
+    "plain": "plain Python",
+    "plain-dict": "plain, outputs in a dict",
+    "hypernodes": "hypernodes, no config",
+    "hypernodes-sequential": "hypernodes, sequential",
+    "hypernodes-threads": "hypernodes, threads",
+    "ancestor": "ancestor",
+    "pipefunc": "pipefunc",
+    "hamilton": "Hamilton",
+    "joblib": "joblib",
+}
+OURS = ("hypernodes", "hypernodes-sequential", "hypernodes-threads")
+
+__all__ = ["ADAPTERS", "OURS", "TITLES", "Peer", "load"]
+
+
+def load(key: str) -> Peer:
+    """Import the adapter for `key`, and with it the library; `ImportError` if that is missing."""
+    module, name = ADAPTERS[key]
+    peer: Peer = getattr(import_module(f"benchmarks.peers.{module}"), name)()
+    return peer

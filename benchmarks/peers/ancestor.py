@@ -1,0 +1,41 @@
+"""The ancestor, hypernodes 0.4.8: the same import name, in a process with a path of its own."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.peers.base import Peer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from benchmarks.graphs import Function
+    from benchmarks.measure import Call
+
+ancestor: Any = import_module("hypernodes")
+if not hasattr(ancestor, "SeqEngine"):
+    raise ImportError("the hypernodes on the path is not the ancestor")
+
+
+class Ancestor(Peer):
+    """Its default, the sequential engine."""
+
+    def version(self) -> str:
+        """Return the version of the distribution; the module's own attribute lags behind it."""
+        return version("hypernodes")
+
+    def build(self, functions: Sequence[Function]) -> Any:
+        """Return a pipeline of one node a function."""
+        return ancestor.Pipeline(nodes=[ancestor.node(function) for function in functions])
+
+    def runner(self, functions: Sequence[Function], inputs: Mapping[str, Any]) -> Call:
+        """Return `Pipeline.run`."""
+        pipeline = self.build(functions)
+        return lambda: pipeline.run(inputs=inputs)
+
+    def mapper(self, functions: Sequence[Function], name: str, values: Sequence[Any]) -> Call:
+        """Return `Pipeline.map`."""
+        pipeline = self.build(functions)
+        return lambda: pipeline.map(inputs={name: values}, map_over=name)

@@ -1,0 +1,51 @@
+"""What an adapter offers: five ways to get a call that can be timed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from benchmarks.graphs import Function
+    from benchmarks.measure import Call
+
+
+class Peer:
+    """One contender. A subclass overrides what its library can do; the rest is not implemented.
+
+    The methods return a `Call`: everything before the first call is preparation, and not timed,
+    except where a benchmark says that it times the preparation too.
+    """
+
+    def version(self) -> str:
+        """Return the version of the library."""
+        raise NotImplementedError
+
+    def build(self, functions: Sequence[Function]) -> Any:
+        """Wrap `functions` as nodes and build the graph."""
+        raise NotImplementedError("no graphs")
+
+    def runner(self, functions: Sequence[Function], inputs: Mapping[str, Any]) -> Call:
+        """Return a call that runs all nodes on `inputs` and returns all outputs by name."""
+        raise NotImplementedError("no graphs")
+
+    def mapper(self, functions: Sequence[Function], name: str, values: Sequence[Any]) -> Call:
+        """Return a call that runs all nodes once for each of `values` of the input `name`."""
+        raise NotImplementedError("no maps")
+
+    def thread_runner(
+        self, functions: Sequence[Function], inputs: Mapping[str, Any], workers: int
+    ) -> Call:
+        """Return `runner`'s call, with nodes that are ready running in `workers` threads."""
+        raise NotImplementedError("no threads in a run")
+
+    def thread_mapper(
+        self, functions: Sequence[Function], name: str, values: Sequence[Any], workers: int
+    ) -> Call:
+        """Return `mapper`'s call, with items in `workers` threads."""
+        raise NotImplementedError("no threads in a map")
+
+    def rows(self, result: Any, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Turn what `mapper`'s call returned into one dict an item, to check it; not timed."""
+        return [{name: row[name] for name in names} for row in result]

@@ -1,0 +1,42 @@
+"""joblib: maps only; the item's work is one plain function."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.peers.base import Peer
+from benchmarks.peers.plain import item_function
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benchmarks.graphs import Function
+    from benchmarks.measure import Call
+
+joblib: Any = import_module("joblib")
+
+
+class Joblib(Peer):
+    """`Parallel` over `delayed` calls."""
+
+    def version(self) -> str:
+        """Return the version of joblib."""
+        return str(joblib.__version__)
+
+    def mapper(self, functions: Sequence[Function], name: str, values: Sequence[Any]) -> Call:
+        """Return `Parallel(n_jobs=1)`."""
+        return _parallel(functions, name, values, n_jobs=1)
+
+    def thread_mapper(
+        self, functions: Sequence[Function], name: str, values: Sequence[Any], workers: int
+    ) -> Call:
+        """Return `Parallel(prefer="threads")`."""
+        return _parallel(functions, name, values, n_jobs=workers, prefer="threads")
+
+
+def _parallel(
+    functions: Sequence[Function], name: str, values: Sequence[Any], **options: Any
+) -> Call:
+    one_item = joblib.delayed(item_function(functions, name))
+    return lambda: joblib.Parallel(**options)(one_item(value) for value in values)

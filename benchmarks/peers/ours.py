@@ -1,0 +1,73 @@
+"""hypernodes itself: without any config, sequential, and in threads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import hypernodes
+from benchmarks.peers.base import Peer
+from hypernodes import Pipeline, RuntimeConfig, SequentialExecutor, ThreadPoolExecutor, node
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from benchmarks.graphs import Function
+    from benchmarks.measure import Call
+
+
+class Default(Peer):
+    """No config at all: the library's default."""
+
+    def version(self) -> str:
+        """Return the version of hypernodes."""
+        return str(getattr(hypernodes, "__version__", "unknown"))
+
+    def config(self) -> RuntimeConfig | None:
+        """Return the config of the pipelines."""
+        return None
+
+    def build(self, functions: Sequence[Function]) -> Pipeline:
+        """Return a pipeline of one node a function."""
+        return Pipeline([node(function) for function in functions], config=self.config())
+
+    def runner(self, functions: Sequence[Function], inputs: Mapping[str, Any]) -> Call:
+        """Return `Pipeline.run`."""
+        pipeline = self.build(functions)
+        return lambda: pipeline.run(inputs)
+
+    def mapper(self, functions: Sequence[Function], name: str, values: Sequence[Any]) -> Call:
+        """Return `Pipeline.map`."""
+        pipeline = self.build(functions)
+        return lambda: pipeline.map({name: values}, map_over=name)
+
+
+class Sequential(Default):
+    """`SequentialExecutor`, set on the pipeline."""
+
+    def config(self) -> RuntimeConfig:
+        """Return a config with the sequential executor."""
+        return RuntimeConfig(executor=SequentialExecutor())
+
+
+class Threads(Default):
+    """`ThreadPoolExecutor`, with as many workers as the benchmark says."""
+
+    workers = 4
+
+    def config(self) -> RuntimeConfig:
+        """Return a config with the thread executor."""
+        return RuntimeConfig(executor=ThreadPoolExecutor(max_workers=self.workers))
+
+    def thread_runner(
+        self, functions: Sequence[Function], inputs: Mapping[str, Any], workers: int
+    ) -> Call:
+        """Return `Pipeline.run`."""
+        self.workers = workers
+        return self.runner(functions, inputs)
+
+    def thread_mapper(
+        self, functions: Sequence[Function], name: str, values: Sequence[Any], workers: int
+    ) -> Call:
+        """Return `Pipeline.map`."""
+        self.workers = workers
+        return self.mapper(functions, name, values)

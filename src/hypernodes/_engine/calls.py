@@ -1,0 +1,109 @@
+"""What a step calls: the user's function, within its timeout, again after failures, unpacked.
+
+Each layer is there only where it is asked for; a plain node is called directly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, cast
+
+from hypernodes._engine.loop import Overdue, run_coroutine
+from hypernodes._engine.retry import policy_of, retrying
+from hypernodes._engine.timeout import call_within
+from hypernodes.exceptions import NodeOutputError, NodeTimeoutError
+
+if TYPE_CHECKING:
+    from hypernodes.config import RuntimeConfig
+    from hypernodes.node import Node
+
+Call = Callable[..., Any]
+
+
+def node_call(node: Node, path: tuple[str, ...], config: RuntimeConfig) -> Call:
+    """Return what a plan calls for `node`.
+
+    Args:
+        node: The node; its own facts win over those of the config.
+        path: Where it stands, for messages.
+        config: The config in force.
+    """
+    timeout = config.timeout if node.timeout is None else node.timeout
+    policy = policy_of(config.retries if node.retries is None else node.retries)
+    call = node.func
+    if node.is_async:
+        call = _awaited(call, timeout, path)
+    elif timeout is not None:
+        call = _timed(call, timeout, path)
+    if policy is not None:
+        call = retrying(call, policy, path)
+    if not isinstance(node.output_name, str):
+        call = _unpacked(call, len(node.output_names), path)
+    return call
+
+
+def _awaited(call: Call, timeout: float | None, path: tuple[str, ...]) -> Call:
+    def awaited(*args: Any, **kwargs: Any) -> Any:
+        value = call(*args, **kwargs)
+        if not isawaitable(value):
+            return value
+        try:
+            return run_coroutine(_finish(value), timeout)
+        except Overdue:
+            error = _overdue(path, timeout)
+        raise error
+
+    return awaited
+
+
+async def _finish(value: Awaitable[Any]) -> Any:
+    return await value
+
+
+def _timed(call: Call, timeout: float, path: tuple[str, ...]) -> Call:
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return call_within(call, timeout, args, kwargs)
+        except Overdue:
+            error = _overdue(path, timeout)
+        raise error
+
+    return timed
+
+
+def _overdue(path: tuple[str, ...], timeout: float | None) -> NodeTimeoutError:
+    message = (
+        f"node {path[-1]!r} took longer than its timeout of {timeout} s; give it more time, or "
+        f"retries"
+    )
+    return NodeTimeoutError(message, node=path[-1], path=path, timeout=timeout)
+
+
+def _unpacked(call: Call, count: int, path: tuple[str, ...]) -> Call:
+    def unpacked(*args: Any, **kwargs: Any) -> Any:
+        value = call(*args, **kwargs)
+        if type(value) is tuple and len(value) == count:
+            return value
+        return _unpack(value, count, path)
+
+    return unpacked
+
+
+def _unpack(value: object, count: int, path: tuple[str, ...]) -> tuple[Any, ...]:
+    """Return the values of what a function with several outputs returned."""
+    single = isinstance(value, str | bytes | bytearray | Mapping | Set)
+    values = None
+    if not single and isinstance(value, Iterable):
+        values = tuple(value)
+        if len(values) == count:
+            return values
+    received = None if values is None else len(values)
+    what = f"one {type(value).__name__}" if received is None else f"{received} values"
+    message = (
+        f"node {path[-1]!r} has {count} outputs, but its function returned {what}; return a tuple "
+        f"of {count}, or name the outputs that there are"
+    )
+    raise NodeOutputError(
+        message, node=path[-1], path=path, expected=count, received=cast("int | None", received)
+    )

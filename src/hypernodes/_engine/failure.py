@@ -1,0 +1,88 @@
+"""What goes wrong, as a value: `Failure`, and the notes that an error takes along."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Failure:
+    """The place of an item that failed, in the results of a map with `on_error="return"`.
+
+    Attributes:
+        error: What was raised.
+        index: The item's index in the map; None outside of a map.
+        node: The name of the node that raised.
+        path: The names from the outermost pipeline to the node.
+        inputs: The item's own inputs.
+        attempts: How often the node was tried.
+    """
+
+    error: Exception
+    index: int | None = None
+    node: str | None = None
+    path: tuple[str, ...] = ()
+    inputs: Mapping[str, Any] | None = None
+    attempts: int = 1
+
+    def at_item(self, index: int, inputs: Mapping[str, Any]) -> Failure:
+        """Return this failure as that of an item."""
+        return replace(self, index=index, inputs=inputs)
+
+
+class Faulted(Exception):  # noqa: N818 - never seen by a user: it only carries a failure
+    """Carries a failure whose place is known through the frames of an outer plan."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+
+def annotate(error: BaseException, note: str) -> None:
+    """Add `note` to `error` once (the same exception may be raised again and again)."""
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
+
+
+def node_note(path: tuple[str, ...], index: int | None) -> str:
+    """Return the note that says where an error came from."""
+    item = "" if index is None else f", item {index}"
+    return f"hypernodes: in node {path[-1]!r} of pipeline {_spelled(path[:-1])}{item}"
+
+
+def item_note(path: tuple[str, ...], index: int) -> str:
+    """Return the note for an outer map around the one in which an error came up."""
+    return f"hypernodes: in item {index} of pipeline {_spelled(path)}"
+
+
+def _spelled(path: tuple[str, ...]) -> str:
+    return repr(" > ".join(path))
+
+
+_ORIGIN = "__hypernodes_origin__"
+
+
+def remember(failure: Failure) -> Exception:
+    """Return the failure's error, ready to be raised: it remembers where it came from."""
+    setattr(failure.error, _ORIGIN, (failure.node, failure.path, failure.attempts))
+    return failure.error
+
+
+def recall(error: Exception, path: tuple[str, ...]) -> Failure | None:
+    """Return the failure that `error` comes from, if it came up below `path`."""
+    origin = getattr(error, _ORIGIN, None)
+    if origin is None or origin[1][: len(path)] != path:
+        return None
+    return Failure(error, node=origin[0], path=origin[1], attempts=origin[2])
+
+
+def outputs_of(outcome: dict[str, Any] | Failure) -> dict[str, Any]:
+    """Return the outputs, or raise what failed, as its own type."""
+    if not isinstance(outcome, Failure):
+        return outcome
+    try:
+        raise remember(outcome)
+    finally:
+        del outcome  # the error holds this frame through its traceback

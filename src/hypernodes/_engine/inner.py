@@ -1,0 +1,76 @@
+"""A pipeline inside a step: run once elsewhere, or mapped over items here or elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from hypernodes._engine.failure import Failure, Faulted, recall
+from hypernodes._engine.mapping import Items, split_items
+from hypernodes._engine.plan import Inner
+
+Outcome = dict[str, Any] | Failure
+
+
+def inner_call(inner: Inner, path: tuple[str, ...]) -> Callable[..., tuple[Any, ...]]:
+    """Return what a step calls for `inner`: takes its inputs in order, returns its outputs.
+
+    Args:
+        inner: The pipeline inside.
+        path: Where the step stands.
+    """
+    if inner.map_over:
+        return lambda *values: map_here(inner, values)
+    return lambda *values: run_elsewhere(inner, path, values)
+
+
+def run_elsewhere(inner: Inner, path: tuple[str, ...], values: Iterable[Any]) -> tuple[Any, ...]:
+    """Run the pipeline under its own config."""
+    inputs = dict(zip(inner.inputs, values, strict=True))
+    try:
+        outputs = inner.ctx.config.backend.run(inner.pipeline, inputs, inner.ctx, inner.outputs)
+    except Exception as error:
+        failure = recall(error, path)
+        if failure is None:
+            raise
+        raise Faulted(failure) from None
+    return tuple(outputs[name] for name in inner.outputs)
+
+
+def map_here(inner: Inner, values: Iterable[Any]) -> tuple[list[Any], ...]:
+    """Map the pipeline, one item after another unless its own executor runs it."""
+    items = items_of(inner, values)
+    return gather(inner, outcomes(inner, items))
+
+
+def items_of(inner: Inner, values: Iterable[Any]) -> Items:
+    """Return the items of a mapped step from its arguments."""
+    bound = {name: inner.pipeline.bound[name] for name in inner.map_over if name not in inner.inputs}
+    inputs = bound | dict(zip(inner.inputs, values, strict=True))
+    return split_items(inputs, inner.map_over, inner.map_mode)
+
+
+def outcomes(inner: Inner, items: Items) -> Iterator[tuple[int, Outcome]]:
+    """Run the items; yield indexes and outcomes."""
+    if inner.elsewhere:
+        backend = inner.ctx.config.backend
+        return backend.map_unordered(
+            inner.pipeline, items.items, items.shared, inner.ctx, inner.outputs
+        )
+    return inner.engine(items.shared).attempt_all(items.shared, items.items)
+
+
+def gather(
+    inner: Inner, results: Iterable[tuple[int, Outcome]]
+) -> tuple[list[Any], ...]:
+    """Return a list for each output, in the order of the items.
+
+    Raises:
+        Faulted: By the first item that failed.
+    """
+    rows: dict[int, Mapping[str, Any]] = {}
+    for index, outcome in results:
+        if isinstance(outcome, Failure):
+            raise Faulted(outcome)
+        rows[index] = outcome
+    return tuple([rows[index][name] for index in range(len(rows))] for name in inner.outputs)

@@ -1,0 +1,188 @@
+"""A map on its way through the scheduler: items that wait, outcomes that have come."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import islice
+from typing import Any, Final
+
+from hypernodes._engine.failure import Failure, Faulted
+from hypernodes._engine.frame import Frame
+from hypernodes._engine.inner import gather
+from hypernodes._engine.kernel import Outcome, PipelineExecutionEngine
+from hypernodes._engine.segments import Segment
+
+Entry = tuple[int, Mapping[str, Any]]
+MOST_AHEAD: Final = 1024
+
+
+class MapJob:
+    """The items of one map that wait for workers.
+
+    Args:
+        engine: What runs the plan of an item.
+        inputs: The inputs that all items share.
+        deliver: Called in the scheduler's thread with the index and outcome of each item.
+        apart: Whether each item is a frame of its own, whose nodes are scheduled one by one; else
+            workers take whole items.
+    """
+
+    __slots__ = ("_deliver", "_frames", "apart", "drains", "engine", "inputs", "pending")
+
+    def __init__(
+        self,
+        engine: PipelineExecutionEngine,
+        inputs: Mapping[str, Any],
+        deliver: Callable[[int, Outcome], None],
+        *,
+        apart: bool,
+    ) -> None:
+        self.engine = engine
+        self.inputs = inputs
+        self.apart = apart
+        self.pending: deque[Entry] = deque()
+        self.drains = 0
+        self._deliver = deliver
+        self._frames: dict[int, Frame] = {}
+
+    def frame(self, index: int, item: Mapping[str, Any]) -> Frame:
+        """Return a frame for an item, which delivers its outcome."""
+        frame = Frame(self.engine, self.inputs, item, index, partial(self.deliver, index))
+        self._frames[index] = frame
+        return frame
+
+    def deliver(self, index: int, outcome: Outcome) -> None:
+        """Hand over the outcome of an item."""
+        self._frames.pop(index, None)
+        self._deliver(index, outcome)
+
+    def drain(self, post: Callable[[Callable[[], None]], None]) -> None:
+        """Run items until none waits; called by workers, several at once.
+
+        Args:
+            post: Takes what the scheduler's thread has to call.
+        """
+        while True:
+            try:
+                index, item = self.pending.popleft()
+            except IndexError:
+                return
+            post(partial(self.deliver, index, self.engine.attempt(self.inputs, item, index)))
+
+    def close(self) -> None:
+        """Drop what has not started."""
+        self.pending.clear()
+        for frame in tuple(self._frames.values()):
+            frame.close()
+
+
+class Collector:
+    """Gathers the outcomes of a map inside a step, and settles the step's segment.
+
+    Args:
+        frame: The run that the step belongs to.
+        segment: The step's segment; it has no other step.
+        count: How many items there are.
+        settle: Called once, with the failure or None.
+    """
+
+    __slots__ = ("_count", "_frame", "_rows", "_settle", "_step")
+
+    def __init__(
+        self,
+        frame: Frame,
+        segment: Segment,
+        count: int,
+        settle: Callable[[Failure | None], None],
+    ) -> None:
+        self._frame = frame
+        self._step = segment.steps[0]
+        self._count = count
+        self._settle = settle
+        self._rows: dict[int, Outcome] = {}
+
+    def put(self, index: int, outcome: Outcome) -> None:
+        """Receive the outcome of an item."""
+        if self._frame.closed:
+            return
+        self._rows[index] = outcome
+        if isinstance(outcome, Failure) or len(self._rows) == self._count:
+            self.finish()
+
+    def finish(self) -> None:
+        """Put the lists of outputs in their places, or fail with the item that failed."""
+        frame, step = self._frame, self._step
+        assert step.inner is not None  # noqa: S101 - only steps with a pipeline inside are mapped
+        try:
+            lists = gather(step.inner, self._rows.items())
+        except Faulted as error:
+            self._settle(frame.engine.failure(error, step, frame.index))
+            return
+        for slot, values in zip(step.outputs, lists, strict=True):
+            frame.values[slot] = values
+        self._settle(None)
+
+
+class Stream:
+    """The items and outcomes of a map whose consumer takes them one by one.
+
+    Args:
+        items: The items, taken as there is room.
+        ahead: How many may be taken ahead of the consumer.
+        ordered: Whether outcomes are handed over in the order of the items.
+    """
+
+    def __init__(self, items: Iterator[Mapping[str, Any]], *, ahead: int, ordered: bool) -> None:
+        self._items = items
+        self._ahead = ahead
+        self._ordered = ordered
+        self._taken = 0
+        self._received = 0
+        self._delivered = 0
+        self._outcomes: dict[int, Outcome] = {}
+        self._exhausted = False
+
+    @property
+    def outstanding(self) -> bool:
+        """Whether outcomes are still to come."""
+        return self._received < self._taken
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there may be more items, and room for them."""
+        return not self._exhausted and self._taken - self._delivered < self._ahead
+
+    @property
+    def is_done(self) -> bool:
+        """Whether everything has been handed over."""
+        return self._exhausted and self._delivered == self._taken
+
+    def take(self, most: int) -> list[Entry]:
+        """Take up to `most` items, as far as there is room."""
+        room = self._ahead - (self._taken - self._delivered)
+        wanted = min(most, room)
+        entries = list(enumerate(islice(self._items, wanted), self._taken))
+        self._taken += len(entries)
+        self._exhausted = self._exhausted or len(entries) < wanted
+        return entries
+
+    def put(self, index: int, outcome: Outcome) -> None:
+        """Receive the outcome of an item."""
+        self._received += 1
+        self._outcomes[index] = outcome
+
+    def ready(self) -> Iterator[tuple[int, Outcome]]:
+        """Yield the outcomes that can be handed over by now."""
+        outcomes = self._outcomes
+        while outcomes:
+            index = self._delivered if self._ordered else next(iter(outcomes))
+            if index not in outcomes:
+                return
+            self._delivered += 1
+            yield index, outcomes.pop(index)
+
+    def widen(self) -> None:
+        """Take more ahead, because workers had nothing to do while the consumer waited."""
+        self._ahead = min(2 * self._ahead, MOST_AHEAD)

@@ -1,0 +1,134 @@
+"""The kernel: the one place where nodes run, whatever the executor."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Any, Final
+
+from hypernodes._engine.calls import node_call
+from hypernodes._engine.failure import Failure, Faulted, annotate, item_note, node_note
+from hypernodes._engine.inner import inner_call
+from hypernodes._engine.plan import Plan, Step
+from hypernodes._engine.program import Program
+from hypernodes._engine.segments import Segment, split
+from hypernodes.node import Node
+
+Outcome = dict[str, Any] | Failure
+NO_ITEM: Final[dict[str, Any]] = {}
+
+
+class PipelineExecutionEngine:
+    """Runs what a plan says: the whole of it in one go, or one segment for a scheduler.
+
+    Executors decide where and when; what happens at a node is decided here. Failures come back as
+    values; what is no `Exception` is raised as it is.
+
+    Args:
+        plan: What to run.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._lock = threading.Lock()
+        self.calls: tuple[Callable[..., Any], ...] = tuple(map(_step_call, plan.steps))
+
+    def attempt(
+        self, inputs: Mapping[str, Any], item: Mapping[str, Any] = NO_ITEM, index: int | None = None
+    ) -> Outcome:
+        """Run all steps, one after another, in this thread.
+
+        Args:
+            inputs: The inputs; in a map, those that all items share.
+            item: The item's own inputs.
+            index: The item's index.
+
+        Returns:
+            The outputs by name, or the failure.
+        """
+        try:
+            return self.program.run(inputs, item)
+        except Exception as error:  # noqa: BLE001 - whatever the user's function raised
+            failure = self.failure(error, self.program.step_of(error.__traceback__), index)
+        return failure if index is None else failure.at_item(index, item)
+
+    def attempt_all(
+        self, inputs: Mapping[str, Any], items: Iterable[Mapping[str, Any]]
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Run all steps for each of `items`, as they are asked for; yield indexes and outcomes."""
+        run = self.program.run
+        for index, item in enumerate(items):
+            try:
+                outcome: Outcome = run(inputs, item)
+            except Exception as error:  # noqa: BLE001 - whatever the user's function raised
+                step = self.program.step_of(error.__traceback__)
+                outcome = self.failure(error, step, index).at_item(index, item)
+            yield index, outcome
+
+    def attempt_segment(
+        self, segment: Segment, values: list[Any], index: int | None = None
+    ) -> Failure | None:
+        """Run the steps of `segment` on `values` (by slot), in place; return what failed, if so."""
+        for step in segment.steps:
+            positional = [values[a.slot] for a in step.arguments if a.keyword is None]
+            named = {a.keyword: values[a.slot] for a in step.arguments if a.keyword is not None}
+            try:
+                result = self.calls[step.index](*positional, **named)
+            except Exception as error:  # noqa: BLE001 - whatever the user's function raised
+                return self.failure(error, step, index)
+            for slot, value in zip(step.outputs, result if step.unpacks else (result,), strict=True):
+                values[slot] = value
+        return None
+
+    @cached_property
+    def program(self) -> Program:
+        """The plan as one function, compiled when it is first needed."""
+        with self._lock:
+            return self.__dict__.get("program") or Program(self.plan, self.calls)
+
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        """The plan in pieces that can be told to run when their inputs are there."""
+        return split(self.plan)
+
+    @cached_property
+    def uses(self) -> tuple[int, ...]:
+        """How often each value is needed, by slot."""
+        counts = self.plan.uses()
+        return tuple(counts[slot] for slot in range(self.plan.slots))
+
+    @cached_property
+    def overlaps(self) -> bool:
+        """Whether there is something in the plan that can run beside something else."""
+        return len(self.segments) > 1 or any(_maps_here(step) for step in self.plan.steps)
+
+    @cached_property
+    def leaves(self) -> bool:
+        """Whether some steps run under an executor or a backend of their own."""
+        return any(step.inner is not None and step.inner.elsewhere for step in self.plan.steps)
+
+    def failure(self, error: Exception, step: Step | None, index: int | None) -> Failure:
+        """Return `error`, which came up in `step`, as a failure, with a note that says where."""
+        if step is None:  # no step's doing: ours
+            raise error
+        if not isinstance(error, Faulted):
+            annotate(error, node_note(step.path, index))
+            return Failure(error, index, step.node.name, step.path)
+        failure = error.failure
+        if failure.path == step.path:
+            annotate(failure.error, node_note(step.path, index))
+        elif index is not None:
+            annotate(failure.error, item_note(self.plan.request.ctx.path, index))
+        return failure
+
+
+def _maps_here(step: Step) -> bool:
+    return step.inner is not None and bool(step.inner.map_over) and not step.inner.elsewhere
+
+
+def _step_call(step: Step) -> Callable[..., Any]:
+    if step.inner is not None:
+        return inner_call(step.inner, step.path)
+    assert isinstance(step.node, Node)  # noqa: S101 - what is no function has a plan inside
+    return node_call(step.node, step.path, step.config)

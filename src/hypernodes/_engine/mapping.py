@@ -1,0 +1,136 @@
+"""From the inputs of a map to the inputs of its items."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set, Sized
+from typing import Any, Final, NamedTuple
+
+from hypernodes.exceptions import InputError, MissingInputError, hint
+
+MODES: Final = ("zip", "product")
+Item = dict[str, Any]
+
+
+class Items(NamedTuple):
+    """The items of a map.
+
+    Attributes:
+        shared: The inputs that all items have in common.
+        items: The inputs that are each item's own, made as they are taken.
+        count: How many there are, or None where only the end will tell.
+    """
+
+    shared: dict[str, Any]
+    items: Iterator[Item]
+    count: int | None
+
+
+def check_mode(mode: object, argument: str = "map_mode", modes: Sequence[str] = MODES) -> None:
+    """Raise `InputError` unless `mode` is one of `modes`."""
+    if mode not in modes:
+        message = f"{argument}={mode!r} is unknown; {hint(mode, modes)}"
+        raise InputError(message, name=argument)
+
+
+def read_names(names: object, argument: str) -> tuple[str, ...]:
+    """Return a name, or a sequence of names, as a tuple.
+
+    Raises:
+        InputError: It is something else, is empty, or has a name twice.
+    """
+    result = (names,) if isinstance(names, str) else names
+    if (
+        not isinstance(result, Sequence | Set)
+        or not result
+        or not all(isinstance(name, str) for name in result)
+    ):
+        message = f"{argument}={names!r} has to be a name or a sequence of names"
+        raise InputError(message, name=argument)
+    if len(set(result)) != len(result):
+        raise InputError(f"{argument}={names!r} has a name twice", name=argument)
+    return tuple(result)
+
+
+def split_items(inputs: Mapping[str, Any], map_over: tuple[str, ...], mode: str) -> Items:
+    """Split the inputs of a map into those of its items.
+
+    Args:
+        inputs: All inputs; those in `map_over` are iterables with a value for each item.
+        map_over: The names that are mapped over.
+        mode: `"zip"` or `"product"` (the last name varies fastest).
+
+    Raises:
+        MissingInputError: A name of `map_over` was not given.
+        InputError: A value cannot be mapped over, or the lengths to be zipped differ.
+    """
+    shared = {name: value for name, value in inputs.items() if name not in map_over}
+    columns = {name: _column(inputs, name) for name in map_over}
+    if mode == "product":
+        return _product(shared, columns)
+    return _zip(shared, columns)
+
+
+def _column(inputs: Mapping[str, Any], name: str) -> Iterable[Any]:
+    if name not in inputs:
+        message = f"map_over names {name!r}, but there is no such input; give it a list of values"
+        raise MissingInputError(message, missing=(name,), name=name)
+    values = inputs[name]
+    kind = type(values).__name__
+    if isinstance(values, str | bytes | bytearray | Mapping) or kind == "DataFrame":
+        message = (
+            f"cannot map over {name!r}: it is a {kind}, which is one value; put values into a list "
+            f"(of a mapping, say which: list(d), list(d.values()))"
+        )
+        raise InputError(message, name=name)
+    try:
+        iter(values)
+    except TypeError as error:
+        message = f"cannot map over {name!r}: it is of type {kind} ({error}); give a list of values"
+        raise InputError(message, name=name) from error
+    return values  # type: ignore[no-any-return]
+
+
+def _length(values: Iterable[Any]) -> int | None:
+    return len(values) if isinstance(values, Sized) else None
+
+
+def _product(shared: dict[str, Any], columns: dict[str, Iterable[Any]]) -> Items:
+    lists = [values if isinstance(values, Sequence) else list(values) for values in columns.values()]
+    count = math.prod(map(len, lists))
+    names = tuple(columns)
+    rows = itertools.product(*lists)
+    return Items(shared, (dict(zip(names, row, strict=True)) for row in rows), count)
+
+
+def _zip(shared: dict[str, Any], columns: dict[str, Iterable[Any]]) -> Items:
+    lengths = {name: _length(values) for name, values in columns.items()}
+    known = {length for length in lengths.values() if length is not None}
+    if len(known) > 1:
+        raise _unequal({name: str(n) for name, n in lengths.items() if n is not None})
+    count = known.pop() if known else None
+    if len(columns) == 1:
+        ((name, values),) = columns.items()
+        return Items(shared, ({name: value} for value in values), count)
+    return Items(shared, _rows(columns), count)
+
+
+def _rows(columns: dict[str, Iterable[Any]]) -> Iterator[Item]:
+    names = tuple(columns)
+    missing = object()
+    rows = itertools.zip_longest(*columns.values(), fillvalue=missing)
+    for number, row in enumerate(rows):
+        if any(value is missing for value in row):
+            lengths = [str(number) if value is missing else f"more than {number}" for value in row]
+            raise _unequal(dict(zip(names, lengths, strict=True)))
+        yield dict(zip(names, row, strict=True))
+
+
+def _unequal(lengths: Mapping[str, str]) -> InputError:
+    listed = ", ".join(f"{name!r} has {length}" for name, length in lengths.items())
+    message = (
+        f"cannot zip inputs of unequal length: {listed}; make them equal, or use "
+        f"map_mode='product' for all combinations"
+    )
+    return InputError(message, name="map_over")

@@ -1,0 +1,482 @@
+"""Compiling: from a pipeline, the outputs asked for and the inputs given, to steps in order.
+
+A plan is worked out once and reused. Nested pipelines that run once, in the same place, dissolve into
+the steps of the outer plan, so that their nodes start as soon as their own inputs are there. What is
+mapped, or runs elsewhere, is one step with a plan of its own inside.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hypernodes.abc import RunContext
+from hypernodes.exceptions import MissingInputError
+from hypernodes.nested import PipelineNode
+from hypernodes.node import BaseNode, Node
+
+if TYPE_CHECKING:
+    from hypernodes._engine.graph import Graph
+    from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._parameters import Parameter
+    from hypernodes.config import RuntimeConfig
+    from hypernodes.pipeline import Pipeline
+
+Slot = int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a plan is made for; equal requests to one pipeline share a plan.
+
+    Attributes:
+        given: The names of the inputs.
+        mapped: Those of them that are each item's own.
+        outputs: The outputs asked for, in order; None for all there are.
+        ctx: The config in force and where the pipeline stands.
+    """
+
+    given: frozenset[str]
+    mapped: frozenset[str]
+    outputs: tuple[str, ...] | None
+    ctx: RunContext
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """A value that a step takes: the slot it lies in, and the keyword, or None for a position."""
+
+    slot: Slot
+    keyword: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Step:
+    """One vertex of the plan.
+
+    Attributes:
+        index: Its place in the order.
+        node: The node.
+        path: The names from the outermost pipeline to the node.
+        config: The config in force for it.
+        arguments: What it takes.
+        outputs: The slots that it fills.
+        inner: For a nested pipeline that is mapped or runs elsewhere: what to run there.
+    """
+
+    index: int
+    node: BaseNode
+    path: tuple[str, ...]
+    config: RuntimeConfig
+    arguments: tuple[Argument, ...]
+    outputs: tuple[Slot, ...]
+    inner: Inner | None = None
+
+    @property
+    def unpacks(self) -> bool:
+        """Whether the outputs come as a tuple."""
+        return self.inner is not None or not isinstance(self.node, Node) or (
+            not isinstance(self.node.output_name, str)
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Inner:
+    """A pipeline inside a step: its arguments are these inputs, in order.
+
+    Attributes:
+        pipeline: What to run.
+        ctx: Its config and place.
+        inputs: The inner names of the step's arguments.
+        outputs: The inner names of the step's outputs.
+        map_over: The inner names that are mapped over; empty for one run.
+        map_mode: `"zip"` or `"product"`.
+        elsewhere: Whether another executor or backend runs it.
+    """
+
+    pipeline: Pipeline
+    ctx: RunContext
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    map_over: tuple[str, ...] = ()
+    map_mode: str = "zip"
+    elsewhere: bool = True
+
+    def engine(self, shared: Iterable[str]) -> PipelineExecutionEngine:
+        """Return what runs one item, given the names of the `shared` inputs."""
+        return self.pipeline.engine(shared, self.ctx, self.outputs, self.map_over)
+
+
+@dataclass(slots=True, eq=False)
+class Plan:
+    """Steps in an order in which they can run.
+
+    Attributes:
+        request: What it was made for.
+        steps: The steps.
+        slots: How many values there are.
+        shared: The slots of inputs that all items share, by name.
+        mapped: The slots of inputs that are each item's own, by name.
+        constants: Bound values, by slot.
+        results: The slots of the outputs asked for, by name.
+        missing: Inputs that are needed and were not given, with the path of a node that needs each.
+    """
+
+    request: Request
+    steps: tuple[Step, ...] = ()
+    slots: int = 0
+    shared: dict[str, Slot] = field(default_factory=dict)
+    mapped: dict[str, Slot] = field(default_factory=dict)
+    constants: dict[Slot, Any] = field(default_factory=dict)
+    results: dict[str, Slot] = field(default_factory=dict)
+    missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def uses(self) -> Counter[Slot]:
+        """Count how often each value is needed: by steps, and once where it stays to the end."""
+        taken = Counter(argument.slot for step in self.steps for argument in step.arguments)
+        return taken + Counter({*self.results.values(), *self.constants})
+
+
+def compile_plan(pipeline: Pipeline, request: Request) -> Plan:
+    """Return the plan for `request`.
+
+    Raises:
+        MissingInputError: Inputs are needed that were not given.
+    """
+    plan = draft_plan(pipeline, request)
+    if plan.missing:
+        raise _missing_error(plan)
+    return plan
+
+
+def draft_plan(pipeline: Pipeline, request: Request) -> Plan:
+    """Return the plan for `request`, or what is missing for it."""
+    return _Compiler(pipeline, request).compile()
+
+
+def _missing_error(plan: Plan) -> MissingInputError:
+    needs = ", ".join(
+        f"{name!r} (needed by node {path[-1]!r} of pipeline {' > '.join(path[:-1])!r})"
+        for name, path in plan.missing.items()
+    )
+    message = f"missing input: {needs}; give it in inputs, or bind() it"
+    names = tuple(plan.missing)
+    return MissingInputError(message, missing=names, node=plan.missing[names[0]][-1], name=names[0])
+
+
+# ---------------------------------------------------------------- where a value comes from
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """An input of the outermost pipeline."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """A value that the pipeline of `scope` has bound."""
+
+    scope: _Scope
+    name: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Default:
+    """The default of a parameter that has to be passed, because others follow by position."""
+
+    parameter: Parameter
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """An output of a vertex."""
+
+    vertex: _Vertex
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Absent:
+    """Nowhere: the name under which it could have been given."""
+
+    name: str
+
+
+_Source = _Given | _Bound | _Default | _Made | _Absent
+
+
+@dataclass(slots=True, eq=False)
+class _Scope:
+    """A pipeline at one place of the plan: the outermost, or one that dissolves into it."""
+
+    pipeline: Pipeline
+    ctx: RunContext
+    outer: _Scope | None = None
+    outer_names: dict[str, str] = field(default_factory=dict)
+    children: dict[BaseNode, _Scope] = field(default_factory=dict)
+    vertices: dict[BaseNode, _Vertex] = field(default_factory=dict)
+
+    @property
+    def graph(self) -> Graph:
+        return self.pipeline.graph
+
+    def context_of(self, node: BaseNode) -> RunContext:
+        """Return the context of a nested pipeline, or of a node with a config of its own."""
+        config = self.ctx.config
+        if isinstance(node, PipelineNode):
+            own = node.config or node.pipeline.own_config
+            path = (*self.ctx.path, node.name)
+        else:
+            own, path = node.config, self.ctx.path
+        return RunContext(config if self.ctx.pinned else own or config, self.ctx.pinned, path)
+
+
+@dataclass(slots=True, eq=False)
+class _Vertex:
+    """A node that will be a step, once it is known what is wanted of it."""
+
+    scope: _Scope
+    node: BaseNode
+    ctx: RunContext
+    wanted: set[int] = field(default_factory=set)
+    arguments: tuple[tuple[_Source, str | None], ...] = ()
+    inner: Inner | None = None
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        return (*self.scope.ctx.path, self.node.name)
+
+    def needed(self) -> Iterator[_Vertex]:
+        for source, _ in self.arguments:
+            if isinstance(source, _Made):
+                yield source.vertex
+
+
+class _Compiler:
+    """The work on one plan: wanted values first, from the end; then the steps, from the start."""
+
+    def __init__(self, pipeline: Pipeline, request: Request) -> None:
+        self._root = _Scope(pipeline, request.ctx)
+        self._request = request
+        self._plan = Plan(request)
+        self._slots: dict[object, Slot] = {}
+        self._vertices: set[_Vertex] = set()
+
+    def compile(self) -> Plan:
+        wanted = {name: self._resolve(self._root, name) for name in self._wanted_names()}
+        self._demand([source for source in wanted.values() if isinstance(source, _Made)])
+        if self._plan.missing:
+            return self._plan
+        order = _in_order([s.vertex for s in wanted.values() if isinstance(s, _Made)])
+        self._plan.steps = tuple(self._step(index, vertex) for index, vertex in enumerate(order))
+        self._plan.results = {name: self._slot(source) for name, source in self._results(wanted)}
+        self._plan.slots = len(self._slots)
+        return self._plan
+
+    # ------------------------------------------------------------ what is wanted
+
+    def _wanted_names(self) -> tuple[str, ...]:
+        """Return the outputs asked for; without any, those that are not made needless by inputs."""
+        if self._request.outputs is not None:
+            return self._request.outputs
+        graph = self._root.graph
+        given = self._request.given & graph.producers.keys()
+        if not given:
+            return graph.output_names
+        consumed = graph.consumed()
+        return tuple(n for n in graph.output_names if n in given or n not in consumed)
+
+    def _results(self, wanted: dict[str, _Source]) -> Iterator[tuple[str, _Source]]:
+        """Yield the outputs asked for; without any, all that are there in the end."""
+        if self._request.outputs is not None:
+            yield from wanted.items()
+            return
+        for name in self._root.graph.output_names:
+            source = wanted.get(name) or self._resolve(self._root, name)
+            if not isinstance(source, _Made) or self._is_made(source):
+                yield name, source
+
+    def _is_made(self, source: _Made) -> bool:
+        vertex = source.vertex
+        whole = isinstance(vertex.node, Node)
+        return vertex in self._vertices and (whole or source.position in vertex.wanted)
+
+    def _demand(self, sources: list[_Made]) -> None:
+        pending = list(sources)
+        while pending:
+            source = pending.pop()
+            vertex = source.vertex
+            if source.position in vertex.wanted:
+                continue
+            first = not vertex.wanted
+            vertex.wanted.add(source.position)
+            if first or vertex.inner is not None:
+                self._vertices.add(vertex)
+                self._connect(vertex)
+                pending += [s for s, _ in vertex.arguments if isinstance(s, _Made)]
+
+    def _connect(self, vertex: _Vertex) -> None:
+        """Find out where the arguments of `vertex` come from."""
+        if isinstance(vertex.node, PipelineNode):
+            self._connect_pipeline(vertex, vertex.node)
+        elif isinstance(vertex.node, Node):
+            self._connect_function(vertex, vertex.node)
+
+    def _connect_function(self, vertex: _Vertex, node: Node) -> None:
+        found = list(self._function_arguments(vertex, node))
+        if not self._is_elsewhere(vertex.ctx):
+            vertex.arguments = tuple((source, keyword) for _, source, keyword in found)
+            return
+        given = [(name, source) for name, source, _ in found if not isinstance(source, _Default)]
+        vertex.arguments = tuple((source, None) for _, source in given)
+        vertex.inner = Inner(
+            type(vertex.scope.pipeline)([node]),
+            vertex.ctx,
+            inputs=tuple(name for name, _ in given),
+            outputs=node.output_names,
+        )
+
+    def _function_arguments(
+        self, vertex: _Vertex, node: Node
+    ) -> Iterator[tuple[str, _Source, str | None]]:
+        """Yield names, sources and keywords: by position until something is left out, then by name."""
+        left_out = False
+        for name, parameter in zip(node.root_args, node.parameters, strict=True):
+            source = self._resolve(vertex.scope, name)
+            if not isinstance(source, _Absent):
+                yield name, source, parameter.keyword(after_gap=left_out)
+            elif not parameter.has_default:
+                self._plan.missing.setdefault(source.name, vertex.path)
+            elif parameter.is_positional_only:
+                yield name, _Default(parameter), None
+            else:
+                left_out = True
+
+    def _connect_pipeline(self, vertex: _Vertex, node: PipelineNode) -> None:
+        """Ask the inner pipeline what it needs for what is wanted of it."""
+        sources = {
+            inner: self._resolve(vertex.scope, outer)
+            for inner, outer in zip(node.inner_args, node.root_args, strict=True)
+        }
+        mapped = {i for i, o in zip(node.inner_args, node.root_args, strict=True) if o in node.map_over}
+        there = {inner for inner, source in sources.items() if not isinstance(source, _Absent)}
+        outputs = tuple(node.inner_outputs[position] for position in sorted(vertex.wanted))
+        bound = mapped & node.pipeline.bound.keys()
+        request = Request(frozenset(there | bound), frozenset(mapped), outputs, vertex.ctx)
+        draft = draft_plan(node.pipeline, request)
+        needed = {*draft.shared, *draft.mapped, *(mapped - bound)} & sources.keys()
+        for inner in [*draft.missing, *sorted(mapped - bound - there)]:
+            source = sources[inner]
+            assert isinstance(source, _Absent)  # noqa: S101 - what is missing inside is not there
+            self._plan.missing.setdefault(source.name, draft.missing.get(inner, vertex.path))
+        inputs = tuple(name for name in node.inner_args if name in (needed | mapped) & there)
+        vertex.arguments = tuple((sources[name], None) for name in inputs)
+        vertex.inner = Inner(
+            node.pipeline,
+            vertex.ctx,
+            inputs,
+            outputs,
+            map_over=tuple(node.inner_args[node.root_args.index(name)] for name in node.map_over),
+            map_mode=node.map_mode,
+            elsewhere=self._is_elsewhere(vertex.ctx),
+        )
+
+    def _is_elsewhere(self, ctx: RunContext) -> bool:
+        here = self._request.ctx.config
+        there = ctx.config
+        return there is not here and (there.executor != here.executor or there.backend != here.backend)
+
+    # ------------------------------------------------------------ where a value comes from
+
+    def _resolve(self, scope: _Scope, name: str) -> _Source:
+        """Find the source of a name that is used in `scope`: the outermost one wins."""
+        passed: list[tuple[_Scope, str]] = []
+        while True:
+            if scope.outer is None and name in self._request.given:
+                return _Given(name)
+            node = scope.graph.producers.get(name)
+            if node is not None:
+                return self._made(scope, node, scope.graph.positions[name])
+            passed.append((scope, name))
+            if scope.outer is None:
+                break
+            scope, name = scope.outer, scope.outer_names[name]
+        for inner_scope, inner_name in reversed(passed):
+            if inner_name in inner_scope.pipeline.bound:
+                return _Bound(inner_scope, inner_name)
+        return _Absent(name)
+
+    def _made(self, scope: _Scope, node: BaseNode, position: int) -> _Source:
+        """Go into nested pipelines that dissolve, until a vertex makes the value."""
+        while isinstance(node, PipelineNode):
+            child = self._dissolved(scope, node)
+            if child is None:
+                break
+            name = node.inner_outputs[position]
+            scope, node = child, child.graph.producers[name]
+            position = scope.graph.positions[name]
+        vertex = scope.vertices.get(node)
+        if vertex is None:
+            vertex = scope.vertices[node] = _Vertex(scope, node, scope.context_of(node))
+        return _Made(vertex, position)
+
+    def _dissolved(self, scope: _Scope, node: PipelineNode) -> _Scope | None:
+        if node.map_over:
+            return None
+        if node not in scope.children:
+            ctx = scope.context_of(node)
+            if self._is_elsewhere(ctx):
+                return None
+            names = dict(zip(node.inner_args, node.root_args, strict=True))
+            scope.children[node] = _Scope(node.pipeline, ctx, scope, names)
+        return scope.children[node]
+
+    # ------------------------------------------------------------ steps
+
+    def _step(self, index: int, vertex: _Vertex) -> Step:
+        node = vertex.node
+        positions = range(len(node.output_names)) if isinstance(node, Node) else sorted(vertex.wanted)
+        return Step(
+            index,
+            node,
+            vertex.path,
+            vertex.ctx.config,
+            arguments=tuple(Argument(self._slot(s), keyword) for s, keyword in vertex.arguments),
+            outputs=tuple(self._slot(_Made(vertex, position)) for position in positions),
+            inner=vertex.inner,
+        )
+
+    def _slot(self, source: _Source) -> Slot:
+        known = self._slots.get(source)
+        if known is not None:
+            return known
+        slot = self._slots[source] = len(self._slots)
+        if isinstance(source, _Given):
+            plan = self._plan
+            where = plan.mapped if source.name in self._request.mapped else plan.shared
+            where[source.name] = slot
+        elif isinstance(source, _Bound):
+            self._plan.constants[slot] = source.scope.pipeline.bound[source.name]
+        elif isinstance(source, _Default):
+            self._plan.constants[slot] = source.parameter.default
+        return slot
+
+
+def _in_order(wanted: list[_Vertex]) -> list[_Vertex]:
+    """Return `wanted` and all that they need, each after what it needs (no recursion)."""
+    order: dict[_Vertex, None] = {}
+    for last in wanted:
+        pending = [(last, last.needed())]
+        while pending:
+            vertex, needed = pending[-1]
+            following = next((other for other in needed if other not in order), None)
+            if following is None:
+                order[vertex] = None
+                pending.pop()
+            else:
+                pending.append((following, following.needed()))
+    return list(order)

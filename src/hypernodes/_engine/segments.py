@@ -1,0 +1,72 @@
+"""A plan in segments: what a scheduler hands out, each as soon as what it waits for is there."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from hypernodes._engine.plan import Plan, Slot, Step
+
+
+@dataclass(slots=True, eq=False)
+class Segment:
+    """Steps that run one after another in one place: a chain that nothing else can join or leave.
+
+    Attributes:
+        steps: The steps, in order.
+        index: Its place among the segments.
+        waits_for: How many other segments have to be done first.
+        followers: The indexes of the segments that wait for it.
+    """
+
+    steps: list[Step]
+    index: int = 0
+    waits_for: int = 0
+    followers: list[int] = field(default_factory=list)
+
+
+def split(plan: Plan) -> tuple[Segment, ...]:
+    """Return the segments of `plan`.
+
+    A step joins the segment of the one step that it needs, if that one is needed by nobody else; so
+    no step waits for longer than for its own inputs. What holds a plan of its own stays alone.
+    """
+    makers: dict[Slot, Step] = {slot: step for step in plan.steps for slot in step.outputs}
+    needed = {
+        step.index: list(dict.fromkeys(makers[a.slot].index for a in step.arguments if a.slot in makers))
+        for step in plan.steps
+    }
+    followers: dict[int, list[int]] = defaultdict(list)
+    for index, others in needed.items():
+        for other in others:
+            followers[other].append(index)
+    segment_of: dict[int, Segment] = {}
+    for step in plan.steps:
+        segment_of[step.index] = _segment_for(step, needed[step.index], followers, segment_of)
+    segments = tuple(dict.fromkeys(segment_of.values()))
+    _connect(segments, needed, segment_of)
+    return segments
+
+
+def _segment_for(
+    step: Step, needed: list[int], followers: dict[int, list[int]], segment_of: dict[int, Segment]
+) -> Segment:
+    if step.inner is None and len(needed) == 1 and len(followers[needed[0]]) == 1:
+        before = segment_of[needed[0]]
+        if before.steps[-1].inner is None:
+            before.steps.append(step)
+            return before
+    return Segment([step])
+
+
+def _connect(
+    segments: tuple[Segment, ...], needed: dict[int, list[int]], segment_of: dict[int, Segment]
+) -> None:
+    for index, segment in enumerate(segments):
+        segment.index = index
+    for segment in segments:
+        first = segment.steps[0]
+        before = dict.fromkeys(segment_of[other] for other in needed[first.index])
+        segment.waits_for = len(before)
+        for other in before:
+            other.followers.append(segment.index)

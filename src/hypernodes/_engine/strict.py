@@ -1,0 +1,64 @@
+"""Whether the annotations along the edges of a graph can agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from hypernodes import _typing
+from hypernodes.exceptions import TypeConflictError
+from hypernodes.nested import PipelineNode
+from hypernodes.node import BaseNode, Node
+
+if TYPE_CHECKING:
+    from hypernodes._engine.graph import Graph
+
+
+def check_types(graph: Graph) -> None:
+    """Raise `TypeConflictError` for the first consumer that refuses what its producer makes."""
+    for consumer in graph.nodes:
+        for name in consumer.root_args:
+            producer = graph.producers.get(name)
+            if producer is not None:
+                _check_edge(name, producer, consumer)
+
+
+def _check_edge(name: str, producer: BaseNode, consumer: BaseNode) -> None:
+    made = _made_type(producer, name)
+    for taken in _taken_types(consumer, name):
+        if _typing.accepts(taken, made):
+            continue
+        message = (
+            f"node {consumer.name!r} takes {name!r} as {_typing.describe(taken)}, but node "
+            f"{producer.name!r} makes it as {_typing.describe(made)}; change one of the annotations"
+        )
+        raise TypeConflictError(
+            message, output=name, producer=producer.name, consumer=consumer.name, node=consumer.name
+        )
+
+
+def _made_type(producer: BaseNode, name: str) -> Any:
+    position = producer.output_names.index(name)
+    if isinstance(producer, PipelineNode):
+        inner = producer.inner_outputs[position]
+        made = _made_type(producer.pipeline.graph.producers[inner], inner)
+        return list[made] if producer.map_over else made  # type: ignore[valid-type]
+    if not isinstance(producer, Node):
+        return Any
+    returned = _typing.return_type(producer.func)
+    if isinstance(producer.output_name, str):
+        return returned
+    return _typing.split(returned, len(producer.output_names))[position]
+
+
+def _taken_types(consumer: BaseNode, name: str) -> Iterator[Any]:
+    position = consumer.root_args.index(name)
+    if isinstance(consumer, PipelineNode):
+        inner = consumer.inner_args[position]
+        for node in consumer.pipeline.nodes:
+            if inner in node.root_args:
+                for taken in _taken_types(node, inner):
+                    yield Iterable[taken] if name in consumer.map_over else taken  # type: ignore[valid-type]
+    elif isinstance(consumer, Node):
+        parameter = consumer.parameters[position].name
+        yield _typing.parameter_types(consumer.func).get(parameter, Any)

@@ -1,0 +1,72 @@
+"""Timeouts for calls that nothing can interrupt: a helper thread runs them, and may be left behind."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent import futures
+from contextvars import copy_context
+from queue import SimpleQueue
+from typing import Any, Final
+
+from hypernodes._engine.loop import Overdue
+
+Job = tuple["futures.Future[Any]", Callable[[], Any]]
+
+
+class _Helper:
+    """A daemon thread that makes calls for one other thread, until it is forgotten."""
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        threading.Thread(
+            target=_serve, args=(self._jobs,), name="hypernodes-timeout", daemon=True
+        ).start()
+
+    def __del__(self) -> None:
+        self._jobs.put(None)
+
+    def submit(self, function: Callable[[], Any]) -> futures.Future[Any]:
+        future: futures.Future[Any] = futures.Future()
+        self._jobs.put((future, function))
+        return future
+
+
+def _serve(jobs: SimpleQueue[Job | None]) -> None:
+    while (job := jobs.get()) is not None:
+        future, function = job
+        try:
+            future.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - raised again by the caller
+            future.set_exception(error)
+        del job, future, function
+
+
+class _Local(threading.local):
+    helper: _Helper | None = None
+
+
+_local: Final = _Local()
+
+
+def call_within(function: Callable[..., Any], timeout: float, args: Any, kwargs: Any) -> Any:
+    """Call `function` in a helper thread, in the caller's context.
+
+    Args:
+        function: What to call.
+        timeout: Seconds to wait.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+
+    Raises:
+        Overdue: It took longer. The call is left behind and may run on.
+    """
+    # Given back only when it is free again: a timed call inside a timed call has another one.
+    helper, _local.helper = _local.helper or _Helper(), None
+    context = copy_context()
+    future = helper.submit(lambda: context.run(function, *args, **kwargs))
+    done, _ = futures.wait((future,), timeout)
+    if not done:
+        raise Overdue
+    _local.helper = helper
+    return future.result()

@@ -1,0 +1,81 @@
+"""Short names: `"thread"` or `{"kind": "thread", "max_workers": 8}` for the object they describe.
+
+A class of somebody else's is named by where it is found: `{"kind": "package.module:Class"}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel
+
+from hypernodes.exceptions import hint
+
+Described = TypeVar("Described", bound=BaseModel)
+
+EXECUTORS: Final = {
+    "sequential": "hypernodes.executors.sequential:SequentialExecutor",
+    "thread": "hypernodes.executors.thread:ThreadPoolExecutor",
+}
+BACKENDS: Final = {"local": "hypernodes.backends.local:LocalBackend"}
+
+
+def build(contract: type[Described], kinds: Mapping[str, str], value: object) -> Described:
+    """Return the object that `value` is, or describes.
+
+    Args:
+        contract: The class that it has to be an instance of.
+        kinds: Where the classes of the short names are found.
+        value: An instance, a short name, or a mapping of `kind` and the fields of its class.
+
+    Raises:
+        ValueError: It describes nothing, or a field is wrong.
+        MissingDependencyError: The kind needs an extra that is not installed.
+    """
+    if isinstance(value, contract):
+        return value
+    role = contract.__name__.lower()
+    match value:
+        case str(kind):
+            fields: dict[str, Any] = {}
+        case {"kind": str(kind), **fields}:
+            pass
+        case type():
+            raise ValueError(f"{value.__name__} is a class: give an instance, {value.__name__}(...)")
+        case _:
+            raise ValueError(
+                f"{value!r} is no {role}: give an instance, a short name "
+                f"({', '.join(map(repr, kinds))}) or a table with a 'kind'"
+            )
+    return _find(contract, kinds, kind)(**fields)
+
+
+def describe(kinds: Mapping[str, str], instance: BaseModel) -> dict[str, Any]:
+    """Return the mapping that `build` makes an equal of `instance` from, fit for JSON."""
+    place = f"{type(instance).__module__}:{type(instance).__qualname__}"
+    kind = next((name for name, known in kinds.items() if known == place), place)
+    return {"kind": kind, **instance.model_dump(mode="json")}
+
+
+def _find(contract: type[Described], kinds: Mapping[str, str], kind: str) -> type[Described]:
+    place = kinds.get(kind, kind)
+    if ":" not in place:
+        raise ValueError(f"unknown {contract.__name__.lower()} {kind!r}; {hint(kind, kinds)}")
+    try:
+        found = import_place(place)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ValueError(f"{kind!r} is not to be found: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, contract)):
+        raise ValueError(f"{kind!r} is no {contract.__name__}")
+    return found
+
+
+def import_place(place: str) -> Any:
+    """Return the object at `package.module:qualified.name`."""
+    module, _, qualname = place.partition(":")
+    found: Any = import_module(module)
+    for name in qualname.split("."):
+        found = getattr(found, name)
+    return found

@@ -1,0 +1,131 @@
+"""What a callable takes: its parameters, read once when a node is made."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any, Final, NamedTuple
+
+from hypernodes.exceptions import NodeDefinitionError
+
+
+class _Absent:
+    """The type of `ABSENT`: no default, no value (`None` is a value)."""
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+    def __reduce__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT: Final = _Absent()
+
+POSITIONAL: Final = inspect.Parameter.POSITIONAL_ONLY
+EITHER: Final = inspect.Parameter.POSITIONAL_OR_KEYWORD
+KEYWORD: Final = inspect.Parameter.KEYWORD_ONLY
+_VARIADIC: Final = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+_VARIADIC_FLAGS: Final = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
+
+
+class Parameter(NamedTuple):
+    """A parameter of a callable: its name there, how it is passed, and its default or `ABSENT`."""
+
+    name: str
+    kind: Any
+    default: Any
+
+    @property
+    def has_default(self) -> bool:
+        """Whether it may be left out."""
+        return self.default is not ABSENT
+
+    @property
+    def is_positional_only(self) -> bool:
+        """Whether it cannot be passed by name."""
+        return self.kind is POSITIONAL
+
+    def keyword(self, *, after_gap: bool) -> str | None:
+        """Return the keyword to pass it by, or None where its position will do.
+
+        Args:
+            after_gap: Whether a parameter before it is left out.
+        """
+        by_name = self.kind is KEYWORD or (after_gap and self.kind is EITHER)
+        return self.name if by_name else None
+
+
+def read_parameters(function: Callable[..., Any], label: str) -> tuple[Parameter, ...]:
+    """Return the parameters of `function` in order.
+
+    Args:
+        function: Any callable with a signature.
+        label: How to call it in a message.
+
+    Raises:
+        NodeDefinitionError: It has no signature, or takes `*args` or `**kwargs`.
+    """
+    if type(function) is FunctionType and not function.__dict__:
+        plain = _read_plain(function)
+        if plain is not None:
+            return plain
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError) as error:
+        message = (
+            f"{label} has no signature that Python can read, so its inputs are unknown; "
+            f"wrap it in a function or lambda that names them"
+        )
+        raise NodeDefinitionError(message, node=label) from error
+    return tuple(_checked(parameter, label) for parameter in signature.parameters.values())
+
+
+def is_coroutine_function(function: Callable[..., Any]) -> bool:
+    """Tell whether calling `function` gives a coroutine, also behind wrappers and `__call__`."""
+    if type(function) is FunctionType and not function.__dict__:
+        return bool(function.__code__.co_flags & inspect.CO_COROUTINE)
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(_unwrap(function)):
+        return True
+    call = None if inspect.isclass(function) else getattr(type(function), "__call__", None)
+    return inspect.iscoroutinefunction(call)
+
+
+def _unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
+    try:
+        return inspect.unwrap(function)
+    except ValueError:  # a wrapper loop: the signature has told, or will tell
+        return function
+
+
+def _read_plain(function: FunctionType) -> tuple[Parameter, ...] | None:
+    """Return the parameters of a plain function, from its code: ten times `inspect.signature`."""
+    code = function.__code__
+    if code.co_flags & _VARIADIC_FLAGS:
+        return None
+    names = code.co_varnames
+    count = code.co_argcount
+    defaults = function.__defaults__ or ()
+    first_default = count - len(defaults)
+    parameters = [
+        Parameter(
+            names[i],
+            POSITIONAL if i < code.co_posonlyargcount else EITHER,
+            defaults[i - first_default] if i >= first_default else ABSENT,
+        )
+        for i in range(count)
+    ]
+    for name in names[count : count + code.co_kwonlyargcount]:
+        parameters.append(Parameter(name, KEYWORD, (function.__kwdefaults__ or {}).get(name, ABSENT)))
+    return tuple(parameters)
+
+
+def _checked(parameter: inspect.Parameter, label: str) -> Parameter:
+    if parameter.kind in _VARIADIC:
+        message = (
+            f"{label} takes {_VARIADIC[parameter.kind]}{parameter.name}: a node's inputs are its "
+            f"parameters, so each one needs a name; write them out"
+        )
+        raise NodeDefinitionError(message, node=label)
+    default = ABSENT if parameter.default is inspect.Parameter.empty else parameter.default
+    return Parameter(parameter.name, parameter.kind, default)

@@ -1,0 +1,296 @@
+"""`RuntimeConfig`: where and how a pipeline runs, in one frozen bundle, and which one is in force."""
+
+from __future__ import annotations
+
+import os
+import threading
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    PlainSerializer,
+    ValidationError,
+)
+
+from hypernodes import _kinds
+from hypernodes.abc import Backend, Executor
+from hypernodes.exceptions import InputError
+
+__all__ = ["RetryPolicy", "RuntimeConfig", "get_default_config", "set_default_config"]
+
+CONFIG_VARIABLE: Final = "HYPERNODES_CONFIG"
+
+Attempts = Annotated[int, Field(ge=0, strict=True)]
+Seconds = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
+Timeout = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
+
+
+def _exception_type(value: object) -> object:
+    found = value
+    if isinstance(value, str):
+        place = value if ":" in value else f"builtins:{value}"
+        try:
+            found = _kinds.import_place(place)
+        except (ModuleNotFoundError, AttributeError) as error:
+            raise ValueError(f"no exception {value!r} is to be found: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Exception)):
+        raise ValueError(f"{value!r} is no subclass of Exception; others are never retried")
+    return found
+
+
+def _exception_name(kind: type[Exception]) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _one_or_more(value: object) -> object:
+    return (value,) if isinstance(value, str | type) else value
+
+
+ExceptionType = Annotated[
+    Any,
+    BeforeValidator(_exception_type),
+    PlainSerializer(_exception_name, return_type=str, when_used="json"),
+]
+
+
+class RetryPolicy(BaseModel):
+    """How often and when a failed attempt at a node is made again.
+
+    The pause before extra attempt n (from 1) is `initial_delay * multiplier ** (n - 1)` seconds, at
+    most `max_delay`, and up to `jitter` seconds more at random.
+
+    Attributes:
+        max_retries: Extra attempts after the first.
+        initial_delay: Seconds before the first extra attempt.
+        multiplier: How much longer each further pause is.
+        max_delay: The longest pause, in seconds, jitter aside.
+        jitter: The most that is added to each pause, in seconds.
+        retry_on: Exception types that are retried; a `BaseException` that is no `Exception` never is.
+
+    Example:
+        >>> RetryPolicy(max_retries=2, retry_on=(ConnectionError,)).max_retries
+        2
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    max_retries: Attempts = 3
+    initial_delay: Seconds = 0.1
+    multiplier: Annotated[float, Field(ge=1, strict=True, allow_inf_nan=False)] = 2.0
+    max_delay: Seconds = 60.0
+    jitter: Seconds = 0.0
+    retry_on: Annotated[tuple[ExceptionType, ...], BeforeValidator(_one_or_more)] = (Exception,)
+
+
+def _nothing_but(empty: object, what: str, value: object) -> object:
+    if value != empty:
+        raise ValueError(f"this version has no {what} yet: leave it at {empty!r}")
+    return value
+
+
+class RuntimeConfig(BaseModel):
+    """Where (backend) and how (executor) pipelines run, and what befalls each node.
+
+    Frozen, equal by value and hashable. The config in force is the first there is of: the call's, the
+    node's, the pipeline's (its own, its parent's, ..., that of the pipeline around it), that of
+    `RuntimeConfig.use`, the global default. Each level replaces the whole config.
+
+    Attributes:
+        backend: A `Backend`, its short name (`"local"`) or a table with a `kind`.
+        executor: An `Executor`, its short name (`"sequential"`, `"thread"`) or a table with a `kind`.
+        cache: None.
+        callbacks: Empty.
+        retries: Extra attempts for a node that fails, or a `RetryPolicy`.
+        timeout: Seconds for each attempt at a node.
+        callback_errors: What a failing callback does: it is logged, warned of, or raised.
+
+    Raises:
+        pydantic.ValidationError: A field is unknown or its value is wrong (a `ValueError`).
+        MissingDependencyError: The executor needs an extra that is not installed.
+
+    Example:
+        >>> config = RuntimeConfig(executor="sequential", retries=2)
+        >>> config.replace(retries=0).executor
+        SequentialExecutor()
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    backend: Annotated[
+        InstanceOf[Backend],
+        BeforeValidator(partial(_kinds.build, Backend, _kinds.BACKENDS)),
+        PlainSerializer(partial(_kinds.describe, _kinds.BACKENDS), when_used="json"),
+    ] = Field(default_factory=partial(_kinds.build, Backend, _kinds.BACKENDS, "local"))
+    executor: Annotated[
+        InstanceOf[Executor],
+        BeforeValidator(partial(_kinds.build, Executor, _kinds.EXECUTORS)),
+        PlainSerializer(partial(_kinds.describe, _kinds.EXECUTORS), when_used="json"),
+    ] = Field(default_factory=partial(_kinds.build, Executor, _kinds.EXECUTORS, "thread"))
+    cache: Annotated[None, BeforeValidator(partial(_nothing_but, None, "caches"))] = None
+    callbacks: Annotated[
+        tuple[()], BeforeValidator(lambda value: _nothing_but((), "callbacks", tuple(value)))
+    ] = ()
+    retries: Attempts | RetryPolicy = 0
+    timeout: Timeout | None = None
+    callback_errors: Literal["log", "warn", "raise"] = "log"
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a new, validated config with `changes` made to this one's fields.
+
+        Raises:
+            pydantic.ValidationError: A name is no field, or a value is wrong.
+        """
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self)(**(fields | changes))
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a config from a TOML file with the fields at its top level.
+
+        Args:
+            path: Where the file lies.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            InputError: It is no TOML, or describes no config.
+
+        Example:
+            A file may say::
+
+                retries = 2
+
+                [executor]
+                kind = "thread"
+                max_workers = 8
+        """
+        try:
+            fields = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            return cls(**fields)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
+            raise InputError(f"the config file {os.fspath(path)!r} is wrong: {error}") from error
+
+    @staticmethod
+    @contextmanager
+    def use(config: RuntimeConfig) -> Iterator[RuntimeConfig]:
+        """Put `config` in force inside a `with` block, for this thread or task and its workers.
+
+        Args:
+            config: What holds where a call, a node or a pipeline does not say otherwise.
+
+        Raises:
+            InputError: `config` is no `RuntimeConfig`.
+        """
+        token = _used.set(checked(config))
+        try:
+            yield config
+        finally:
+            _used.reset(token)
+
+    def __hash__(self) -> int:
+        # Asked for at every run: worked out once, kept beside the fields, never pickled.
+        try:
+            return self.__dict__["_hash"]  # type: ignore[no-any-return]
+        except KeyError:
+            facts = tuple(getattr(self, name) for name in type(self).model_fields)
+            self.__dict__["_hash"] = result = hash(facts)
+            return result
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if type(self) is not type(other):
+            return NotImplemented
+        return all(getattr(self, n) == getattr(other, n) for n in type(self).model_fields)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        facts = {name: value for name, value in state["__dict__"].items() if name != "_hash"}
+        return state | {"__dict__": facts}
+
+
+def checked(config: object) -> RuntimeConfig:
+    """Return `config` if it is a `RuntimeConfig`; raise `InputError` otherwise."""
+    if isinstance(config, RuntimeConfig):
+        return config
+    message = f"a config has to be a RuntimeConfig, not {config!r}; build one: RuntimeConfig(...)"
+    raise InputError(message, name="config")
+
+
+def checked_or_none(config: object) -> RuntimeConfig | None:
+    """Return `config` if it is None or a `RuntimeConfig`; raise `InputError` otherwise."""
+    return None if config is None else checked(config)
+
+
+def current_config() -> RuntimeConfig:
+    """Return the config for pipelines that say nothing: that of `use`, else the global default."""
+    return _used.get() or get_default_config()
+
+
+def set_default_config(config: RuntimeConfig | None) -> None:
+    """Make `config` the global default of this process; None forgets it.
+
+    Raises:
+        InputError: `config` is no `RuntimeConfig`.
+    """
+    _default.set(checked_or_none(config))
+
+
+def get_default_config() -> RuntimeConfig:
+    """Return the global default: what was set, else the file of `HYPERNODES_CONFIG`, else ours.
+
+    Raises:
+        FileNotFoundError: `HYPERNODES_CONFIG` names no file.
+        InputError: That file describes no config.
+    """
+    return _default.get()
+
+
+class _Default:
+    """The global default, and what was read for it, behind one lock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._given: RuntimeConfig | None = None
+        self._read: tuple[str | None, RuntimeConfig] | None = None
+
+    def set(self, config: RuntimeConfig | None) -> None:
+        with self._lock:
+            self._given = config
+            self._read = None
+
+    def get(self) -> RuntimeConfig:
+        if self._given is not None:
+            return self._given
+        path = os.environ.get(CONFIG_VARIABLE) or None
+        read = self._read
+        if read is not None and read[0] == path:
+            return read[1]
+        return self._load(path)
+
+    def _load(self, path: str | None) -> RuntimeConfig:
+        with self._lock:
+            if self._read is None or self._read[0] != path:
+                self._read = path, RuntimeConfig() if path is None else _from_variable(path)
+            return self._read[1]
+
+
+def _from_variable(path: str) -> RuntimeConfig:
+    try:
+        return RuntimeConfig.from_file(path)
+    except (OSError, InputError) as error:
+        error.add_note(f"the environment variable {CONFIG_VARIABLE} names {path!r}")
+        raise
+
+
+_used: ContextVar[RuntimeConfig | None] = ContextVar("hypernodes_used_config", default=None)
+_default: Final = _Default()

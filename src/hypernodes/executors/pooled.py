@@ -1,0 +1,87 @@
+"""What executors with workers have in common: all but the way to open them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from hypernodes._engine.failure import Failure, outputs_of
+from hypernodes._engine.scheduler import Scheduler
+from hypernodes._engine.workers import OCCUPIED, REGISTRY, Workers
+from hypernodes.abc import Executor, OutputName, RunContext
+
+if TYPE_CHECKING:
+    from hypernodes.pipeline import Pipeline
+
+
+class PooledExecutor(Executor):
+    """Runs what can overlap on workers; what cannot, and what a worker of its own asks for, right here."""
+
+    @abstractmethod
+    def open_workers(self) -> Workers:
+        """Open workers; they are kept, and shared by equal executors, until `close`."""
+
+    def run_pipeline(
+        self,
+        pipeline: Pipeline,
+        inputs: Mapping[str, Any],
+        ctx: RunContext,
+        output_name: OutputName = None,
+    ) -> dict[str, Any]:
+        engine = pipeline.engine(inputs, ctx, output_name)
+        if engine.overlaps and not self._is_occupied:
+            return outputs_of(self._scheduler().run(engine, inputs))
+        return outputs_of(engine.attempt(inputs))
+
+    def map_items(
+        self,
+        pipeline: Pipeline,
+        items: Iterable[Mapping[str, Any]],
+        inputs: Mapping[str, Any],
+        ctx: RunContext,
+        output_name: OutputName = None,
+    ) -> Iterator[dict[str, Any] | Failure]:
+        outcomes = self._map(pipeline, items, inputs, ctx, output_name, ordered=True)
+        return (outcome for _, outcome in outcomes)
+
+    def map_unordered(
+        self,
+        pipeline: Pipeline,
+        items: Iterable[Mapping[str, Any]],
+        inputs: Mapping[str, Any],
+        ctx: RunContext,
+        output_name: OutputName = None,
+    ) -> Iterator[tuple[int, dict[str, Any] | Failure]]:
+        return self._map(pipeline, items, inputs, ctx, output_name, ordered=False)
+
+    def _map(
+        self,
+        pipeline: Pipeline,
+        items: Iterable[Mapping[str, Any]],
+        inputs: Mapping[str, Any],
+        ctx: RunContext,
+        output_name: OutputName,
+        *,
+        ordered: bool,
+    ) -> Iterator[tuple[int, dict[str, Any] | Failure]]:
+        found = pipeline.item_engine(items, inputs, ctx, output_name)
+        if found is None:
+            return iter(())
+        engine, items = found
+        if self._is_occupied:
+            return engine.attempt_all(inputs, items)
+        return self._scheduler().map(engine, inputs, items, ordered=ordered)
+
+    def close(self) -> None:
+        """End the workers of this executor and its equals; the next run opens new ones."""
+        REGISTRY.close(self)
+
+    @property
+    def _is_occupied(self) -> bool:
+        """Whether a worker of an equal executor waits for the code that runs now."""
+        occupied = OCCUPIED.get()
+        return bool(occupied) and self in occupied
+
+    def _scheduler(self) -> Scheduler:
+        return Scheduler(self, REGISTRY.of(self, self.open_workers))

@@ -1,0 +1,49 @@
+"""Threads: for work that waits or leaves Python; the default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent import futures
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from hypernodes._engine.workers import Workers
+from hypernodes.executors.pooled import PooledExecutor
+
+
+class ThreadPoolExecutor(PooledExecutor):
+    """Runs independent nodes, and the items of a map, on threads of this process.
+
+    Threads overlap what waits (files, networks, sleeping) and what releases Python's lock (numpy and
+    the like). A plan with nothing to overlap runs in the caller's thread, at the speed of
+    `SequentialExecutor`.
+
+    Attributes:
+        max_workers: How many threads there are at the most.
+
+    Example:
+        >>> ThreadPoolExecutor(max_workers=8)
+        ThreadPoolExecutor(max_workers=8)
+    """
+
+    max_workers: Annotated[int, Field(ge=1, strict=True)] = 4
+
+    def open_workers(self) -> Workers:
+        return _Threads(self.max_workers)
+
+
+class _Threads(Workers):
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._pool = futures.ThreadPoolExecutor(size, thread_name_prefix="hypernodes-thread")
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def submit(self, work: Callable[..., Any], *args: Any) -> futures.Future[Any]:
+        return self._pool.submit(work, *args)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,623 @@
+"""`Pipeline`: what is computed, an immutable graph of nodes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+from hypernodes._engine.failure import Failure, remember
+from hypernodes._engine.graph import Graph
+from hypernodes._engine.kernel import PipelineExecutionEngine
+from hypernodes._engine.mapping import Items, check_mode, read_names, split_items
+from hypernodes._engine.plan import Request, compile_plan, draft_plan
+from hypernodes._engine.strict import check_types
+from hypernodes.abc import RunContext
+from hypernodes.config import RuntimeConfig, checked_or_none, current_config
+from hypernodes.exceptions import (
+    InputError,
+    PipelineDefinitionError,
+    UnknownInputError,
+    hint,
+    nearest,
+)
+from hypernodes.nested import PipelineNode
+from hypernodes.node import BaseNode, Node
+
+if TYPE_CHECKING:
+    from hypernodes.abc import OutputName
+
+__all__ = ["Pipeline"]
+
+Kind = TypeVar("Kind", bound="Pipeline")
+UNNAMED: Final = "pipeline"
+MOST_PLANS: Final = 128
+ON_ERROR: Final = ("raise", "return")
+
+
+class Pipeline:
+    """An immutable graph of nodes, joined where an output and an input have one name.
+
+    Args:
+        nodes: Nodes and pipelines (as `as_node()` makes them), in any order.
+        name: What messages and events call it.
+        parent: The pipeline whose config holds where this one has none.
+        config: The config under which it runs, unless a call or a node says otherwise.
+        strict_types: Whether annotations of producers and consumers have to agree, as a type checker
+            would have it; missing ones and `Any` agree with all.
+
+    Raises:
+        DuplicateOutputError: Two nodes make one output.
+        CycleError: Nodes need one another.
+        TypeConflictError: With `strict_types`, annotations that cannot agree.
+        PipelineDefinitionError: Something that is no node.
+
+    Example:
+        >>> from hypernodes import node
+        >>> @node
+        ... def mean(values):
+        ...     return sum(values) / len(values)
+        >>> @node
+        ... def centred(values, mean):
+        ...     return [value - mean for value in values]
+        >>> Pipeline([mean, centred]).run({"values": [1, 2, 6]})
+        {'mean': 3.0, 'centred': [-2.0, -1.0, 3.0]}
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_bound",
+        "_config",
+        "_contexts",
+        "_engines",
+        "_graph",
+        "_name",
+        "_parent",
+        "_strict_types",
+    )
+
+    def __init__(
+        self,
+        nodes: Iterable[BaseNode | Pipeline],
+        *,
+        name: str | None = None,
+        parent: Pipeline | None = None,
+        config: RuntimeConfig | None = None,
+        strict_types: bool = False,
+    ) -> None:
+        graph = Graph([_as_node(node) for node in _members(nodes)])
+        if strict_types:
+            check_types(graph)
+        if parent is not None and not isinstance(parent, Pipeline):
+            raise PipelineDefinitionError(f"parent has to be a Pipeline, not {parent!r}")
+        if name is not None and not (isinstance(name, str) and name):
+            raise PipelineDefinitionError(f"name has to be a string that is not empty, not {name!r}")
+        self._set_up(graph, name, parent, checked_or_none(config), {}, strict_types)
+
+    # ------------------------------------------------------------ what it is
+
+    @property
+    def nodes(self) -> tuple[BaseNode, ...]:
+        """The nodes, in the order given."""
+        return self._graph.nodes
+
+    @property
+    def name(self) -> str | None:
+        """What messages and events call it."""
+        return self._name
+
+    @property
+    def config(self) -> RuntimeConfig | None:
+        """The pipeline's own config."""
+        return self._config
+
+    @property
+    def parent(self) -> Pipeline | None:
+        """The pipeline whose config holds where this one has none."""
+        return self._parent
+
+    @property
+    def root_args(self) -> tuple[str, ...]:
+        """The inputs: the parameters that no node makes, in order of first use."""
+        return self._graph.root_args
+
+    @property
+    def required_args(self) -> tuple[str, ...]:
+        """The inputs that have to be given: no default, and not bound."""
+        return self.required_for(self.output_names)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """All outputs, in the order of the nodes."""
+        return self._graph.output_names
+
+    @property
+    def bound(self) -> Mapping[str, Any]:
+        """The values that `bind` fixed, by name."""
+        return MappingProxyType(self._bound)
+
+    @property
+    def graph(self) -> Graph:
+        """The nodes and how they hang together."""
+        return self._graph
+
+    @property
+    def own_config(self) -> RuntimeConfig | None:
+        """The pipeline's config, else that of its parent, and so on; None where none has one."""
+        pipeline: Pipeline | None = self
+        while pipeline is not None and pipeline._config is None:
+            pipeline = pipeline._parent
+        return None if pipeline is None else pipeline._config
+
+    @property
+    def effective_config(self) -> RuntimeConfig:
+        """The config under which it runs when the call gives none."""
+        return self.own_config or current_config()
+
+    def required_for(self, outputs: Sequence[str]) -> tuple[str, ...]:
+        """Return the inputs that have to be given for some of the outputs."""
+        ctx = RunContext(RuntimeConfig(), pinned=True)
+        draft = draft_plan(self, Request(frozenset(), frozenset(), tuple(outputs), ctx))
+        return tuple(name for name in self.root_args if name in draft.missing)
+
+    def __repr__(self) -> str:
+        name = f"{self._name!r}, " if self._name else ""
+        count = len(self.nodes)
+        inputs, outputs = _shortened(self.root_args), _shortened(self.output_names)
+        return f"Pipeline({name}{count} node{'s' * (count != 1)}: {inputs} -> {outputs})"
+
+    # ------------------------------------------------------------ running
+
+    def run(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        output_name: OutputName = None,
+        config: RuntimeConfig | None = None,
+    ) -> dict[str, Any]:
+        """Compute the outputs once.
+
+        Args:
+            inputs: Values by name. An output's name will do too: then that value is used, and what
+                only it needed does not run.
+            output_name: One output or several; only what they need is computed, and only its inputs
+                are required. None for all.
+            config: A config that rules the whole run, nested pipelines and nodes with their own
+                config included.
+
+        Returns:
+            The outputs by name, without the inputs.
+
+        Raises:
+            MissingInputError: An input is needed that was not given.
+            UnknownInputError: A name is given that the pipeline does not know.
+            InputError: An output is asked for that it does not have.
+            Exception: Whatever a node raised, with a note that says where.
+        """
+        ctx = self._context(config)
+        return ctx.config.backend.run(self, _checked_inputs(inputs), ctx, output_name)
+
+    def map(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        map_over: str | Sequence[str],
+        map_mode: str = "zip",
+        output_name: OutputName = None,
+        config: RuntimeConfig | None = None,
+        on_error: str = "raise",
+    ) -> list[Any]:
+        """Compute the outputs once for each item.
+
+        Args:
+            inputs: Values by name; those in `map_over` hold a value for each item, the others are
+                shared by all items.
+            map_over: The name or names that are mapped over.
+            map_mode: `"zip"` pairs the values, `"product"` takes all combinations (the last name
+                varies fastest).
+            output_name: See `run`.
+            config: See `run`.
+            on_error: `"raise"` cancels what has not started and raises; `"return"` puts a `Failure`
+                in the place of an item that failed.
+
+        Returns:
+            For each item, in order, the outputs by name, or its `Failure`.
+
+        Raises:
+            InputError: Unequal lengths, an unknown mode, or something that cannot be mapped over.
+            Exception: As `run`.
+        """
+        check_mode(on_error, "on_error", ON_ERROR)
+        ctx, items = self._items(inputs, map_over, map_mode, output_name, config)
+        outcomes = ctx.config.backend.map_unordered(
+            self, items.items, items.shared, ctx, output_name
+        )
+        results: list[Any] = [None] * (items.count or 0)
+        for index, outcome in outcomes:
+            if type(outcome) is Failure and on_error == "raise":
+                _close(outcomes)
+                raise remember(outcome)
+            if index >= len(results):
+                results.extend(itertools.repeat(None, index + 1 - len(results)))
+            results[index] = outcome
+        return results
+
+    def map_iter(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        map_over: str | Sequence[str],
+        map_mode: str = "zip",
+        output_name: OutputName = None,
+        config: RuntimeConfig | None = None,
+        on_error: str = "raise",
+        ordered: bool = True,
+    ) -> Iterator[Any]:
+        """Do as `map`, but yield results as they come, with bounded memory.
+
+        Items are taken from the inputs as they are needed, a bounded number ahead of the consumer;
+        closing the iterator cancels the rest.
+
+        Args:
+            inputs: As for `map`; iterators are not read ahead.
+            map_over: As for `map`.
+            map_mode: As for `map`.
+            output_name: As for `map`.
+            config: As for `map`.
+            on_error: As for `map`.
+            ordered: Whether results come in the order of the items; else `(index, result)` pairs
+                come as they finish.
+
+        Raises:
+            InputError: As `map`; what can be known is known at once, not at the first item.
+        """
+        check_mode(on_error, "on_error", ON_ERROR)
+        ctx, items = self._items(inputs, map_over, map_mode, output_name, config)
+        backend = ctx.config.backend
+        start = backend.map if ordered else backend.map_unordered
+        outcomes: Iterable[Any] = start(self, items.items, items.shared, ctx, output_name)
+        return _yielded(outcomes, on_error, ordered=ordered)
+
+    # ------------------------------------------------------------ changed copies
+
+    def as_node(
+        self,
+        *,
+        input_mapping: Mapping[str, str] | None = None,
+        output_mapping: Mapping[str, str] | None = None,
+        map_over: str | Sequence[str] | None = None,
+        map_mode: str = "zip",
+        name: str | None = None,
+        cache: bool = True,
+    ) -> PipelineNode:
+        """Return this pipeline as a node of another one.
+
+        Args:
+            input_mapping: Inner names by outer names, for inputs that are called otherwise outside.
+            output_mapping: Outer names by inner names; if given, only these outputs appear outside.
+            map_over: Outer names of inputs that hold a value for each item; each output is then a
+                list.
+            map_mode: `"zip"` or `"product"`.
+            name: The node's name; by default the pipeline's.
+            cache: False switches caching off for everything inside.
+
+        Raises:
+            UnknownInputError: A mapping, or `map_over`, names nothing that is there.
+            NodeDefinitionError: Two inputs or two outputs would have one name.
+            InputError: The mode is unknown.
+        """
+        check_mode(map_mode)
+        return PipelineNode(
+            self,
+            name=name or self._name or UNNAMED,
+            input_mapping=input_mapping,
+            output_mapping=output_mapping,
+            map_over=() if map_over is None else read_names(map_over, "map_over"),
+            map_mode=map_mode,
+            cache=cache,
+        )
+
+    def with_config(self, config: RuntimeConfig | None) -> Self:
+        """Return a copy that runs under `config`; None leaves it to the parent and so on.
+
+        Raises:
+            InputError: It is no `RuntimeConfig`.
+        """
+        return self._copy(config=checked_or_none(config))
+
+    def bind(self, **values: Any) -> Self:
+        """Return a copy with some inputs fixed; a value from outside still wins.
+
+        Raises:
+            UnknownInputError: A name is no input.
+        """
+        for name in values:
+            self._check_input(name)
+        return self._copy(bound=self._bound | values)
+
+    def unbind(self, *names: str) -> Self:
+        """Return a copy without the fixed values of `names`; of all without any name.
+
+        Raises:
+            UnknownInputError: A name is not bound.
+        """
+        for name in names:
+            if name not in self._bound:
+                message = f"{name!r} is not bound in {self!r}; {hint(name, self._bound)}"
+                raise UnknownInputError(message, name=name, suggestion=nearest(name, self._bound))
+        dropped = names or self._bound
+        return self._copy(bound={n: v for n, v in self._bound.items() if n not in dropped})
+
+    def replace(
+        self, node_name: str, node_or_function: BaseNode | Pipeline | Callable[..., Any]
+    ) -> Self:
+        """Return a copy with another node in the place of one.
+
+        The output names stay, and so do the options that a new node does not set itself.
+
+        Args:
+            node_name: The name of the node, or of one of its outputs.
+            node_or_function: What takes its place.
+
+        Raises:
+            UnknownInputError: There is no such node.
+            InputError: Several nodes have that name.
+            PipelineDefinitionError: The new node has another number of outputs.
+        """
+        old = self._find(node_name)
+        new = _replacement(old, node_or_function)
+        graph = Graph([new if node is old else node for node in self.nodes])
+        if self._strict_types:
+            check_types(graph)
+        for name in self._bound:
+            if name not in graph.root_args:
+                message = f"{name!r} is bound, but after replacing {node_name!r} it is no input; unbind it"
+                raise PipelineDefinitionError(message, node=node_name)
+        return self._copy(graph=graph)
+
+    # ------------------------------------------------------------ what executors ask for
+
+    def engine(
+        self,
+        inputs: Iterable[str],
+        ctx: RunContext,
+        output_name: OutputName = None,
+        mapped: Iterable[str] = (),
+    ) -> PipelineExecutionEngine:
+        """Return what runs this pipeline, compiled once for equal arguments.
+
+        Args:
+            inputs: The names of the inputs that are given.
+            ctx: The config in force and where this run stands.
+            output_name: The outputs that are asked for.
+            mapped: The names of inputs that are each item's own.
+
+        Raises:
+            InputError: As `run`.
+        """
+        asked = output_name if output_name is None or type(output_name) is str else tuple(output_name)
+        key = (frozenset(inputs), asked, ctx, mapped)
+        engine = self._engines.get(key)
+        return engine or self._compile(frozenset(inputs), asked, ctx, frozenset(mapped), key)
+
+    def item_engine(
+        self,
+        items: Iterable[Mapping[str, Any]],
+        inputs: Iterable[str],
+        ctx: RunContext,
+        output_name: OutputName = None,
+    ) -> tuple[PipelineExecutionEngine, Iterator[Mapping[str, Any]]] | None:
+        """Return what runs the items of a map, and the items; None where there are none.
+
+        Args:
+            items: The inputs that are each item's own, all with the same names.
+            inputs: The names of the inputs that all items share.
+            ctx: The config in force and where this map stands.
+            output_name: The outputs that are asked for.
+        """
+        items = iter(items)
+        first = next(items, None)
+        if first is None:
+            return None
+        engine = self.engine(inputs, ctx, output_name, tuple(first))
+        return engine, itertools.chain((first,), items)
+
+    def _compile(
+        self,
+        inputs: frozenset[str],
+        asked: str | tuple[str, ...] | None,
+        ctx: RunContext,
+        mapped: frozenset[str],
+        key: object,
+    ) -> PipelineExecutionEngine:
+        given = inputs | mapped
+        for name in sorted(given, key=str):
+            self._check_known(name)
+        outputs = None if asked is None else self._check_outputs(asked)
+        plan = compile_plan(self, Request(given, mapped, outputs, ctx))
+        if len(self._engines) >= MOST_PLANS:
+            self._engines.clear()
+        return self._engines.setdefault(key, PipelineExecutionEngine(plan))
+
+    def _context(self, config: RuntimeConfig | None) -> RunContext:
+        """Return the context of an outermost run; the same object for the same config."""
+        pinned = config is not None
+        chosen = config or self.own_config or current_config()
+        ctx = self._contexts.get((chosen, pinned))
+        if ctx is None:
+            checked_or_none(config)
+            if len(self._contexts) >= MOST_PLANS:
+                self._contexts.clear()
+            path = (self._name or UNNAMED,)
+            ctx = self._contexts.setdefault((chosen, pinned), RunContext(chosen, pinned, path))
+        return ctx
+
+    def _items(
+        self,
+        inputs: Mapping[str, Any],
+        map_over: str | Sequence[str],
+        map_mode: str,
+        output_name: OutputName,
+        config: RuntimeConfig | None,
+    ) -> tuple[RunContext, Items]:
+        check_mode(map_mode)
+        names = read_names(map_over, "map_over")
+        inputs = _checked_inputs(inputs)
+        bound = {name: self._bound[name] for name in names if name in self._bound}
+        ctx = self._context(config)
+        given = bound | dict(inputs)
+        for name in names:
+            self._check_known(name)
+        items = split_items(given, names, map_mode)
+        self.engine(items.shared, ctx, output_name, names)
+        return ctx, items
+
+    # ------------------------------------------------------------ checks
+
+    def _check_input(self, name: str) -> None:
+        if name not in self.root_args:
+            reason = "an output: give its value to run()" if name in self.output_names else None
+            message = f"{name!r} is no input of {self!r}; {reason or hint(name, self.root_args)}"
+            raise UnknownInputError(message, name=name, suggestion=nearest(name, self.root_args))
+
+    def _check_known(self, name: object) -> None:
+        known = (*self.root_args, *self.output_names)
+        if name not in known:
+            message = f"{name!r} is no input and no output of {self!r}; {hint(name, known)}"
+            raise UnknownInputError(message, name=name, suggestion=nearest(name, known))
+
+    def _check_outputs(self, asked: str | tuple[str, ...]) -> tuple[str, ...]:
+        names = (asked,) if isinstance(asked, str) else tuple(dict.fromkeys(asked))
+        for name in names:
+            if name not in self._graph.producers:
+                reason = "it is an input" if name in self.root_args else hint(name, self.output_names)
+                raise InputError(f"{name!r} is no output of {self!r}; {reason}", name=name)
+        return names
+
+    def _find(self, name: str) -> BaseNode:
+        found = [n for n in self.nodes if name == n.name or name in n.output_names]
+        if not found:
+            known = list(dict.fromkeys((*(node.name for node in self.nodes), *self.output_names)))
+            message = f"there is no node {name!r} in {self!r}; {hint(name, known)}"
+            raise UnknownInputError(message, name=name, suggestion=nearest(name, known))
+        if len(found) > 1:
+            outputs = " or ".join(repr(node.output_names[0]) for node in found)
+            message = f"{name!r} is the name of {len(found)} nodes; name an output instead: {outputs}"
+            raise InputError(message, name=name)
+        return found[0]
+
+    # ------------------------------------------------------------ making
+
+    def _set_up(
+        self,
+        graph: Graph,
+        name: str | None,
+        parent: Pipeline | None,
+        config: RuntimeConfig | None,
+        bound: Mapping[str, Any],
+        strict_types: bool,  # noqa: FBT001 - pickle restores by position
+    ) -> None:
+        put = object.__setattr__
+        put(self, "_graph", graph)
+        put(self, "_name", name)
+        put(self, "_parent", parent)
+        put(self, "_config", config)
+        put(self, "_bound", dict(bound))
+        put(self, "_strict_types", strict_types)
+        put(self, "_engines", {})
+        put(self, "_contexts", {})
+
+    def _copy(self, **changes: Any) -> Self:
+        facts = {name: getattr(self, f"_{name}") for name in _FACTS} | changes
+        return _restore(type(self), *facts.values())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), *(getattr(self, f"_{name}") for name in _FACTS))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        message = f"a pipeline cannot be changed: use bind(), replace() or with_config() ({name})"
+        raise AttributeError(message)
+
+    def __delattr__(self, name: str) -> None:
+        self.__setattr__(name, None)
+
+
+_FACTS = ("graph", "name", "parent", "config", "bound", "strict_types")
+
+
+def _restore(kind: type[Kind], *facts: Any) -> Kind:
+    pipeline = object.__new__(kind)
+    pipeline._set_up(*facts)
+    return pipeline
+
+
+def _members(nodes: object) -> list[object]:
+    if isinstance(nodes, str | Mapping) or not isinstance(nodes, Iterable):
+        message = f"a pipeline is made from a list of nodes, not from {nodes!r}; write Pipeline([...])"
+        raise PipelineDefinitionError(message)
+    return list(nodes)
+
+
+def _as_node(member: object) -> BaseNode:
+    if isinstance(member, BaseNode):
+        return member
+    if isinstance(member, Pipeline):
+        return member.as_node()
+    name = getattr(member, "__name__", None)
+    if callable(member):
+        remedy = f"decorate it with @node, or write node({name or '...'})"
+        raise PipelineDefinitionError(f"{member!r} is a plain function, no node; {remedy}", node=name)
+    raise PipelineDefinitionError(f"{member!r} is neither a node nor a pipeline")
+
+
+def _replacement(old: BaseNode, new: object) -> BaseNode:
+    """Return `new` as a node that makes the outputs of `old` and keeps its options."""
+    if isinstance(new, Node | Pipeline | PipelineNode):
+        found = _as_node(new)
+    elif callable(new):
+        names = old.output_name if isinstance(old, Node) else old.output_names
+        found = Node(new, names)
+    else:
+        raise PipelineDefinitionError(f"{new!r} is neither a node nor a function", node=old.name)
+    if len(found.output_names) != len(old.output_names):
+        message = (
+            f"{found!r} has {len(found.output_names)} outputs, but takes the place of {old!r} with "
+            f"{len(old.output_names)}"
+        )
+        raise PipelineDefinitionError(message, node=old.name)
+    outputs = found.output_names
+    renames = {} if set(outputs) == set(old.output_names) else dict(zip(outputs, old.output_names, strict=True))
+    return found.rename(outputs=renames).with_options_of(old)
+
+
+def _checked_inputs(inputs: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if type(inputs) is dict or isinstance(inputs, Mapping):
+        return inputs
+    if inputs is None:
+        return {}
+    message = f"inputs has to be a mapping of names to values, not {type(inputs).__name__}: {{'x': ...}}"
+    raise InputError(message, name="inputs")
+
+
+def _yielded(outcomes: Iterable[Any], on_error: str, *, ordered: bool) -> Iterator[Any]:
+    try:
+        for entry in outcomes:
+            outcome = entry if ordered else entry[1]
+            if type(outcome) is Failure and on_error == "raise":
+                raise remember(outcome)
+            yield entry
+    finally:
+        _close(outcomes)
+
+
+def _close(outcomes: Iterable[Any]) -> None:
+    close = getattr(outcomes, "close", None)
+    if close is not None:
+        close()
+
+
+def _shortened(names: Sequence[str]) -> str:
+    shown = 4
+    rest = len(names) - shown
+    return ", ".join(names[:shown]) + (f", ... {rest} more" if rest > 0 else "") or "()"

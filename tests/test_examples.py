@@ -1,0 +1,126 @@
+"""The examples run as a user runs them, and print what they claim."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def run(name: str, *arguments: str, cwd: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run an example in a process of its own, where every warning is an error."""
+    result = subprocess.run(
+        [sys.executable, "-W", "error", EXAMPLES / name, *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode == status, result.stderr
+    return result
+
+
+def table_of(output: str) -> dict[tuple[str, str], str]:
+    """Read the table of the sweep: (model, scaling) to the rest of its line."""
+    line = re.compile(r"^(\w[\w ]*?) {2,}\S+=\S+ +(range|standard) +(.*)$", re.MULTILINE)
+    return {(model, scaling): rest for model, scaling, rest in line.findall(output)}
+
+
+def test_every_example_is_tested_here():
+    tested = Path(__file__).read_text(encoding="utf-8")
+    assert [path.name for path in EXAMPLES.glob("*.py") if f'"{path.name}"' not in tested] == []
+
+
+def test_smallest_pipeline_prints_its_results(tmp_path):
+    output = run("smallest_pipeline.py", cwd=tmp_path).stdout
+    assert output.splitlines() == [
+        "{'words': ['plain', 'functions', 'make', 'pipelines'], 'longest': 'functions'}",
+        "{'longest': 'functions'}",
+        "'a graph of nodes': graph",
+        "'executors say how': executors",
+        "'backends say where': backends",
+        "three",
+    ]
+
+
+def test_each_level_of_config_wins_over_the_one_before(tmp_path):
+    output = run("config_precedence.py", cwd=tmp_path).stdout
+    found = dict(
+        re.findall(r"^(.+?) {2,}ran in (the main thread|a pool's thread)", output, re.MULTILINE)
+    )
+    assert found == {
+        "global default": "a pool's thread",
+        "use": "the main thread",
+        "parent": "a pool's thread",
+        "pipeline": "the main thread",
+        "node": "a pool's thread",
+        "call": "the main thread",
+        "library default": "a pool's thread",
+    }
+
+
+def test_nesting_and_mapping_prices_all_orders(tmp_path):
+    output = run("nesting_and_mapping.py", cwd=tmp_path).stdout
+    assert output.splitlines() == [
+        "one order: {'amounts': [8.0, 3.0], 'total': 11.0}",
+        "zip: [11.0, 25.65, 0.0]",
+        "product: [11.0, 9.9, 5.5, 28.5, 25.65, 14.25]",
+        "priced: 11.0",
+        "priced: 28.5",
+        "priced: 0",
+        "failed: item 3, node 'look_up', KeyError('gold')",
+        "streamed: 4.0",
+        "streamed: 8.0",
+        "streamed: 12.0",
+    ]
+
+
+@pytest.mark.parametrize("executor", ["sequential", "thread"])
+def test_digits_sweep_shows_results_and_failures(tmp_path, executor):
+    output = run("digits_sweep.py", "--quick", "--executor", executor, cwd=tmp_path).stdout
+    table = table_of(output)
+
+    assert set(table) == {
+        ("logistic regression", "range"),
+        ("logistic regression", "standard"),
+        ("naive Bayes", "range"),
+        ("naive Bayes", "standard"),
+    }
+    for candidate in set(table) - {("naive Bayes", "standard")}:
+        mean, spread, test = re.match(r"([\d.]+) ± ([\d.]+) +([\d.]+)", table[candidate]).groups()
+        assert 85 < float(mean) < 100
+        assert 0 < float(spread) < 5
+        assert 85 < float(test) < 100
+    assert table["naive Bayes", "standard"].startswith("failed in train: ValueError: Negative")
+    assert "3 candidates worked, 1 failed" in output
+    assert (tmp_path / "output" / "digits.png").read_bytes().startswith(PNG_SIGNATURE)
+
+
+def test_digits_sweep_gives_the_same_scores_on_every_executor(tmp_path):
+    def scores(executor: str) -> dict[tuple[str, str], str]:
+        output = run("digits_sweep.py", "--quick", "--executor", executor, cwd=tmp_path).stdout
+        without_seconds = re.compile(r" +[\d.]+$")
+        return {key: without_seconds.sub("", rest) for key, rest in table_of(output).items()}
+
+    assert scores("thread") == scores("sequential")
+
+
+def test_digits_sweep_takes_its_config_from_a_file(tmp_path):
+    arguments = ["--quick", "--config", str(EXAMPLES / "digits.toml"), "--output", "elsewhere"]
+    output = run("digits_sweep.py", *arguments, cwd=tmp_path).stdout
+    assert re.search(r"3 candidates worked, 1 failed: .* ThreadPoolExecutor$", output, re.MULTILINE)
+    assert (tmp_path / "elsewhere" / "digits.png").exists()
+    assert not (tmp_path / "output" / "digits.png").exists()
+
+
+def test_digits_sweep_refuses_an_unknown_executor_without_a_traceback(tmp_path):
+    errors = run("digits_sweep.py", "--executor", "treads", cwd=tmp_path, status=2).stderr
+    assert "treads" in errors
+    assert "Traceback" not in errors
