@@ -15,8 +15,6 @@ from benchmarks.contender import Contender, reason
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-ENOUGH = 3  # samples
-
 # By step and contender: size, seconds.
 Costs = dict[tuple[str, str], dict[int, float]]
 
@@ -27,18 +25,20 @@ class Effort:
 
     Args:
         rounds: The most samples of one contender in one race.
-        seconds: A contender that has three samples takes no more after this time.
+        enough: The fewest samples, patience permitting.
+        seconds: A contender that has enough samples takes no more after this time.
         patience: A contender takes no more at all after this time, and does not start on something
             that is expected to take longer.
     """
 
     rounds: int
+    enough: int
     seconds: float
     patience: float
 
 
-FULL = Effort(rounds=15, seconds=2.0, patience=10.0)
-QUICK = Effort(rounds=5, seconds=0.4, patience=1.0)
+FULL = Effort(rounds=15, enough=3, seconds=2.0, patience=10.0)
+QUICK = Effort(rounds=5, enough=2, seconds=0.4, patience=1.0)
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Result:
 
     def wants_more(self, effort: Effort) -> bool:
         """Return whether the contender should take another turn."""
-        allowed = effort.patience if len(self.samples) < ENOUGH else effort.seconds
+        allowed = effort.patience if len(self.samples) < effort.enough else effort.seconds
         return not self.note and self.spent < allowed
 
 

@@ -46,7 +46,7 @@ class Steady:
     def __init__(self, call: Call) -> None:
         """Warm `call` up, and find out how often it fits into a sample."""
         self.call = call
-        typical = min(time_once(call) for _ in range(2))
+        typical = time_once(call)
         if typical < SAMPLE:
             typical = min(time_once(call) for _ in range(5))
         self.looped = typical < LOOPED

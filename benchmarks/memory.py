@@ -50,7 +50,7 @@ def trial(peer: Peer, items: int) -> Allocated:
 
 def tables(arena: Arena, *, quick: bool) -> Iterator[Table]:
     """Measure each contender in a fresh process; plain Python's result is what results take."""
-    items = 50_000 if quick else 200_000
+    items = 10_000 if quick else 50_000
     results = [arena.alone("memory", key, {"items": items}) for key in KEYS]
     alone = results[0].samples[0]["kept"] if results[0].samples else 0.0
     for result in results:

@@ -23,7 +23,7 @@ import types
 import typing as t
 
 import numpy as np
-import numpy.typing as npt
+import numpy.typing as npt  # noqa: F401 - rows of the table name it
 import pandas as pd
 import pydantic
 import pytest

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
 
+from hypernodes.abc import Backend, Executor
 from hypernodes.exceptions import hint
 
 Described = TypeVar("Described", bound=BaseModel)
@@ -22,7 +23,25 @@ EXECUTORS: Final = {
 BACKENDS: Final = {"local": "hypernodes.backends.local:LocalBackend"}
 
 
-def build(contract: type[Described], kinds: Mapping[str, str], value: object) -> Described:
+def build_executor(value: object) -> Executor:
+    """Return the executor that `value` is, or describes; see `_build`."""
+    return _build(Executor, EXECUTORS, value)  # type: ignore[type-abstract]
+
+
+def build_backend(value: object) -> Backend:
+    """Return the backend that `value` is, or describes; see `_build`."""
+    return _build(Backend, BACKENDS, value)  # type: ignore[type-abstract]
+
+
+def describe(instance: Executor | Backend) -> dict[str, Any]:
+    """Return the mapping that makes an equal of `instance` when built, fit for JSON."""
+    kinds = EXECUTORS if isinstance(instance, Executor) else BACKENDS
+    place = f"{type(instance).__module__}:{type(instance).__qualname__}"
+    kind = next((name for name, known in kinds.items() if known == place), place)
+    return {"kind": kind, **instance.model_dump(mode="json")}
+
+
+def _build(contract: type[Described], kinds: Mapping[str, str], value: object) -> Described:
     """Return the object that `value` is, or describes.
 
     Args:
@@ -36,27 +55,24 @@ def build(contract: type[Described], kinds: Mapping[str, str], value: object) ->
     """
     if isinstance(value, contract):
         return value
-    role = contract.__name__.lower()
-    match value:
-        case str(kind):
-            fields: dict[str, Any] = {}
-        case {"kind": str(kind), **fields}:
-            pass
-        case type():
-            raise ValueError(f"{value.__name__} is a class: give an instance, {value.__name__}(...)")
-        case _:
-            raise ValueError(
-                f"{value!r} is no {role}: give an instance, a short name "
-                f"({', '.join(map(repr, kinds))}) or a table with a 'kind'"
-            )
+    kind, fields = _read(contract, kinds, value)
     return _find(contract, kinds, kind)(**fields)
 
 
-def describe(kinds: Mapping[str, str], instance: BaseModel) -> dict[str, Any]:
-    """Return the mapping that `build` makes an equal of `instance` from, fit for JSON."""
-    place = f"{type(instance).__module__}:{type(instance).__qualname__}"
-    kind = next((name for name, known in kinds.items() if known == place), place)
-    return {"kind": kind, **instance.model_dump(mode="json")}
+def _read(
+    contract: type[Described], kinds: Mapping[str, str], value: object
+) -> tuple[str, dict[str, Any]]:
+    if isinstance(value, str):
+        return value, {}
+    if isinstance(value, Mapping) and isinstance(value.get("kind"), str):
+        return value["kind"], {name: given for name, given in value.items() if name != "kind"}
+    role = contract.__name__.lower()
+    if isinstance(value, type):
+        raise ValueError(f"{value.__name__} is a class: give an instance, {value.__name__}(...)")
+    raise ValueError(
+        f"{value!r} is no {role}: give an instance, a short name "
+        f"({', '.join(map(repr, kinds))}) or a table with a 'kind'"
+    )
 
 
 def _find(contract: type[Described], kinds: Mapping[str, str], kind: str) -> type[Described]:

@@ -78,8 +78,8 @@ def _check_cache(value: object) -> str | None:
 def _check_retries(value: object) -> str | None:
     if value is None or isinstance(value, RetryPolicy):
         return None
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return None if whole and value >= 0 else "a number of extra attempts (0 or more) or a RetryPolicy"
+    fine = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return None if fine else "a number of extra attempts (0 or more) or a RetryPolicy"
 
 
 def _check_timeout(value: Any) -> str | None:

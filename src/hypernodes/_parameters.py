@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from types import FunctionType
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from hypernodes.exceptions import NodeDefinitionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class _Absent:
@@ -87,13 +89,14 @@ def is_coroutine_function(function: Callable[..., Any]) -> bool:
         return bool(function.__code__.co_flags & inspect.CO_COROUTINE)
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(_unwrap(function)):
         return True
-    call = None if inspect.isclass(function) else getattr(type(function), "__call__", None)
-    return inspect.iscoroutinefunction(call)
+    if inspect.isclass(function):
+        return False
+    return inspect.iscoroutinefunction(type(function).__call__)
 
 
 def _unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
     try:
-        return inspect.unwrap(function)
+        return cast("Callable[..., Any]", inspect.unwrap(function))
     except ValueError:  # a wrapper loop: the signature has told, or will tell
         return function
 
@@ -115,8 +118,11 @@ def _read_plain(function: FunctionType) -> tuple[Parameter, ...] | None:
         )
         for i in range(count)
     ]
-    for name in names[count : count + code.co_kwonlyargcount]:
-        parameters.append(Parameter(name, KEYWORD, (function.__kwdefaults__ or {}).get(name, ABSENT)))
+    keywords = function.__kwdefaults__ or {}
+    parameters += [
+        Parameter(name, KEYWORD, keywords.get(name, ABSENT))
+        for name in names[count : count + code.co_kwonlyargcount]
+    ]
     return tuple(parameters)
 
 

@@ -1,7 +1,7 @@
 """The contracts: how a pipeline runs (`Executor`) and where (`Backend`).
 
-Both are frozen pydantic models: descriptions that can be compared, hashed, pickled, printed and kept
-in a file. What they open (pools, clusters) lives elsewhere and is opened on first use.
+Both are frozen pydantic models: descriptions that can be compared, hashed, pickled, printed and
+kept in a file. What they open (pools, clusters) lives elsewhere and is opened on first use.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class RunContext:
 
     Attributes:
         config: The config in force for the pipeline.
-        pinned: True where `config` was given at the call and so rules nested pipelines and nodes too.
+        pinned: Whether `config` was given at the call and so rules nested pipelines and nodes too.
         path: The names from the outermost pipeline to this one.
     """
 

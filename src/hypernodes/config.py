@@ -1,16 +1,15 @@
-"""`RuntimeConfig`: where and how a pipeline runs, in one frozen bundle, and which one is in force."""
+"""`RuntimeConfig`: where and how a pipeline runs, in one bundle, and which one is in force."""
 
 from __future__ import annotations
 
 import os
 import threading
 import tomllib
-from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -25,6 +24,9 @@ from pydantic import (
 from hypernodes import _kinds
 from hypernodes.abc import Backend, Executor
 from hypernodes.exceptions import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["RetryPolicy", "RuntimeConfig", "get_default_config", "set_default_config"]
 
@@ -75,7 +77,7 @@ class RetryPolicy(BaseModel):
         multiplier: How much longer each further pause is.
         max_delay: The longest pause, in seconds, jitter aside.
         jitter: The most that is added to each pause, in seconds.
-        retry_on: Exception types that are retried; a `BaseException` that is no `Exception` never is.
+        retry_on: Exception types that are retried; what is no `Exception` never is.
 
     Example:
         >>> RetryPolicy(max_retries=2, retry_on=(ConnectionError,)).max_retries
@@ -101,13 +103,14 @@ def _nothing_but(empty: object, what: str, value: object) -> object:
 class RuntimeConfig(BaseModel):
     """Where (backend) and how (executor) pipelines run, and what befalls each node.
 
-    Frozen, equal by value and hashable. The config in force is the first there is of: the call's, the
-    node's, the pipeline's (its own, its parent's, ..., that of the pipeline around it), that of
+    Frozen, equal by value and hashable. The config in force is the first there is of: the call's,
+    the node's, the pipeline's (its own, its parent's, ..., that of the pipeline around it), that of
     `RuntimeConfig.use`, the global default. Each level replaces the whole config.
 
     Attributes:
         backend: A `Backend`, its short name (`"local"`) or a table with a `kind`.
-        executor: An `Executor`, its short name (`"sequential"`, `"thread"`) or a table with a `kind`.
+        executor: An `Executor`, its short name (`"sequential"`, `"thread"`) or a table with a
+            `kind`.
         cache: None.
         callbacks: Empty.
         retries: Extra attempts for a node that fails, or a `RetryPolicy`.
@@ -128,14 +131,14 @@ class RuntimeConfig(BaseModel):
 
     backend: Annotated[
         InstanceOf[Backend],
-        BeforeValidator(partial(_kinds.build, Backend, _kinds.BACKENDS)),
-        PlainSerializer(partial(_kinds.describe, _kinds.BACKENDS), when_used="json"),
-    ] = Field(default_factory=partial(_kinds.build, Backend, _kinds.BACKENDS, "local"))
+        BeforeValidator(_kinds.build_backend),
+        PlainSerializer(_kinds.describe, when_used="json"),
+    ] = Field(default_factory=partial(_kinds.build_backend, "local"))
     executor: Annotated[
         InstanceOf[Executor],
-        BeforeValidator(partial(_kinds.build, Executor, _kinds.EXECUTORS)),
-        PlainSerializer(partial(_kinds.describe, _kinds.EXECUTORS), when_used="json"),
-    ] = Field(default_factory=partial(_kinds.build, Executor, _kinds.EXECUTORS, "thread"))
+        BeforeValidator(_kinds.build_executor),
+        PlainSerializer(_kinds.describe, when_used="json"),
+    ] = Field(default_factory=partial(_kinds.build_executor, "thread"))
     cache: Annotated[None, BeforeValidator(partial(_nothing_but, None, "caches"))] = None
     callbacks: Annotated[
         tuple[()], BeforeValidator(lambda value: _nothing_but((), "callbacks", tuple(value)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from hypernodes._options import Options
@@ -10,6 +9,8 @@ from hypernodes.exceptions import InputError, NodeDefinitionError, UnknownInputE
 from hypernodes.node import BaseNode, check_mapping, renamed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hypernodes.pipeline import Pipeline
 
 __all__ = ["PipelineNode"]
@@ -91,7 +92,7 @@ class PipelineNode(BaseNode):
         )
 
     def with_options(self, **options: Any) -> Self:
-        """Return a copy with another `cache` or `config`; what else there is belongs to its nodes."""
+        """Return a copy with another `cache` or `config`; other options belong to its nodes."""
         for name in options:
             if name not in {"cache", "config"}:
                 message = (
@@ -136,9 +137,7 @@ def _inverted(mapping: Mapping[str, str] | None, label: str) -> dict[str, str]:
     return result
 
 
-def _refuse_unknown(
-    mapping: Mapping[str, str] | None, names: tuple[str, ...], label: str
-) -> None:
+def _refuse_unknown(mapping: Mapping[str, str] | None, names: tuple[str, ...], label: str) -> None:
     for name in mapping or ():
         if name not in names:
             message = f"{name!r} is no output of {label}; {hint(name, names)}"
@@ -150,7 +149,9 @@ def _read_map_over(
 ) -> tuple[str, ...]:
     for name in names:
         if name not in root_args:
-            message = f"map_over names {name!r}, which is no input of {label}; {hint(name, root_args)}"
+            message = (
+                f"map_over names {name!r}, which is no input of {label}; {hint(name, root_args)}"
+            )
             raise UnknownInputError(message, name=name, suggestion=nearest(name, root_args))
     if len(set(names)) != len(names):
         raise InputError(f"map_over of {label} names an input twice: {names}", name="map_over")

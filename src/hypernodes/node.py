@@ -35,7 +35,9 @@ class BaseNode(ABC):
     _options: Options
 
     def __setattr__(self, name: str, value: object) -> None:
-        message = f"a node cannot be changed: use with_options(), with_config() or rename() ({name})"
+        message = (
+            f"a node cannot be changed: use with_options(), with_config() or rename() ({name})"
+        )
         raise AttributeError(message)
 
     def __delattr__(self, name: str) -> None:

@@ -44,8 +44,8 @@ class Pipeline:
         name: What messages and events call it.
         parent: The pipeline whose config holds where this one has none.
         config: The config under which it runs, unless a call or a node says otherwise.
-        strict_types: Whether annotations of producers and consumers have to agree, as a type checker
-            would have it; missing ones and `Any` agree with all.
+        strict_types: Whether annotations of producers and consumers have to agree, as a type
+            checker would have it; missing ones and `Any` agree with all.
 
     Raises:
         DuplicateOutputError: Two nodes make one output.
@@ -77,6 +77,15 @@ class Pipeline:
         "_strict_types",
     )
 
+    _bound: dict[str, Any]
+    _config: RuntimeConfig | None
+    _contexts: dict[tuple[RuntimeConfig, bool], RunContext]
+    _engines: dict[object, PipelineExecutionEngine]
+    _graph: Graph
+    _name: str | None
+    _parent: Pipeline | None
+    _strict_types: bool
+
     def __init__(
         self,
         nodes: Iterable[BaseNode | Pipeline],
@@ -91,9 +100,19 @@ class Pipeline:
             check_types(graph)
         if parent is not None and not isinstance(parent, Pipeline):
             raise PipelineDefinitionError(f"parent has to be a Pipeline, not {parent!r}")
-        if name is not None and not (isinstance(name, str) and name):
-            raise PipelineDefinitionError(f"name has to be a string that is not empty, not {name!r}")
-        self._set_up(graph, name, parent, checked_or_none(config), {}, strict_types)
+        if name is not None and not (name and isinstance(name, str)):
+            raise PipelineDefinitionError(
+                f"name has to be a string that is not empty, not {name!r}"
+            )
+        put = object.__setattr__
+        put(self, "_graph", graph)
+        put(self, "_name", name)
+        put(self, "_parent", parent)
+        put(self, "_config", checked_or_none(config))
+        put(self, "_bound", {})
+        put(self, "_strict_types", strict_types)
+        put(self, "_engines", {})
+        put(self, "_contexts", {})
 
     # ------------------------------------------------------------ what it is
 
@@ -146,9 +165,9 @@ class Pipeline:
     def own_config(self) -> RuntimeConfig | None:
         """The pipeline's config, else that of its parent, and so on; None where none has one."""
         pipeline: Pipeline | None = self
-        while pipeline is not None and pipeline._config is None:
-            pipeline = pipeline._parent
-        return None if pipeline is None else pipeline._config
+        while pipeline is not None and pipeline.config is None:
+            pipeline = pipeline.parent
+        return None if pipeline is None else pipeline.config
 
     @property
     def effective_config(self) -> RuntimeConfig:
@@ -372,7 +391,10 @@ class Pipeline:
             check_types(graph)
         for name in self._bound:
             if name not in graph.root_args:
-                message = f"{name!r} is bound, but after replacing {node_name!r} it is no input; unbind it"
+                message = (
+                    f"{name!r} is bound, but after replacing {node_name!r} it is no input; "
+                    f"unbind it first"
+                )
                 raise PipelineDefinitionError(message, node=node_name)
         return self._copy(graph=graph)
 
@@ -396,7 +418,9 @@ class Pipeline:
         Raises:
             InputError: As `run`.
         """
-        asked = output_name if output_name is None or type(output_name) is str else tuple(output_name)
+        asked = (
+            output_name if output_name is None or type(output_name) is str else tuple(output_name)
+        )
         key = (frozenset(inputs), asked, ctx, mapped)
         engine = self._engines.get(key)
         return engine or self._compile(frozenset(inputs), asked, ctx, frozenset(mapped), key)
@@ -491,7 +515,9 @@ class Pipeline:
         names = (asked,) if isinstance(asked, str) else tuple(dict.fromkeys(asked))
         for name in names:
             if name not in self._graph.producers:
-                reason = "it is an input" if name in self.root_args else hint(name, self.output_names)
+                reason = (
+                    "it is an input" if name in self.root_args else hint(name, self.output_names)
+                )
                 raise InputError(f"{name!r} is no output of {self!r}; {reason}", name=name)
         return names
 
@@ -503,37 +529,20 @@ class Pipeline:
             raise UnknownInputError(message, name=name, suggestion=nearest(name, known))
         if len(found) > 1:
             outputs = " or ".join(repr(node.output_names[0]) for node in found)
-            message = f"{name!r} is the name of {len(found)} nodes; name an output instead: {outputs}"
+            message = (
+                f"{name!r} is the name of {len(found)} nodes; name an output instead: {outputs}"
+            )
             raise InputError(message, name=name)
         return found[0]
 
     # ------------------------------------------------------------ making
 
-    def _set_up(
-        self,
-        graph: Graph,
-        name: str | None,
-        parent: Pipeline | None,
-        config: RuntimeConfig | None,
-        bound: Mapping[str, Any],
-        strict_types: bool,  # noqa: FBT001 - pickle restores by position
-    ) -> None:
-        put = object.__setattr__
-        put(self, "_graph", graph)
-        put(self, "_name", name)
-        put(self, "_parent", parent)
-        put(self, "_config", config)
-        put(self, "_bound", dict(bound))
-        put(self, "_strict_types", strict_types)
-        put(self, "_engines", {})
-        put(self, "_contexts", {})
-
     def _copy(self, **changes: Any) -> Self:
-        facts = {name: getattr(self, f"_{name}") for name in _FACTS} | changes
-        return _restore(type(self), *facts.values())
+        facts = {name: getattr(self, f"_{name}") for name in _FACTS}
+        return _restore(type(self), facts | changes)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), *(getattr(self, f"_{name}") for name in _FACTS))
+        return _restore, (type(self), {name: getattr(self, f"_{name}") for name in _FACTS})
 
     def __setattr__(self, name: str, value: object) -> None:
         message = f"a pipeline cannot be changed: use bind(), replace() or with_config() ({name})"
@@ -546,15 +555,21 @@ class Pipeline:
 _FACTS = ("graph", "name", "parent", "config", "bound", "strict_types")
 
 
-def _restore(kind: type[Kind], *facts: Any) -> Kind:
+def _restore(kind: type[Kind], facts: Mapping[str, Any]) -> Kind:
+    """Return a pipeline with these facts, and nothing compiled yet."""
     pipeline = object.__new__(kind)
-    pipeline._set_up(*facts)
+    for name, value in facts.items():
+        object.__setattr__(pipeline, f"_{name}", value)
+    object.__setattr__(pipeline, "_engines", {})
+    object.__setattr__(pipeline, "_contexts", {})
     return pipeline
 
 
 def _members(nodes: object) -> list[object]:
     if isinstance(nodes, str | Mapping) or not isinstance(nodes, Iterable):
-        message = f"a pipeline is made from a list of nodes, not from {nodes!r}; write Pipeline([...])"
+        message = (
+            f"a pipeline is made from a list of nodes, not from {nodes!r}; write Pipeline([...])"
+        )
         raise PipelineDefinitionError(message)
     return list(nodes)
 
@@ -567,7 +582,9 @@ def _as_node(member: object) -> BaseNode:
     name = getattr(member, "__name__", None)
     if callable(member):
         remedy = f"decorate it with @node, or write node({name or '...'})"
-        raise PipelineDefinitionError(f"{member!r} is a plain function, no node; {remedy}", node=name)
+        raise PipelineDefinitionError(
+            f"{member!r} is a plain function, no node; {remedy}", node=name
+        )
     raise PipelineDefinitionError(f"{member!r} is neither a node nor a pipeline")
 
 
@@ -587,7 +604,11 @@ def _replacement(old: BaseNode, new: object) -> BaseNode:
         )
         raise PipelineDefinitionError(message, node=old.name)
     outputs = found.output_names
-    renames = {} if set(outputs) == set(old.output_names) else dict(zip(outputs, old.output_names, strict=True))
+    renames = (
+        {}
+        if set(outputs) == set(old.output_names)
+        else dict(zip(outputs, old.output_names, strict=True))
+    )
     return found.rename(outputs=renames).with_options_of(old)
 
 
@@ -596,7 +617,9 @@ def _checked_inputs(inputs: Mapping[str, Any] | None) -> Mapping[str, Any]:
         return inputs
     if inputs is None:
         return {}
-    message = f"inputs has to be a mapping of names to values, not {type(inputs).__name__}: {{'x': ...}}"
+    message = (
+        f"inputs has to be a mapping of names to values, not {type(inputs).__name__}: {{'x': ...}}"
+    )
     raise InputError(message, name="inputs")
 
 

@@ -5,9 +5,9 @@ Each layer is there only where it is asked for; a plain node is called directly.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.loop import Overdue, run_coroutine
 from hypernodes._engine.retry import policy_of, retrying
@@ -92,7 +92,7 @@ def _unpacked(call: Call, count: int, path: tuple[str, ...]) -> Call:
 
 def _unpack(value: object, count: int, path: tuple[str, ...]) -> tuple[Any, ...]:
     """Return the values of what a function with several outputs returned."""
-    single = isinstance(value, str | bytes | bytearray | Mapping | Set)
+    single = isinstance(value, str | bytes | bytearray | Mapping | set | frozenset)
     values = None
     if not single and isinstance(value, Iterable):
         values = tuple(value)
@@ -104,6 +104,4 @@ def _unpack(value: object, count: int, path: tuple[str, ...]) -> tuple[Any, ...]
         f"node {path[-1]!r} has {count} outputs, but its function returned {what}; return a tuple "
         f"of {count}, or name the outputs that there are"
     )
-    raise NodeOutputError(
-        message, node=path[-1], path=path, expected=count, received=cast("int | None", received)
-    )
+    raise NodeOutputError(message, node=path[-1], path=path, expected=count, received=received)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from hypernodes._engine.failure import Failure
-from hypernodes._engine.kernel import Outcome, PipelineExecutionEngine
-from hypernodes._engine.segments import Segment
-
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from hypernodes._engine.failure import Failure
     from hypernodes._engine.jobs import MapJob
+    from hypernodes._engine.kernel import Outcome, PipelineExecutionEngine
+    from hypernodes._engine.segments import Segment
 
 
 class Frame:
@@ -24,7 +24,18 @@ class Frame:
         done: Called once, with the outputs or the failure.
     """
 
-    __slots__ = ("_done", "_item", "_left", "_uses", "_waiting", "closed", "engine", "index", "jobs", "values")
+    __slots__ = (
+        "_done",
+        "_item",
+        "_left",
+        "_uses",
+        "_waiting",
+        "closed",
+        "engine",
+        "index",
+        "jobs",
+        "values",
+    )
 
     def __init__(
         self,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from hypernodes.exceptions import CycleError, DuplicateOutputError
-from hypernodes.node import BaseNode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from hypernodes.node import BaseNode
 
 
 class Graph:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.failure import Failure, Faulted, recall
 from hypernodes._engine.mapping import Items, split_items
-from hypernodes._engine.plan import Inner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from hypernodes._engine.plan import Inner
 
 Outcome = dict[str, Any] | Failure
 
@@ -45,7 +48,9 @@ def map_here(inner: Inner, values: Iterable[Any]) -> tuple[list[Any], ...]:
 
 def items_of(inner: Inner, values: Iterable[Any]) -> Items:
     """Return the items of a mapped step from its arguments."""
-    bound = {name: inner.pipeline.bound[name] for name in inner.map_over if name not in inner.inputs}
+    bound = {
+        name: inner.pipeline.bound[name] for name in inner.map_over if name not in inner.inputs
+    }
     inputs = bound | dict(zip(inner.inputs, values, strict=True))
     return split_items(inputs, inner.map_over, inner.map_mode)
 
@@ -60,9 +65,7 @@ def outcomes(inner: Inner, items: Items) -> Iterator[tuple[int, Outcome]]:
     return inner.engine(items.shared).attempt_all(items.shared, items.items)
 
 
-def gather(
-    inner: Inner, results: Iterable[tuple[int, Outcome]]
-) -> tuple[list[Any], ...]:
+def gather(inner: Inner, results: Iterable[tuple[int, Outcome]]) -> tuple[list[Any], ...]:
     """Return a list for each output, in the order of the items.
 
     Raises:

@@ -6,16 +6,20 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import islice
-from typing import Any, Final
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._engine.failure import Failure, Faulted
 from hypernodes._engine.frame import Frame
 from hypernodes._engine.inner import gather
-from hypernodes._engine.kernel import Outcome, PipelineExecutionEngine
-from hypernodes._engine.segments import Segment
+
+if TYPE_CHECKING:
+    from hypernodes._engine.kernel import Outcome, PipelineExecutionEngine
+    from hypernodes._engine.segments import Segment
 
 Entry = tuple[int, Mapping[str, Any]]
 MOST_AHEAD: Final = 1024
+BRIEF: Final = 0.005
 
 
 class MapJob:
@@ -29,7 +33,17 @@ class MapJob:
             workers take whole items.
     """
 
-    __slots__ = ("_deliver", "_frames", "apart", "drains", "engine", "inputs", "pending")
+    __slots__ = (
+        "_deliver",
+        "_frames",
+        "_outcomes",
+        "_signalled",
+        "apart",
+        "drains",
+        "engine",
+        "inputs",
+        "pending",
+    )
 
     def __init__(
         self,
@@ -46,6 +60,8 @@ class MapJob:
         self.drains = 0
         self._deliver = deliver
         self._frames: dict[int, Frame] = {}
+        self._outcomes: deque[tuple[int, Outcome]] = deque()
+        self._signalled = False
 
     def frame(self, index: int, item: Mapping[str, Any]) -> Frame:
         """Return a frame for an item, which delivers its outcome."""
@@ -64,12 +80,23 @@ class MapJob:
         Args:
             post: Takes what the scheduler's thread has to call.
         """
+        pending, outcomes = self.pending, self._outcomes
         while True:
             try:
-                index, item = self.pending.popleft()
+                index, item = pending.popleft()
             except IndexError:
                 return
-            post(partial(self.deliver, index, self.engine.attempt(self.inputs, item, index)))
+            outcomes.append((index, self.engine.attempt(self.inputs, item, index)))
+            # One message for all outcomes that come before it is read: waking a thread is dear.
+            if not self._signalled:
+                self._signalled = True
+                post(self._collect)
+
+    def _collect(self) -> None:
+        self._signalled = False
+        outcomes = self._outcomes
+        while outcomes:
+            self._deliver(*outcomes.popleft())
 
     def close(self) -> None:
         """Drop what has not started."""
@@ -143,6 +170,8 @@ class Stream:
         self._delivered = 0
         self._outcomes: dict[int, Outcome] = {}
         self._exhausted = False
+        self._last_look = perf_counter()
+        self._next_look = ahead
 
     @property
     def outstanding(self) -> bool:
@@ -159,14 +188,24 @@ class Stream:
         """Whether everything has been handed over."""
         return self._exhausted and self._delivered == self._taken
 
-    def take(self, most: int) -> list[Entry]:
-        """Take up to `most` items, as far as there is room."""
+    def take(self) -> list[Entry]:
+        """Take some items, as far as there is room; few at a time, should they be slow to come."""
         room = self._ahead - (self._taken - self._delivered)
-        wanted = min(most, room)
+        wanted = min(room, self._ahead // 2)
         entries = list(enumerate(islice(self._items, wanted), self._taken))
         self._taken += len(entries)
         self._exhausted = self._exhausted or len(entries) < wanted
+        if self._taken >= self._next_look:
+            self._look_at_clock()
         return entries
+
+    def _look_at_clock(self) -> None:
+        """Take more ahead while half of it goes, on to the consumer, in next to no time."""
+        now = perf_counter()
+        if now - self._last_look < BRIEF:
+            self._ahead = min(2 * self._ahead, MOST_AHEAD)
+        self._last_look = now
+        self._next_look = self._taken + self._ahead // 2
 
     def put(self, index: int, outcome: Outcome) -> None:
         """Receive the outcome of an item."""
@@ -182,7 +221,3 @@ class Stream:
                 return
             self._delivered += 1
             yield index, outcomes.pop(index)
-
-    def widen(self) -> None:
-        """Take more ahead, because workers had nothing to do while the consumer waited."""
-        self._ahead = min(2 * self._ahead, MOST_AHEAD)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._engine.calls import node_call
 from hypernodes._engine.failure import Failure, Faulted, annotate, item_note, node_note
 from hypernodes._engine.inner import inner_call
-from hypernodes._engine.plan import Plan, Step
 from hypernodes._engine.program import Program
 from hypernodes._engine.segments import Segment, split
 from hypernodes.node import Node
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from hypernodes._engine.plan import Plan, Step
 
 Outcome = dict[str, Any] | Failure
 NO_ITEM: Final[dict[str, Any]] = {}
@@ -77,7 +80,9 @@ class PipelineExecutionEngine:
                 result = self.calls[step.index](*positional, **named)
             except Exception as error:  # noqa: BLE001 - whatever the user's function raised
                 return self.failure(error, step, index)
-            for slot, value in zip(step.outputs, result if step.unpacks else (result,), strict=True):
+            for slot, value in zip(
+                step.outputs, result if step.unpacks else (result,), strict=True
+            ):
                 values[slot] = value
         return None
 

@@ -57,7 +57,7 @@ class BackgroundLoop:
         while True:
             try:
                 self._loop.run_forever()
-            except BaseException:  # noqa: BLE001 - SystemExit in a coroutine: its future has it too
+            except BaseException:  # noqa: BLE001, S112 - SystemExit in a coroutine: its future has it
                 continue
 
 

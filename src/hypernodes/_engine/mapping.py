@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set, Sized
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from typing import Any, Final
 
 from hypernodes.exceptions import InputError, MissingInputError, hint
 
@@ -13,7 +14,8 @@ MODES: Final = ("zip", "product")
 Item = dict[str, Any]
 
 
-class Items(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Items:
     """The items of a map.
 
     Attributes:
@@ -40,16 +42,12 @@ def read_names(names: object, argument: str) -> tuple[str, ...]:
     Raises:
         InputError: It is something else, is empty, or has a name twice.
     """
-    result = (names,) if isinstance(names, str) else names
-    if (
-        not isinstance(result, Sequence | Set)
-        or not result
-        or not all(isinstance(name, str) for name in result)
-    ):
+    result: object = (names,) if isinstance(names, str) else names
+    if not isinstance(result, Sequence) or not all(isinstance(name, str) for name in result):
         message = f"{argument}={names!r} has to be a name or a sequence of names"
         raise InputError(message, name=argument)
-    if len(set(result)) != len(result):
-        raise InputError(f"{argument}={names!r} has a name twice", name=argument)
+    if not result or len(set(result)) != len(result):
+        raise InputError(f"{argument}={names!r} is empty or has a name twice", name=argument)
     return tuple(result)
 
 
@@ -97,7 +95,9 @@ def _length(values: Iterable[Any]) -> int | None:
 
 
 def _product(shared: dict[str, Any], columns: dict[str, Iterable[Any]]) -> Items:
-    lists = [values if isinstance(values, Sequence) else list(values) for values in columns.values()]
+    lists = [
+        values if isinstance(values, Sequence) else list(values) for values in columns.values()
+    ]
     count = math.prod(map(len, lists))
     names = tuple(columns)
     rows = itertools.product(*lists)

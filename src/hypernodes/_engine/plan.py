@@ -1,14 +1,13 @@
 """Compiling: from a pipeline, the outputs asked for and the inputs given, to steps in order.
 
-A plan is worked out once and reused. Nested pipelines that run once, in the same place, dissolve into
-the steps of the outer plan, so that their nodes start as soon as their own inputs are there. What is
-mapped, or runs elsewhere, is one step with a plan of its own inside.
+A plan is worked out once and reused. Nested pipelines that run once, in the same place, dissolve
+into the steps of the outer plan, so that their nodes start as soon as their own inputs are there.
+What is mapped, or runs elsewhere, is one step with a plan of its own inside.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,8 @@ from hypernodes.nested import PipelineNode
 from hypernodes.node import BaseNode, Node
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from hypernodes._engine.graph import Graph
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._parameters import Parameter
@@ -77,8 +78,10 @@ class Step:
     @property
     def unpacks(self) -> bool:
         """Whether the outputs come as a tuple."""
-        return self.inner is not None or not isinstance(self.node, Node) or (
-            not isinstance(self.node.output_name, str)
+        return (
+            self.inner is not None
+            or not isinstance(self.node, Node)
+            or (not isinstance(self.node.output_name, str))
         )
 
 
@@ -343,7 +346,7 @@ class _Compiler:
     def _function_arguments(
         self, vertex: _Vertex, node: Node
     ) -> Iterator[tuple[str, _Source, str | None]]:
-        """Yield names, sources and keywords: by position until something is left out, then by name."""
+        """Yield names, sources and keywords: by position until one is left out, then by name."""
         left_out = False
         for name, parameter in zip(node.root_args, node.parameters, strict=True):
             source = self._resolve(vertex.scope, name)
@@ -362,7 +365,9 @@ class _Compiler:
             inner: self._resolve(vertex.scope, outer)
             for inner, outer in zip(node.inner_args, node.root_args, strict=True)
         }
-        mapped = {i for i, o in zip(node.inner_args, node.root_args, strict=True) if o in node.map_over}
+        mapped = {
+            i for i, o in zip(node.inner_args, node.root_args, strict=True) if o in node.map_over
+        }
         there = {inner for inner, source in sources.items() if not isinstance(source, _Absent)}
         outputs = tuple(node.inner_outputs[position] for position in sorted(vertex.wanted))
         bound = mapped & node.pipeline.bound.keys()
@@ -388,7 +393,9 @@ class _Compiler:
     def _is_elsewhere(self, ctx: RunContext) -> bool:
         here = self._request.ctx.config
         there = ctx.config
-        return there is not here and (there.executor != here.executor or there.backend != here.backend)
+        return there is not here and (
+            there.executor != here.executor or there.backend != here.backend
+        )
 
     # ------------------------------------------------------------ where a value comes from
 
@@ -439,7 +446,9 @@ class _Compiler:
 
     def _step(self, index: int, vertex: _Vertex) -> Step:
         node = vertex.node
-        positions = range(len(node.output_names)) if isinstance(node, Node) else sorted(vertex.wanted)
+        positions = (
+            range(len(node.output_names)) if isinstance(node, Node) else sorted(vertex.wanted)
+        )
         return Step(
             index,
             node,

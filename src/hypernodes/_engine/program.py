@@ -1,21 +1,21 @@
 """A plan as one straight function: a line for each step, nothing between the calls.
 
-Python's own names and calls are the fastest scheduler there is for steps that run one after another.
-An error is traced to its step by the line it came from, so that success pays nothing for it.
+Python's own names and calls are the fastest scheduler there is for steps that run one by one. An
+error is traced to its step by the line it came from, so that success pays nothing for it.
 """
 
 from __future__ import annotations
 
 import itertools
 import linecache
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from types import CodeType, TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes._engine.plan import Argument, Plan, Slot, Step
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable, Mapping, Sequence
+    from types import CodeType, TracebackType
 
-
+    from hypernodes._engine.plan import Argument, Plan, Slot, Step
 
 _numbers: Final = itertools.count()
 _FIRST_LINE: Final = 2
@@ -94,4 +94,6 @@ def _argument(argument: Argument) -> str:
 
 
 def _shown(step: Step) -> str:
-    return f"{', '.join(step.node.output_names)} = {step.node.name}({', '.join(step.node.root_args)})"
+    return (
+        f"{', '.join(step.node.output_names)} = {step.node.name}({', '.join(step.node.root_args)})"
+    )

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.failure import Failure, Faulted
 from hypernodes.config import RetryPolicy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import tenacity
 
 
 def policy_of(retries: int | RetryPolicy) -> RetryPolicy | None:
     """Return `retries` as a policy (a number means at once), or None where there are none."""
-    policy = RetryPolicy(max_retries=retries, initial_delay=0.0) if isinstance(retries, int) else retries
+    policy = (
+        RetryPolicy(max_retries=retries, initial_delay=0.0) if isinstance(retries, int) else retries
+    )
     return policy if policy.max_retries else None
 
 
@@ -55,7 +58,7 @@ def _try_again(
     retryer = _retryer(policy)
     try:
         return retryer(attempt)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever the user's function raised
         attempts = retryer.statistics["attempt_number"]
         raise Faulted(Failure(error, node=path[-1], path=path, attempts=attempts)) from None
 

@@ -1,29 +1,32 @@
 """The scheduler: hands segments and items to workers as soon as what they wait for is there.
 
 It lives in the caller's thread, for one run or one map, and is the only one who submits: a worker
-never waits for the workers that it is one of, so nothing here can deadlock. Whatever happens reaches
-it as a message in its inbox.
+never waits for the workers that it is one of, so nothing here can deadlock. Whatever happens
+reaches it as a message in its inbox.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from concurrent import futures
 from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hypernodes._engine.failure import Failure
 from hypernodes._engine.frame import Frame
 from hypernodes._engine.inner import items_of
 from hypernodes._engine.jobs import Collector, Entry, MapJob, Stream
 from hypernodes._engine.kernel import NO_ITEM, Outcome, PipelineExecutionEngine
-from hypernodes._engine.plan import Inner, Step
-from hypernodes._engine.segments import Segment
 from hypernodes._engine.workers import OCCUPIED, Workers
 from hypernodes.exceptions import HyperNodesError
+
+if TYPE_CHECKING:
+    from concurrent import futures
+
+    from hypernodes._engine.failure import Failure
+    from hypernodes._engine.plan import Inner, Step
+    from hypernodes._engine.segments import Segment
 
 Message = Callable[[], None]
 
@@ -74,25 +77,23 @@ class Scheduler:
         """
         size = self._workers.size
         stream = Stream(items, ahead=2 * size, ordered=ordered)
-        entries = stream.take(size)
+        entries = stream.take()
         job = MapJob(engine, inputs, stream.put, apart=engine.leaves or len(entries) < size)
         try:
             while entries or not stream.is_done:
                 self._add(job, entries)
-                self._receive(job, stream)
+                self._receive(stream)
                 yield from stream.ready()
-                entries = stream.take(size)
+                entries = stream.take()
         finally:
             self._close(job)
 
     # ------------------------------------------------------------ messages
 
-    def _receive(self, job: MapJob, stream: Stream) -> None:
+    def _receive(self, stream: Stream) -> None:
         """Handle what has come; wait for something where there is nothing else to do."""
         self._launch()
         if stream.outstanding and not stream.is_open and self._inbox.empty():
-            if not job.pending and not job.apart:
-                stream.widen()
             self._inbox.get()()
         while not self._inbox.empty():
             self._inbox.get()()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from hypernodes._engine.plan import Plan, Slot, Step
+if TYPE_CHECKING:
+    from hypernodes._engine.plan import Plan, Slot, Step
 
 
 @dataclass(slots=True, eq=False)
@@ -33,7 +35,9 @@ def split(plan: Plan) -> tuple[Segment, ...]:
     """
     makers: dict[Slot, Step] = {slot: step for step in plan.steps for slot in step.outputs}
     needed = {
-        step.index: list(dict.fromkeys(makers[a.slot].index for a in step.arguments if a.slot in makers))
+        step.index: list(
+            dict.fromkeys(makers[a.slot].index for a in step.arguments if a.slot in makers)
+        )
         for step in plan.steps
     }
     followers: dict[int, list[int]] = defaultdict(list)

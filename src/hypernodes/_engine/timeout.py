@@ -1,4 +1,4 @@
-"""Timeouts for calls that nothing can interrupt: a helper thread runs them, and may be left behind."""
+"""Timeouts for calls that nothing can interrupt: they run in a thread that is left behind."""
 
 from __future__ import annotations
 

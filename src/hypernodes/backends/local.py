@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hypernodes.abc import Backend, OutputName, RunContext
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
     from hypernodes._engine.failure import Failure
     from hypernodes.pipeline import Pipeline
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.failure import Failure, outputs_of
@@ -12,11 +11,13 @@ from hypernodes._engine.workers import OCCUPIED, REGISTRY, Workers
 from hypernodes.abc import Executor, OutputName, RunContext
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
     from hypernodes.pipeline import Pipeline
 
 
 class PooledExecutor(Executor):
-    """Runs what can overlap on workers; what cannot, and what a worker of its own asks for, right here."""
+    """Runs what can overlap on workers; what cannot, or what its own worker asks for, right here."""
 
     @abstractmethod
     def open_workers(self) -> Workers:

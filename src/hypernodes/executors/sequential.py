@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.failure import Failure, outputs_of
 from hypernodes.abc import Executor, OutputName, RunContext
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
     from hypernodes.pipeline import Pipeline
 
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent import futures
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from hypernodes._engine.workers import Workers
 from hypernodes.executors.pooled import PooledExecutor
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 class ThreadPoolExecutor(PooledExecutor):
     """Runs independent nodes, and the items of a map, on threads of this process.
 
-    Threads overlap what waits (files, networks, sleeping) and what releases Python's lock (numpy and
-    the like). A plan with nothing to overlap runs in the caller's thread, at the speed of
+    Threads overlap what waits (files, networks, sleeping) and what releases Python's lock (numpy
+    and the like). A plan with nothing to overlap runs in the caller's thread, at the speed of
     `SequentialExecutor`.
 
     Attributes:
