@@ -1,38 +1,45 @@
-"""hypernodes: plain functions become pipelines; how and where they run is one config."""
+"""hypernodes: plain functions become pipelines; how and where they run is one config.
 
-from hypernodes._engine.failure import Failure
-from hypernodes._engine.kernel import PipelineExecutionEngine
-from hypernodes.abc import Backend, Executor, RunContext
-from hypernodes.config import (
-    RetryPolicy,
-    RuntimeConfig,
-    get_default_config,
-    set_default_config,
-)
-from hypernodes.exceptions import (
-    CacheError,
-    CacheWarning,
-    CallbackError,
-    CycleError,
-    DuplicateOutputError,
-    HyperNodesError,
-    InputError,
-    MissingDependencyError,
-    MissingInputError,
-    NodeDefinitionError,
-    NodeOutputError,
-    NodeTimeoutError,
-    PipelineDefinitionError,
-    ResourceError,
-    SerializationError,
-    TypeConflictError,
-    UnknownInputError,
-    WorkerCrashedError,
-)
-from hypernodes.executors import SequentialExecutor, ThreadPoolExecutor
-from hypernodes.nested import PipelineNode
-from hypernodes.node import Node, node
-from hypernodes.pipeline import Pipeline
+Names are imported when they are first used, so that importing the package costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hypernodes._engine.failure import Failure
+    from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._nested import PipelineNode
+    from hypernodes._node import Node, node
+    from hypernodes.abc import Backend, Executor, RunContext
+    from hypernodes.config import (
+        RetryPolicy,
+        RuntimeConfig,
+        get_default_config,
+        set_default_config,
+    )
+    from hypernodes.exceptions import (
+        CacheError,
+        CacheWarning,
+        CallbackError,
+        CycleError,
+        DuplicateOutputError,
+        HyperNodesError,
+        InputError,
+        MissingDependencyError,
+        MissingInputError,
+        NodeDefinitionError,
+        NodeOutputError,
+        NodeTimeoutError,
+        PipelineDefinitionError,
+        ResourceError,
+        SerializationError,
+        TypeConflictError,
+        UnknownInputError,
+        WorkerCrashedError,
+    )
+    from hypernodes.executors import SequentialExecutor, ThreadPoolExecutor
+    from hypernodes.pipeline import Pipeline
 
 __all__ = [
     "Backend",
@@ -69,3 +76,51 @@ __all__ = [
     "node",
     "set_default_config",
 ]
+
+_PLACES = {
+    "hypernodes._engine.failure": ("Failure",),
+    "hypernodes._engine.kernel": ("PipelineExecutionEngine",),
+    "hypernodes.abc": ("Backend", "Executor", "RunContext"),
+    "hypernodes.config": (
+        "RetryPolicy",
+        "RuntimeConfig",
+        "get_default_config",
+        "set_default_config",
+    ),
+    "hypernodes.exceptions": (
+        "CacheError",
+        "CacheWarning",
+        "CallbackError",
+        "CycleError",
+        "DuplicateOutputError",
+        "HyperNodesError",
+        "InputError",
+        "MissingDependencyError",
+        "MissingInputError",
+        "NodeDefinitionError",
+        "NodeOutputError",
+        "NodeTimeoutError",
+        "PipelineDefinitionError",
+        "ResourceError",
+        "SerializationError",
+        "TypeConflictError",
+        "UnknownInputError",
+        "WorkerCrashedError",
+    ),
+    "hypernodes.executors": ("SequentialExecutor", "ThreadPoolExecutor"),
+    "hypernodes._nested": ("PipelineNode",),
+    "hypernodes._node": ("Node", "node"),
+    "hypernodes.pipeline": ("Pipeline",),
+}
+_MODULES = {name: module for module, names in _PLACES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(import_module(_MODULES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

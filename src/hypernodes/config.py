@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import tomllib
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -176,6 +175,8 @@ class RuntimeConfig(BaseModel):
                 kind = "thread"
                 max_workers = 8
         """
+        import tomllib  # noqa: PLC0415 - only files need it
+
         try:
             fields = tomllib.loads(Path(path).read_text(encoding="utf-8"))
             return cls(**fields)

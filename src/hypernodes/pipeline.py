@@ -12,7 +12,8 @@ from hypernodes._engine.graph import Graph
 from hypernodes._engine.kernel import PipelineExecutionEngine
 from hypernodes._engine.mapping import Items, check_mode, read_names, split_items
 from hypernodes._engine.plan import Request, compile_plan, draft_plan
-from hypernodes._engine.strict import check_types
+from hypernodes._nested import PipelineNode
+from hypernodes._node import BaseNode, Node
 from hypernodes.abc import RunContext
 from hypernodes.config import RuntimeConfig, checked_or_none, current_config
 from hypernodes.exceptions import (
@@ -22,8 +23,6 @@ from hypernodes.exceptions import (
     hint,
     nearest,
 )
-from hypernodes.nested import PipelineNode
-from hypernodes.node import BaseNode, Node
 
 if TYPE_CHECKING:
     from hypernodes.abc import OutputName
@@ -97,7 +96,7 @@ class Pipeline:
     ) -> None:
         graph = Graph([_as_node(node) for node in _members(nodes)])
         if strict_types:
-            check_types(graph)
+            _check_types(graph)
         if parent is not None and not isinstance(parent, Pipeline):
             raise PipelineDefinitionError(f"parent has to be a Pipeline, not {parent!r}")
         if name is not None and not (name and isinstance(name, str)):
@@ -388,7 +387,7 @@ class Pipeline:
         new = _replacement(old, node_or_function)
         graph = Graph([new if node is old else node for node in self.nodes])
         if self._strict_types:
-            check_types(graph)
+            _check_types(graph)
         for name in self._bound:
             if name not in graph.root_args:
                 message = (
@@ -563,6 +562,12 @@ def _restore(kind: type[Kind], facts: Mapping[str, Any]) -> Kind:
     object.__setattr__(pipeline, "_engines", {})
     object.__setattr__(pipeline, "_contexts", {})
     return pipeline
+
+
+def _check_types(graph: Graph) -> None:
+    from hypernodes._engine.strict import check_types  # noqa: PLC0415 - 5 ms that few ask for
+
+    check_types(graph)
 
 
 def _members(nodes: object) -> list[object]:

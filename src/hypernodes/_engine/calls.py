@@ -15,8 +15,8 @@ from hypernodes._engine.timeout import call_within
 from hypernodes.exceptions import NodeOutputError, NodeTimeoutError
 
 if TYPE_CHECKING:
+    from hypernodes._node import Node
     from hypernodes.config import RuntimeConfig
-    from hypernodes.node import Node
 
 Call = Callable[..., Any]
 

@@ -9,7 +9,7 @@ from hypernodes.exceptions import CycleError, DuplicateOutputError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from hypernodes.node import BaseNode
+    from hypernodes._node import BaseNode
 
 
 class Graph:

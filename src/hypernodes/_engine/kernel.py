@@ -11,7 +11,7 @@ from hypernodes._engine.failure import Failure, Faulted, annotate, item_note, no
 from hypernodes._engine.inner import inner_call
 from hypernodes._engine.program import Program
 from hypernodes._engine.segments import Segment, split
-from hypernodes.node import Node
+from hypernodes._node import Node
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

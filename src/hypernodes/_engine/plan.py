@@ -11,10 +11,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from hypernodes._nested import PipelineNode
+from hypernodes._node import BaseNode, Node
 from hypernodes.abc import RunContext
 from hypernodes.exceptions import MissingInputError
-from hypernodes.nested import PipelineNode
-from hypernodes.node import BaseNode, Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 Slot = int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Request:
-    """What a plan is made for; equal requests to one pipeline share a plan.
+    """What a plan is made for.
 
     Attributes:
         given: The names of the inputs.
@@ -45,7 +45,7 @@ class Request:
     ctx: RunContext
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Argument:
     """A value that a step takes: the slot it lies in, and the keyword, or None for a position."""
 
@@ -187,7 +187,7 @@ class _Bound:
     name: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Default:
     """The default of a parameter that has to be passed, because others follow by position."""
 
@@ -202,7 +202,7 @@ class _Made:
     position: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Absent:
     """Nowhere: the name under which it could have been given."""
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from hypernodes import _typing
+from hypernodes._nested import PipelineNode
+from hypernodes._node import BaseNode, Node
 from hypernodes.exceptions import TypeConflictError
-from hypernodes.nested import PipelineNode
-from hypernodes.node import BaseNode, Node
 
 if TYPE_CHECKING:
     from hypernodes._engine.graph import Graph

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class PooledExecutor(Executor):
-    """Runs what can overlap on workers; what cannot, or what its own worker asks for, right here."""
+    """Runs what can overlap on workers; the rest, and what a worker of its own asks for, here."""
 
     @abstractmethod
     def open_workers(self) -> Workers:

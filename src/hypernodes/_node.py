@@ -128,6 +128,7 @@ class Node(BaseNode):
     """
 
     __slots__ = ("func", "is_async", "output_name", "parameters")
+    __hypernodes_function__ = "func"
 
     func: Callable[..., Any]
     output_name: str | tuple[str, ...]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
+from hypernodes._node import BaseNode, check_mapping, renamed
 from hypernodes._options import Options
 from hypernodes.exceptions import InputError, NodeDefinitionError, UnknownInputError, hint, nearest
-from hypernodes.node import BaseNode, check_mapping, renamed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
