@@ -4,69 +4,85 @@
 
 From the strongest to the weakest:
 
-    call > node > pipeline > parent > RuntimeConfig.use > global default
+    call > node > pipeline > parent > RuntimeConfig.use > global default > library default
 
-The levels are added from the weakest to the strongest. Each new one has another executor than the
-one before, so the answer of the node (the thread that ran it) changes every time that the new level
-wins.
+The levels are added from the weakest to the strongest, and none is taken away. Each has an executor
+of its own that leaves its name where the node finds it, so every line shows that the new level wins
+over all that came before.
 """
 
+from __future__ import annotations
+
 import threading
+from contextvars import ContextVar
+from typing import Any
 
-from hypernodes import (
-    Pipeline,
-    RuntimeConfig,
-    SequentialExecutor,
-    ThreadPoolExecutor,
-    node,
-    set_default_config,
-)
+from hypernodes import Pipeline, RuntimeConfig, SequentialExecutor, node, set_default_config
 
-THREADS = RuntimeConfig(executor=ThreadPoolExecutor(max_workers=2))
-SEQUENTIAL = RuntimeConfig(executor=SequentialExecutor())
+RAN_BY = ContextVar("RAN_BY", default="the library's executor")
 
 
-@node(output_name="ran_in")
-def where_am_i() -> str:
-    """Say which thread runs this."""
-    thread = threading.current_thread()
-    return "the main thread" if thread is threading.main_thread() else "a pool's thread"
+class NamedExecutor(SequentialExecutor):
+    """A sequential executor with a name; whatever runs inside it can ask for that name."""
+
+    owner: str
+
+    def run_pipeline(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Do as the sequential executor does, with the name in place."""
+        token = RAN_BY.set(f"the {self.owner}'s executor")
+        try:
+            return super().run_pipeline(*args, **kwargs)
+        finally:
+            RAN_BY.reset(token)
 
 
-def show(level: str, pipeline: Pipeline, config: RuntimeConfig | None = None) -> None:
-    """Run `pipeline`, at the call with `config` if there is one, and print who ran its node."""
-    ran_in = pipeline.run(config=config)["ran_in"]
-    # What rules the pipeline; its nodes and a call may have a config of their own.
-    executor = type(pipeline.effective_config.executor).__name__
-    print(f"{level:<18}  ran in {ran_in:<16}  (effective_config: {executor})")
+def config_of(owner: str) -> RuntimeConfig:
+    """Make a config that can be told from all others."""
+    return RuntimeConfig(executor=NamedExecutor(owner=owner))
+
+
+@node(output_name="ran_by")
+def who_runs_me() -> str:
+    """Say which executor runs this, and in which thread."""
+    return f"{RAN_BY.get()}, in {threading.current_thread().name}"
 
 
 def main() -> None:
     """Add one level after the other; each wins over all that came before."""
-    plain = Pipeline([where_am_i], name="plain")
 
-    set_default_config(THREADS)
+    def show(level: str, pipeline: Pipeline, config: RuntimeConfig | None = None) -> None:
+        print(f"{level:<16}  ran by {pipeline.run(config=config)['ran_by']}")
+
+    plain = Pipeline([who_runs_me], name="plain")
+    show("nothing set", plain)
+
+    set_default_config(config_of("global default"))
     show("global default", plain)
 
-    with RuntimeConfig.use(SEQUENTIAL):
+    with RuntimeConfig.use(config_of("with block")):
         show("use", plain)
 
         # A pipeline takes its parent's config when it has none of its own.
-        parent = Pipeline([], name="parent", config=THREADS)
-        child = Pipeline([where_am_i], name="child", parent=parent)
+        parent = Pipeline([], name="parent", config=config_of("parent"))
+        child = Pipeline([who_runs_me], name="child", parent=parent)
         show("parent", child)
 
-        own = child.with_config(SEQUENTIAL)
+        own = child.with_config(config_of("pipeline"))
         show("pipeline", own)
 
-        picky = Pipeline([where_am_i.with_config(THREADS)], name="picky", config=SEQUENTIAL)
+        # A node's own config is for that node alone; the pipeline's still rules the others.
+        picky = own.replace("who_runs_me", who_runs_me.with_config(config_of("node")))
         show("node", picky)
 
         # A config at the call rules the entire run, nodes with their own config included.
-        show("call", picky, SEQUENTIAL)
+        show("call", picky, config_of("call"))
 
-    set_default_config(None)  # forget it: what remains is the library's own default
-    show("library default", plain)
+        # What would rule a pipeline, without running it:
+        assert child.effective_config == config_of("parent")
+        assert own.effective_config == config_of("pipeline")
+
+    set_default_config(None)  # forget it
+    show("all taken away", plain)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ from hypernodes._engine.graph import Graph
 from hypernodes._engine.kernel import PipelineExecutionEngine
 from hypernodes._engine.mapping import Items, check_mode, read_names, split_items
 from hypernodes._engine.plan import Request, compile_plan, draft_plan
+from hypernodes._engine.requests import check_input, check_known, find_node, read_request
+from hypernodes._members import as_node, members, replacement
 from hypernodes._nested import PipelineNode
-from hypernodes._node import BaseNode, Node
 from hypernodes.abc import RunContext
 from hypernodes.config import RuntimeConfig, checked_or_none, current_config
 from hypernodes.exceptions import (
@@ -25,6 +26,7 @@ from hypernodes.exceptions import (
 )
 
 if TYPE_CHECKING:
+    from hypernodes._node import BaseNode
     from hypernodes.abc import OutputName
 
 __all__ = ["Pipeline"]
@@ -94,7 +96,7 @@ class Pipeline:
         config: RuntimeConfig | None = None,
         strict_types: bool = False,
     ) -> None:
-        graph = Graph([_as_node(node) for node in _members(nodes)])
+        graph = Graph([as_node(member) for member in members(nodes)])
         if strict_types:
             _check_types(graph)
         if parent is not None and not isinstance(parent, Pipeline):
@@ -351,7 +353,7 @@ class Pipeline:
             UnknownInputError: A name is no input.
         """
         for name in values:
-            self._check_input(name)
+            check_input(self, name)
         return self._copy(bound=self._bound | values)
 
     def unbind(self, *names: str) -> Self:
@@ -383,8 +385,8 @@ class Pipeline:
             InputError: Several nodes have that name.
             PipelineDefinitionError: The new node has another number of outputs.
         """
-        old = self._find(node_name)
-        new = _replacement(old, node_or_function)
+        old = find_node(self, node_name)
+        new = replacement(old, node_or_function)
         graph = Graph([new if node is old else node for node in self.nodes])
         if self._strict_types:
             _check_types(graph)
@@ -404,7 +406,7 @@ class Pipeline:
         inputs: Iterable[str],
         ctx: RunContext,
         output_name: OutputName = None,
-        mapped: Iterable[str] = (),
+        mapped: tuple[str, ...] = (),
     ) -> PipelineExecutionEngine:
         """Return what runs this pipeline, compiled once for equal arguments.
 
@@ -417,51 +419,26 @@ class Pipeline:
         Raises:
             InputError: As `run`.
         """
-        asked = (
-            output_name if output_name is None or type(output_name) is str else tuple(output_name)
-        )
-        key = (frozenset(inputs), asked, ctx, mapped)
-        engine = self._engines.get(key)
-        return engine or self._compile(frozenset(inputs), asked, ctx, frozenset(mapped), key)
-
-    def item_engine(
-        self,
-        items: Iterable[Mapping[str, Any]],
-        inputs: Iterable[str],
-        ctx: RunContext,
-        output_name: OutputName = None,
-    ) -> tuple[PipelineExecutionEngine, Iterator[Mapping[str, Any]]] | None:
-        """Return what runs the items of a map, and the items; None where there are none.
-
-        Args:
-            items: The inputs that are each item's own, all with the same names.
-            inputs: The names of the inputs that all items share.
-            ctx: The config in force and where this map stands.
-            output_name: The outputs that are asked for.
-        """
-        items = iter(items)
-        first = next(items, None)
-        if first is None:
-            return None
-        engine = self.engine(inputs, ctx, output_name, tuple(first))
-        return engine, itertools.chain((first,), items)
+        if output_name is None or isinstance(output_name, str):
+            asked: str | tuple[str, ...] | None = output_name
+        else:
+            asked = tuple(output_name)
+        names = frozenset(inputs)
+        engine = self._engines.get((names, asked, ctx, mapped))
+        return engine or self._compile(names, asked, ctx, mapped)
 
     def _compile(
         self,
         inputs: frozenset[str],
-        asked: str | tuple[str, ...] | None,
+        output_name: str | tuple[str, ...] | None,
         ctx: RunContext,
-        mapped: frozenset[str],
-        key: object,
+        mapped: tuple[str, ...],
     ) -> PipelineExecutionEngine:
-        given = inputs | mapped
-        for name in sorted(given, key=str):
-            self._check_known(name)
-        outputs = None if asked is None else self._check_outputs(asked)
-        plan = compile_plan(self, Request(given, mapped, outputs, ctx))
+        request = read_request(self, inputs, output_name, ctx, mapped)
+        engine = PipelineExecutionEngine(compile_plan(self, request))
         if len(self._engines) >= MOST_PLANS:
             self._engines.clear()
-        return self._engines.setdefault(key, PipelineExecutionEngine(plan))
+        return self._engines.setdefault((inputs, output_name, ctx, mapped), engine)
 
     def _context(self, config: RuntimeConfig | None) -> RunContext:
         """Return the context of an outermost run; the same object for the same config."""
@@ -491,48 +468,10 @@ class Pipeline:
         ctx = self._context(config)
         given = bound | dict(inputs)
         for name in names:
-            self._check_known(name)
+            check_known(self, name)
         items = split_items(given, names, map_mode)
         self.engine(items.shared, ctx, output_name, names)
         return ctx, items
-
-    # ------------------------------------------------------------ checks
-
-    def _check_input(self, name: str) -> None:
-        if name not in self.root_args:
-            reason = "an output: give its value to run()" if name in self.output_names else None
-            message = f"{name!r} is no input of {self!r}; {reason or hint(name, self.root_args)}"
-            raise UnknownInputError(message, name=name, suggestion=nearest(name, self.root_args))
-
-    def _check_known(self, name: object) -> None:
-        known = (*self.root_args, *self.output_names)
-        if name not in known:
-            message = f"{name!r} is no input and no output of {self!r}; {hint(name, known)}"
-            raise UnknownInputError(message, name=name, suggestion=nearest(name, known))
-
-    def _check_outputs(self, asked: str | tuple[str, ...]) -> tuple[str, ...]:
-        names = (asked,) if isinstance(asked, str) else tuple(dict.fromkeys(asked))
-        for name in names:
-            if name not in self._graph.producers:
-                reason = (
-                    "it is an input" if name in self.root_args else hint(name, self.output_names)
-                )
-                raise InputError(f"{name!r} is no output of {self!r}; {reason}", name=name)
-        return names
-
-    def _find(self, name: str) -> BaseNode:
-        found = [n for n in self.nodes if name == n.name or name in n.output_names]
-        if not found:
-            known = list(dict.fromkeys((*(node.name for node in self.nodes), *self.output_names)))
-            message = f"there is no node {name!r} in {self!r}; {hint(name, known)}"
-            raise UnknownInputError(message, name=name, suggestion=nearest(name, known))
-        if len(found) > 1:
-            outputs = " or ".join(repr(node.output_names[0]) for node in found)
-            message = (
-                f"{name!r} is the name of {len(found)} nodes; name an output instead: {outputs}"
-            )
-            raise InputError(message, name=name)
-        return found[0]
 
     # ------------------------------------------------------------ making
 
@@ -568,53 +507,6 @@ def _check_types(graph: Graph) -> None:
     from hypernodes._engine.strict import check_types  # noqa: PLC0415 - 5 ms that few ask for
 
     check_types(graph)
-
-
-def _members(nodes: object) -> list[object]:
-    if isinstance(nodes, str | Mapping) or not isinstance(nodes, Iterable):
-        message = (
-            f"a pipeline is made from a list of nodes, not from {nodes!r}; write Pipeline([...])"
-        )
-        raise PipelineDefinitionError(message)
-    return list(nodes)
-
-
-def _as_node(member: object) -> BaseNode:
-    if isinstance(member, BaseNode):
-        return member
-    if isinstance(member, Pipeline):
-        return member.as_node()
-    name = getattr(member, "__name__", None)
-    if callable(member):
-        remedy = f"decorate it with @node, or write node({name or '...'})"
-        raise PipelineDefinitionError(
-            f"{member!r} is a plain function, no node; {remedy}", node=name
-        )
-    raise PipelineDefinitionError(f"{member!r} is neither a node nor a pipeline")
-
-
-def _replacement(old: BaseNode, new: object) -> BaseNode:
-    """Return `new` as a node that makes the outputs of `old` and keeps its options."""
-    if isinstance(new, Node | Pipeline | PipelineNode):
-        found = _as_node(new)
-    elif callable(new):
-        names = old.output_name if isinstance(old, Node) else old.output_names
-        found = Node(new, names)
-    else:
-        raise PipelineDefinitionError(f"{new!r} is neither a node nor a function", node=old.name)
-    if len(found.output_names) != len(old.output_names):
-        message = (
-            f"{found!r} has {len(found.output_names)} outputs, but takes the place of {old!r} with "
-            f"{len(old.output_names)}"
-        )
-        raise PipelineDefinitionError(message, node=old.name)
-    outputs = found.output_names
-    renames = (
-        {}
-        if set(outputs) == set(old.output_names)
-        else dict(zip(outputs, old.output_names, strict=True))
-    )
-    return found.rename(outputs=renames).with_options_of(old)
 
 
 def _checked_inputs(inputs: Mapping[str, Any] | None) -> Mapping[str, Any]:

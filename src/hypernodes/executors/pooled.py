@@ -6,6 +6,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.failure import Failure, outputs_of
+from hypernodes._engine.requests import open_items
 from hypernodes._engine.scheduler import Scheduler
 from hypernodes._engine.workers import OCCUPIED, REGISTRY, Workers
 from hypernodes.abc import Executor, OutputName, RunContext
@@ -66,7 +67,7 @@ class PooledExecutor(Executor):
         *,
         ordered: bool,
     ) -> Iterator[tuple[int, dict[str, Any] | Failure]]:
-        found = pipeline.item_engine(items, inputs, ctx, output_name)
+        found = open_items(pipeline, items, inputs, ctx, output_name)
         if found is None:
             return iter(())
         engine, items = found

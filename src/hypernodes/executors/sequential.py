@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.failure import Failure, outputs_of
+from hypernodes._engine.requests import open_items
 from hypernodes.abc import Executor, OutputName, RunContext
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class SequentialExecutor(Executor):
         ctx: RunContext,
         output_name: OutputName = None,
     ) -> Iterator[tuple[int, dict[str, Any] | Failure]]:
-        found = pipeline.item_engine(items, inputs, ctx, output_name)
+        found = open_items(pipeline, items, inputs, ctx, output_name)
         if found is None:
             return iter(())
         engine, items = found
