@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# The executor is what runs things side by side here. Matrix libraries that open threads of their own
-# inside each fit would only get in its way; they read this when they are first imported.
+# The executor is what runs things side by side here. Matrix libraries that open threads of their
+# own inside each fit would only get in its way; they read this when they are first imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
