@@ -46,7 +46,7 @@ lint: $(INSTALLED)  ## Style, by ruff.
 
 types: $(INSTALLED)  ## Types: inside, by mypy; what users see, by pyright.
 	$(BIN)/mypy
-	$(BIN)/pyright --pythonpath $(BIN)/python --ignoreexternal --verifytypes hypernodes
+	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --ignoreexternal --verifytypes hypernodes
 
 imports: $(INSTALLED)  ## Directions of imports, by import-linter.
 	$(BIN)/lint-imports

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-import hypernodes
 from benchmarks.peers.base import Peer
 from hypernodes import Pipeline, RuntimeConfig, SequentialExecutor, ThreadPoolExecutor, node
 
@@ -20,7 +20,10 @@ class Default(Peer):
 
     def version(self) -> str:
         """Return the version of hypernodes."""
-        return str(getattr(hypernodes, "__version__", "unknown"))
+        try:
+            return version("hypernodes")
+        except PackageNotFoundError:
+            return "from source"
 
     def config(self) -> RuntimeConfig | None:
         """Return the config of the pipelines."""

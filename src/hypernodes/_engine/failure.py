@@ -34,6 +34,13 @@ class Failure:
         return replace(self, index=index, inputs=inputs)
 
 
+Outcome = dict[str, Any] | Failure
+"""What a run gives: the outputs by name, or what failed."""
+
+Given = dict[int, Any] | Failure
+"""What a segment gives: values by slot, or what failed."""
+
+
 class Faulted(Exception):  # noqa: N818 - never seen by a user: it only carries a failure
     """Carries a failure whose place is known through the frames of an outer plan."""
 
@@ -80,7 +87,7 @@ def recall(error: Exception, path: tuple[str, ...]) -> Failure | None:
     return Failure(error, node=origin[0], path=origin[1], attempts=origin[2])
 
 
-def outputs_of(outcome: dict[str, Any] | Failure) -> dict[str, Any]:
+def outputs_of(outcome: Outcome) -> dict[str, Any]:
     """Return the outputs, or raise what failed, as its own type."""
     if not isinstance(outcome, Failure):
         return outcome

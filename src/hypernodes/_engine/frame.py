@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hypernodes._engine.failure import Failure
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from hypernodes._engine.failure import Failure
+    from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.jobs import MapJob
-    from hypernodes._engine.kernel import Outcome, PipelineExecutionEngine
+    from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._engine.plan import Slot
     from hypernodes._engine.segments import Segment
 
 
@@ -51,17 +54,13 @@ class Frame:
         self._item = item
         self.closed = False
         self.jobs: list[MapJob] = []
-        self.values: list[Any] = [None] * plan.slots
-        for slot, value in plan.constants.items():
-            self.values[slot] = value
-        for name, slot in plan.shared.items():
-            self.values[slot] = inputs[name]
-        for name, slot in plan.mapped.items():
-            self.values[slot] = item[name]
+        self.values: dict[Slot, Any] = dict(plan.constants)
+        self.values |= {slot: inputs[name] for name, slot in plan.shared.items()}
+        self.values |= {slot: item[name] for name, slot in plan.mapped.items()}
         self._done = done
         self._left = len(engine.segments)
         self._waiting = [segment.waits_for for segment in engine.segments]
-        self._uses = list(engine.uses)
+        self._uses = engine.uses.copy()
 
     def first(self) -> list[Segment]:
         """Return the segments that wait for nothing."""
@@ -69,24 +68,27 @@ class Frame:
             self._finish()
         return [segment for segment in self.engine.segments if not segment.waits_for]
 
-    def attempt(self, segment: Segment) -> Failure | None:
-        """Run the steps of `segment` in this thread; return what failed, if so."""
-        return self.engine.attempt_segment(segment, self.values, self.index)
+    def arguments(self, segment: Segment) -> dict[Slot, Any]:
+        """Return what `segment` takes, by slot."""
+        return {slot: self.values[slot] for slot in segment.takes}
 
-    def settle(self, segment: Segment, failure: Failure | None) -> list[Segment]:
-        """Take note that `segment` has run, or failed; return the segments that waited for it."""
+    def settle(self, segment: Segment, outcome: Given) -> list[Segment]:
+        """Take what `segment` gives, or its failure; return the segments that waited for it."""
         if self.closed:
             return []
-        if failure is not None:
-            self.close()
-            self._done(failure if self.index is None else failure.at_item(self.index, self._item))
+        if isinstance(outcome, Failure):
+            self._fail(outcome)
             return []
-        self._let_go(segment)
+        self._keep(segment, outcome)
         self._left -= 1
         if not self._left:
             self._finish()
             return []
         return [self.engine.segments[index] for index in segment.followers if self._is_free(index)]
+
+    def _fail(self, failure: Failure) -> None:
+        self.close()
+        self._done(failure if self.index is None else failure.at_item(self.index, self._item))
 
     def close(self) -> None:
         """Drop what has not started."""
@@ -98,15 +100,14 @@ class Frame:
         self._waiting[index] -= 1
         return not self._waiting[index]
 
-    def _let_go(self, segment: Segment) -> None:
-        """Drop the values that nothing needs any more."""
-        uses = self._uses
-        for step in segment.steps:
-            for argument in step.arguments:
-                uses[argument.slot] -= 1
-            for slot in (*step.outputs, *(argument.slot for argument in step.arguments)):
-                if not uses[slot]:
-                    self.values[slot] = None
+    def _keep(self, segment: Segment, given: dict[Slot, Any]) -> None:
+        """Keep what others need; drop what nothing needs any more."""
+        for slot in segment.gives:
+            self.values[slot] = given[slot]
+        for slot in segment.takes:
+            self._uses[slot] -= 1
+            if not self._uses[slot]:
+                del self.values[slot]
 
     def _finish(self) -> None:
         self.closed = True

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hypernodes._engine.failure import Failure, Faulted, recall
+from hypernodes._engine.failure import Failure, Faulted, Outcome, recall
 from hypernodes._engine.mapping import Items, split_items
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from hypernodes._engine.plan import Inner
-
-Outcome = dict[str, Any] | Failure
 
 
 def inner_call(inner: Inner, path: tuple[str, ...]) -> Callable[..., tuple[Any, ...]]:

@@ -14,7 +14,8 @@ from hypernodes._engine.frame import Frame
 from hypernodes._engine.inner import gather
 
 if TYPE_CHECKING:
-    from hypernodes._engine.kernel import Outcome, PipelineExecutionEngine
+    from hypernodes._engine.failure import Given, Outcome
+    from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._engine.segments import Segment
 
 Entry = tuple[int, Mapping[str, Any]]
@@ -112,7 +113,7 @@ class Collector:
         frame: The run that the step belongs to.
         segment: The step's segment; it has no other step.
         count: How many items there are.
-        settle: Called once, with the failure or None.
+        settle: Called once, with what the step gives, or the failure.
     """
 
     __slots__ = ("_count", "_frame", "_rows", "_settle", "_step")
@@ -122,7 +123,7 @@ class Collector:
         frame: Frame,
         segment: Segment,
         count: int,
-        settle: Callable[[Failure | None], None],
+        settle: Callable[[Given], None],
     ) -> None:
         self._frame = frame
         self._step = segment.steps[0]
@@ -147,9 +148,7 @@ class Collector:
         except Faulted as error:
             self._settle(frame.engine.failure(error, step, frame.index))
             return
-        for slot, values in zip(step.outputs, lists, strict=True):
-            frame.values[slot] = values
-        self._settle(None)
+        self._settle(dict(zip(step.outputs, lists, strict=True)))
 
 
 class Stream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,9 +17,9 @@ from hypernodes._node import Node
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from hypernodes._engine.plan import Plan, Step
+    from hypernodes._engine.failure import Given, Outcome
+    from hypernodes._engine.plan import Plan, Slot, Step
 
-Outcome = dict[str, Any] | Failure
 NO_ITEM: Final[dict[str, Any]] = {}
 
 
@@ -70,21 +71,31 @@ class PipelineExecutionEngine:
             yield index, outcome
 
     def attempt_segment(
-        self, segment: Segment, values: list[Any], index: int | None = None
-    ) -> Failure | None:
-        """Run the steps of `segment` on `values` (by slot), in place; return what failed, if so."""
-        for step in segment.steps:
+        self, number: int, values: dict[Slot, Any], index: int | None = None
+    ) -> Given:
+        """Run the steps of a segment, one after another, in this thread.
+
+        Args:
+            number: The segment's index.
+            values: What it takes, by slot; used up.
+            index: The item's index, in a map.
+
+        Returns:
+            What it gives, by slot, or the failure.
+        """
+        segment = self.segments[number]
+        for step, spent in zip(segment.steps, segment.spent, strict=True):
             positional = [values[a.slot] for a in step.arguments if a.keyword is None]
             named = {a.keyword: values[a.slot] for a in step.arguments if a.keyword is not None}
             try:
                 result = self.calls[step.index](*positional, **named)
             except Exception as error:  # noqa: BLE001 - whatever the user's function raised
                 return self.failure(error, step, index)
-            for slot, value in zip(
-                step.outputs, result if step.unpacks else (result,), strict=True
-            ):
-                values[slot] = value
-        return None
+            values.update(zip(step.outputs, result if step.unpacks else (result,), strict=True))
+            del positional, named, result
+            for slot in spent:
+                del values[slot]
+        return values
 
     @cached_property
     def program(self) -> Program:
@@ -98,10 +109,10 @@ class PipelineExecutionEngine:
         return split(self.plan)
 
     @cached_property
-    def uses(self) -> tuple[int, ...]:
-        """How often each value is needed, by slot."""
-        counts = self.plan.uses()
-        return tuple(counts[slot] for slot in range(self.plan.slots))
+    def uses(self) -> Counter[Slot]:
+        """How many segments need each value, and one more where it is asked for."""
+        taken = Counter(slot for segment in self.segments for slot in segment.takes)
+        return taken + Counter({*self.plan.results.values()})
 
     @cached_property
     def overlaps(self) -> bool:

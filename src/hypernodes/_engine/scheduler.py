@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 from hypernodes._engine.frame import Frame
 from hypernodes._engine.inner import items_of
 from hypernodes._engine.jobs import Collector, Entry, MapJob, Stream
-from hypernodes._engine.kernel import NO_ITEM, Outcome, PipelineExecutionEngine
+from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
 from hypernodes._engine.workers import OCCUPIED, Workers
 from hypernodes.exceptions import HyperNodesError
 
 if TYPE_CHECKING:
     from concurrent import futures
 
-    from hypernodes._engine.failure import Failure
+    from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.plan import Inner, Step
     from hypernodes._engine.segments import Segment
 
@@ -132,32 +132,39 @@ class Scheduler:
     def _compute(self, frame: Frame, segment: Segment) -> None:
         """Run a segment: here if there is nothing to run beside it, else on a worker."""
         if self._is_alone:
-            self._settle(frame, segment, frame.attempt(segment))
+            self._settle(frame, segment, self._attempt(frame, segment))
             return
-        self._submit(partial(self._settle, frame, segment), frame.attempt, segment)
+        values = frame.arguments(segment)
+        settle = partial(self._settle, frame, segment)
+        self._submit(settle, frame.engine.attempt_segment, segment.index, values, frame.index)
 
-    def _settle(self, frame: Frame, segment: Segment, failure: Failure | None) -> None:
-        self._ready.extend((frame, follower) for follower in frame.settle(segment, failure))
+    @staticmethod
+    def _attempt(frame: Frame, segment: Segment) -> Given:
+        values = frame.arguments(segment)
+        return frame.engine.attempt_segment(segment.index, values, frame.index)
+
+    def _settle(self, frame: Frame, segment: Segment, given: Given) -> None:
+        self._ready.extend((frame, follower) for follower in frame.settle(segment, given))
 
     def _send_away(self, frame: Frame, segment: Segment, inner: Inner) -> None:
         """Let the executor of a step's own run it, beside this one's work if there is any."""
         if self._is_alone:
-            self._settle(frame, segment, frame.attempt(segment))
+            self._settle(frame, segment, self._attempt(frame, segment))
             return
         self._away += 1
         inner.ctx.config.executor.beside(partial(self._fetch, frame, segment))
 
     def _fetch(self, frame: Frame, segment: Segment) -> None:
         try:
-            failure = frame.attempt(segment)
+            given = self._attempt(frame, segment)
         except BaseException as error:  # noqa: BLE001 - raised again where the run can end
             self._inbox.put(partial(self._raise, error))
         else:
-            self._inbox.put(partial(self._come_back, frame, segment, failure))
+            self._inbox.put(partial(self._come_back, frame, segment, given))
 
-    def _come_back(self, frame: Frame, segment: Segment, failure: Failure | None) -> None:
+    def _come_back(self, frame: Frame, segment: Segment, given: Given) -> None:
         self._away -= 1
-        self._settle(frame, segment, failure)
+        self._settle(frame, segment, given)
 
     @staticmethod
     def _raise(error: BaseException) -> None:

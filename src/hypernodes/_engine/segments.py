@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,12 +19,18 @@ class Segment:
         index: Its place among the segments.
         waits_for: How many other segments have to be done first.
         followers: The indexes of the segments that wait for it.
+        takes: The values that it needs from outside.
+        gives: The values that others need of it, or that are asked for.
+        spent: For each step, the values inside that nothing needs after it.
     """
 
     steps: list[Step]
     index: int = 0
     waits_for: int = 0
     followers: list[int] = field(default_factory=list)
+    takes: tuple[Slot, ...] = ()
+    gives: tuple[Slot, ...] = ()
+    spent: tuple[tuple[Slot, ...], ...] = ()
 
 
 def split(plan: Plan) -> tuple[Segment, ...]:
@@ -49,6 +55,9 @@ def split(plan: Plan) -> tuple[Segment, ...]:
         segment_of[step.index] = _segment_for(step, needed[step.index], followers, segment_of)
     segments = tuple(dict.fromkeys(segment_of.values()))
     _connect(segments, needed, segment_of)
+    uses = plan.uses()
+    for segment in segments:
+        _describe_values(segment, uses)
     return segments
 
 
@@ -74,3 +83,17 @@ def _connect(
         segment.waits_for = len(before)
         for other in before:
             other.followers.append(segment.index)
+
+
+def _describe_values(segment: Segment, uses: Counter[Slot]) -> None:
+    """Say which values go in, come out, and end inside."""
+    made = dict.fromkeys(slot for step in segment.steps for slot in step.outputs)
+    taken = Counter(argument.slot for step in segment.steps for argument in step.arguments)
+    segment.takes = tuple(slot for slot in taken if slot not in made)
+    segment.gives = tuple(slot for slot in made if uses[slot] > taken[slot])
+    spent = []
+    for step in segment.steps:
+        taken.subtract(argument.slot for argument in step.arguments)
+        here = dict.fromkeys((*(argument.slot for argument in step.arguments), *step.outputs))
+        spent.append(tuple(s for s in here if taken[s] <= 0 and s not in segment.gives))
+    segment.spent = tuple(spent)

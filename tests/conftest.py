@@ -1,0 +1,82 @@
+"""What the tests share: profiles, a clean slate for each test, and every executor there is."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from hypernodes import (
+    RuntimeConfig,
+    SequentialExecutor,
+    ThreadPoolExecutor,
+    set_default_config,
+)
+
+# The fixtures that property tests take are values that never change: sharing them is fine.
+settings.register_profile(
+    "default",
+    max_examples=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+)
+settings.register_profile(
+    "ci", settings.get_profile("default"), max_examples=200, derandomize=True, print_blob=True
+)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+EXECUTORS = {
+    "sequential": SequentialExecutor(),
+    "thread": ThreadPoolExecutor(max_workers=4),
+    "one-thread": ThreadPoolExecutor(max_workers=1),
+}
+
+
+@pytest.fixture(autouse=True)
+def _clean_slate(monkeypatch):
+    monkeypatch.delenv("HYPERNODES_CONFIG", raising=False)
+    set_default_config(None)
+    yield
+    set_default_config(None)
+
+
+@pytest.fixture(params=EXECUTORS.values(), ids=EXECUTORS.keys())
+def config(request):
+    """A config for each executor, otherwise at its defaults."""
+    return RuntimeConfig(executor=request.param)
+
+
+@pytest.fixture
+def sequential():
+    return RuntimeConfig(executor="sequential")
+
+
+@pytest.fixture
+def threads():
+    return RuntimeConfig(executor=ThreadPoolExecutor(max_workers=4))
+
+
+@pytest.fixture
+def run_script(tmp_path):
+    """Run Python source in an interpreter of its own; a hang or a failure fails the test."""
+
+    def run(source, *, env=(), seconds=30, status=0):
+        path = tmp_path / "script.py"
+        path.write_text(source, encoding="utf-8")
+        try:
+            result = subprocess.run(
+                [sys.executable, "-W", "error", path],
+                cwd=tmp_path,
+                env=os.environ | dict(env),
+                capture_output=True,
+                encoding="utf-8",
+                timeout=seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"still running after {seconds} s")
+        assert result.returncode == status, result.stderr
+        return result
+
+    return run
