@@ -17,7 +17,7 @@ from hypernodes.abc import RunContext
 from hypernodes.exceptions import MissingInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from hypernodes._engine.graph import Graph
     from hypernodes._engine.kernel import PipelineExecutionEngine
@@ -135,6 +135,15 @@ class Plan:
     constants: dict[Slot, Any] = field(default_factory=dict)
     results: dict[str, Slot] = field(default_factory=dict)
     missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def values(self, inputs: Mapping[str, Any], item: Mapping[str, Any]) -> dict[Slot, Any]:
+        """Return the values that are there before any step has run."""
+        values = dict(self.constants)
+        for name, slot in self.shared.items():
+            values[slot] = inputs[name]
+        for name, slot in self.mapped.items():
+            values[slot] = item[name]
+        return values
 
     def uses(self) -> Counter[Slot]:
         """Count how often each value is needed: by steps, and once where it stays to the end."""

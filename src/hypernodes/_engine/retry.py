@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from hypernodes._cancel import pause
+from hypernodes._engine.drive import drive
 from hypernodes._engine.failure import Failure, Faulted
 from hypernodes.config import RetryPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     import tenacity
 
@@ -40,38 +43,66 @@ def retrying(
             return call(*args, **kwargs)
         except policy.retry_on as error:
             first = error
-        return _try_again(first, lambda: call(*args, **kwargs), policy, path)
+
+        async def again() -> Any:
+            return call(*args, **kwargs)
+
+        return drive(_try_again(first, again, policy, path, pause))
 
     return attempt
 
 
-def _try_again(
-    first: Exception, call: Callable[[], Any], policy: RetryPolicy, path: tuple[str, ...]
+def retrying_later(
+    call: Callable[..., Awaitable[Any]], policy: RetryPolicy, path: tuple[str, ...]
+) -> Callable[..., Awaitable[Any]]:
+    """Do as `retrying` for what is awaited on an event loop, which goes on between attempts."""
+
+    async def attempt(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await call(*args, **kwargs)
+        except policy.retry_on as error:
+            first = error
+        import asyncio  # noqa: PLC0415 - loaded by now: there is a loop
+
+        return await _try_again(first, partial(call, *args, **kwargs), policy, path, asyncio.sleep)
+
+    return attempt
+
+
+async def _try_again(
+    first: Exception,
+    call: Callable[[], Awaitable[Any]],
+    policy: RetryPolicy,
+    path: tuple[str, ...],
+    sleep: Callable[[float], Awaitable[Any]],
 ) -> Any:
     pending = [first]
 
-    def attempt() -> Any:
+    async def attempt() -> Any:
         if pending:
             raise pending.pop()
-        return call()
+        return await call()
 
-    retryer = _retryer(policy)
+    retryer = _retryer(policy, sleep)
     try:
-        return retryer(attempt)
+        return await retryer(attempt)
     except Exception as error:  # noqa: BLE001 - whatever the user's function raised
         attempts = retryer.statistics["attempt_number"]
         raise Faulted(Failure(error, node=path[-1], path=path, attempts=attempts)) from None
 
 
-def _retryer(policy: RetryPolicy) -> tenacity.Retrying:
+def _retryer(
+    policy: RetryPolicy, sleep: Callable[[float], Awaitable[Any]]
+) -> tenacity.AsyncRetrying:
     import tenacity  # noqa: PLC0415 - it imports asyncio, 30 ms that only a failure should cost
 
-    pause = tenacity.wait_exponential(
+    wait = tenacity.wait_exponential(
         multiplier=policy.initial_delay, exp_base=policy.multiplier, max=policy.max_delay
     )
-    return tenacity.Retrying(
+    return tenacity.AsyncRetrying(
+        sleep=sleep,
         stop=tenacity.stop_after_attempt(policy.max_retries + 1),
-        wait=pause + tenacity.wait_random(0, policy.jitter) if policy.jitter else pause,
+        wait=wait + tenacity.wait_random(0, policy.jitter) if policy.jitter else wait,
         retry=tenacity.retry_if_exception_type(policy.retry_on),
         reraise=True,
     )

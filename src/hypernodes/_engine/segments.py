@@ -4,10 +4,30 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING
+
+from hypernodes._node import Node
 
 if TYPE_CHECKING:
     from hypernodes._engine.plan import Plan, Slot, Step
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """Steps of a segment that follow one another and are of one kind.
+
+    Attributes:
+        steps: The steps, in order.
+        spent: For each step, the values inside that nothing needs after it.
+        waits: Whether the steps are coroutines.
+        index: Its place in the segment.
+    """
+
+    steps: list[Step]
+    spent: tuple[tuple[Slot, ...], ...]
+    waits: bool
+    index: int
 
 
 @dataclass(slots=True, eq=False)
@@ -31,6 +51,20 @@ class Segment:
     takes: tuple[Slot, ...] = ()
     gives: tuple[Slot, ...] = ()
     spent: tuple[tuple[Slot, ...], ...] = ()
+
+    def parts(self) -> tuple[Part, ...]:
+        """Return the segment by kinds of steps: coroutines and others."""
+        pairs = zip(self.steps, self.spent, strict=True)
+        groups = [(waits, [*group]) for waits, group in groupby(pairs, lambda p: is_async(p[0]))]
+        return tuple(
+            Part([step for step, _ in group], tuple(spent for _, spent in group), waits, index)
+            for index, (waits, group) in enumerate(groups)
+        )
+
+
+def is_async(step: Step) -> bool:
+    """Return whether a step is a coroutine that can be awaited on a loop."""
+    return step.inner is None and isinstance(step.node, Node) and step.node.is_async
 
 
 def split(plan: Plan) -> tuple[Segment, ...]:
