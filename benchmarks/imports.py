@@ -73,7 +73,7 @@ def tables(arena: Arena, *, quick: bool) -> Iterator[Table]:
     there = [each for each in every if not each.result.note]
     for each in there:
         each.seconds()  # compiles what was not compiled, and warms the disk's cache
-    for turn in range(ROUNDS // (3 if quick else 1)):
+    for turn in range(ROUNDS // (4 if quick else 1)):
         take_turns([each for each in there if each in every[:4] or turn % SPARSE == 0])
     table = Table("imports", "import in a fresh interpreter", "ms")
     for each in every:

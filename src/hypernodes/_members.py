@@ -45,9 +45,10 @@ def as_node(member: object) -> BaseNode:
         return member
     if isinstance(member, Nestable):
         return member.as_node()
-    name = getattr(member, "__name__", None)
     if callable(member):
-        remedy = f"decorate it with @node, or write node({name or '...'})"
+        name = getattr(member, "__name__", "")
+        spelled = name if name.isidentifier() else "..., output_name='...'"
+        remedy = f"decorate it with @node, or write node({spelled})"
         raise PipelineDefinitionError(
             f"{member!r} is a plain function, no node; {remedy}", node=name
         )

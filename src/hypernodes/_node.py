@@ -320,6 +320,8 @@ def node(
     if callable(output_name) and not isinstance(output_name, str):
         return Node(output_name, **options)
     as_given = output_name
+    if as_given is not None:
+        _read_output_name(None, as_given, "the function")
 
     def decorate(func: Callable[..., Any]) -> Node:
         return Node(func, as_given, **options)

@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     InstanceOf,
     PlainSerializer,
+    SerializationInfo,
     ValidationError,
 )
 
@@ -93,6 +94,10 @@ class RetryPolicy(BaseModel):
     retry_on: Annotated[tuple[ExceptionType, ...], BeforeValidator(_one_or_more)] = (Exception,)
 
 
+def _dumped(value: Executor | Backend, info: SerializationInfo) -> object:
+    return _kinds.describe(value) if info.mode == "json" else value
+
+
 def _nothing_but(empty: object, what: str, value: object) -> object:
     if value != empty:
         raise ValueError(f"this version has no {what} yet: leave it at {empty!r}")
@@ -131,12 +136,12 @@ class RuntimeConfig(BaseModel):
     backend: Annotated[
         InstanceOf[Backend],
         BeforeValidator(_kinds.build_backend),
-        PlainSerializer(_kinds.describe, when_used="json"),
+        PlainSerializer(_dumped),
     ] = Field(default_factory=partial(_kinds.build_backend, "local"))
     executor: Annotated[
         InstanceOf[Executor],
         BeforeValidator(_kinds.build_executor),
-        PlainSerializer(_kinds.describe, when_used="json"),
+        PlainSerializer(_dumped),
     ] = Field(default_factory=partial(_kinds.build_executor, "thread"))
     cache: Annotated[None, BeforeValidator(partial(_nothing_but, None, "caches"))] = None
     callbacks: Annotated[

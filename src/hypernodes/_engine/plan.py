@@ -17,7 +17,7 @@ from hypernodes.abc import RunContext
 from hypernodes.exceptions import MissingInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from hypernodes._engine.graph import Graph
     from hypernodes._engine.kernel import PipelineExecutionEngine
@@ -96,6 +96,7 @@ class Inner:
         outputs: The inner names of the step's outputs.
         map_over: The inner names that are mapped over; empty for one run.
         map_mode: `"zip"` or `"product"`.
+        labels: What the names of `map_over` are called outside, for messages.
         elsewhere: Whether another executor or backend runs it.
     """
 
@@ -105,6 +106,7 @@ class Inner:
     outputs: tuple[str, ...]
     map_over: tuple[str, ...] = ()
     map_mode: str = "zip"
+    labels: Mapping[str, str] = field(default_factory=dict)
     elsewhere: bool = True
 
     def engine(self, shared: Iterable[str]) -> PipelineExecutionEngine:
@@ -150,7 +152,7 @@ def compile_plan(pipeline: Pipeline, request: Request) -> Plan:
     """
     plan = draft_plan(pipeline, request)
     if plan.missing:
-        raise _missing_error(plan)
+        raise _missing_error(pipeline, plan)
     return plan
 
 
@@ -159,14 +161,15 @@ def draft_plan(pipeline: Pipeline, request: Request) -> Plan:
     return _Compiler(pipeline, request).compile()
 
 
-def _missing_error(plan: Plan) -> MissingInputError:
+def _missing_error(pipeline: Pipeline, plan: Plan) -> MissingInputError:
+    missing = {name: plan.missing[name] for name in pipeline.root_args if name in plan.missing}
     needs = ", ".join(
         f"{name!r} (needed by node {path[-1]!r} of pipeline {' > '.join(path[:-1])!r})"
-        for name, path in plan.missing.items()
+        for name, path in missing.items()
     )
     message = f"missing input: {needs}; give it in inputs, or bind() it"
-    names = tuple(plan.missing)
-    return MissingInputError(message, missing=names, node=plan.missing[names[0]][-1], name=names[0])
+    first, path = next(iter(missing.items()))
+    return MissingInputError(message, missing=tuple(missing), node=path[-1], name=first)
 
 
 # ---------------------------------------------------------------- where a value comes from
@@ -387,6 +390,7 @@ class _Compiler:
             outputs,
             map_over=tuple(node.inner_args[node.root_args.index(name)] for name in node.map_over),
             map_mode=node.map_mode,
+            labels=dict(zip(node.inner_args, node.root_args, strict=True)),
             elsewhere=self._is_elsewhere(vertex.ctx),
         )
 
