@@ -17,7 +17,6 @@ from pydantic import (
     Field,
     InstanceOf,
     PlainSerializer,
-    SerializationInfo,
     ValidationError,
 )
 
@@ -94,10 +93,6 @@ class RetryPolicy(BaseModel):
     retry_on: Annotated[tuple[ExceptionType, ...], BeforeValidator(_one_or_more)] = (Exception,)
 
 
-def _dumped(value: Executor | Backend, info: SerializationInfo) -> object:
-    return _kinds.describe(value) if info.mode == "json" else value
-
-
 def _nothing_but(empty: object, what: str, value: object) -> object:
     if value != empty:
         raise ValueError(f"this version has no {what} yet: leave it at {empty!r}")
@@ -136,12 +131,12 @@ class RuntimeConfig(BaseModel):
     backend: Annotated[
         InstanceOf[Backend],
         BeforeValidator(_kinds.build_backend),
-        PlainSerializer(_dumped),
+        PlainSerializer(_kinds.describe),
     ] = Field(default_factory=partial(_kinds.build_backend, "local"))
     executor: Annotated[
         InstanceOf[Executor],
         BeforeValidator(_kinds.build_executor),
-        PlainSerializer(_dumped),
+        PlainSerializer(_kinds.describe),
     ] = Field(default_factory=partial(_kinds.build_executor, "thread"))
     cache: Annotated[None, BeforeValidator(partial(_nothing_but, None, "caches"))] = None
     callbacks: Annotated[

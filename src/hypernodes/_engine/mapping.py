@@ -79,14 +79,14 @@ def split_items(
 
 def _column(inputs: Mapping[str, Any], name: str, label: str) -> Iterable[Any]:
     if name not in inputs:
-        message = f"map_over names {label!r}, but there is no such input; give it a list of values"
+        message = f"map_over names {label!r}, but no such input is given; give it a list of values"
         raise MissingInputError(message, missing=(label,), name=label)
     values = inputs[name]
     kind = type(values).__name__
     if isinstance(values, str | bytes | bytearray | Mapping) or kind == "DataFrame":
         message = (
-            f"cannot map over {label!r}: it is a {kind}, which is one value; put values into a list "
-            f"(of a mapping, say which: list(d), list(d.values()))"
+            f"cannot map over {label!r}: it is a {kind}, which is one value; put values into a "
+            f"list (of a mapping, say which: list(d), list(d.values()))"
         )
         raise InputError(message, name=label)
     try:
