@@ -37,8 +37,8 @@ class Effort:
     patience: float
 
 
-FULL = Effort(rounds=15, enough=3, seconds=2.0, patience=10.0)
-QUICK = Effort(rounds=5, enough=2, seconds=0.4, patience=1.0)
+FULL = Effort(rounds=15, enough=3, seconds=2.0, patience=6.0)
+QUICK = Effort(rounds=5, enough=2, seconds=0.2, patience=0.6)
 
 
 @dataclass
