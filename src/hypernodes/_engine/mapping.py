@@ -8,9 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hypernodes.exceptions import InputError, MissingInputError, hint
+from hypernodes.exceptions import InputError, hint
 
 MODES: Final = ("zip", "product")
+_REMEDIES: Final = {
+    "dict": "say what of it: list(d), list(d.values()) or list(d.items())",
+    "DataFrame": "say what of it: a column, or df.to_dict('records')",
+}
 Item = dict[str, Any]
 
 
@@ -66,7 +70,6 @@ def split_items(
         labels: What to call the names of `map_over` in a message.
 
     Raises:
-        MissingInputError: A name of `map_over` was not given.
         InputError: A value cannot be mapped over, or the lengths to be zipped differ.
     """
     shared = {name: value for name, value in inputs.items() if name not in map_over}
@@ -78,16 +81,11 @@ def split_items(
 
 
 def _column(inputs: Mapping[str, Any], name: str, label: str) -> Iterable[Any]:
-    if name not in inputs:
-        message = f"map_over names {label!r}, but no such input is given; give it a list of values"
-        raise MissingInputError(message, missing=(label,), name=label)
     values = inputs[name]
     kind = type(values).__name__
     if isinstance(values, str | bytes | bytearray | Mapping) or kind == "DataFrame":
-        message = (
-            f"cannot map over {label!r}: it is a {kind}, which is one value; put values into a "
-            f"list (of a mapping, say which: list(d), list(d.values()))"
-        )
+        remedy = _REMEDIES.get(kind, "put it into a list")
+        message = f"cannot map over {label!r}: a {kind} is one value; {remedy}"
         raise InputError(message, name=label)
     try:
         iter(values)

@@ -8,7 +8,7 @@ What is mapped, or runs elsewhere, is one step with a plan of its own inside.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._nested import PipelineNode
@@ -97,7 +97,6 @@ class Inner:
         map_over: The inner names that are mapped over; empty for one run.
         map_mode: `"zip"` or `"product"`.
         labels: What the names of `map_over` are called outside, for messages.
-        elsewhere: Whether another executor or backend runs it.
     """
 
     pipeline: Pipeline
@@ -107,7 +106,11 @@ class Inner:
     map_over: tuple[str, ...] = ()
     map_mode: str = "zip"
     labels: Mapping[str, str] = field(default_factory=dict)
-    elsewhere: bool = True
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether another executor or backend runs it."""
+        return self.ctx.away
 
     def engine(self, shared: Iterable[str]) -> PipelineExecutionEngine:
         """Return what runs one item, given the names of the `shared` inputs."""
@@ -334,7 +337,7 @@ class _Compiler:
 
     def _connect_function(self, vertex: _Vertex, node: Node) -> None:
         found = list(self._function_arguments(vertex, node))
-        if not self._is_elsewhere(vertex.ctx):
+        if not vertex.ctx.away:
             vertex.arguments = tuple((source, keyword) for _, source, keyword in found)
             return
         given = [(name, source) for name, source, _ in found if not isinstance(source, _Default)]
@@ -391,7 +394,6 @@ class _Compiler:
             map_over=tuple(node.inner_args[node.root_args.index(name)] for name in node.map_over),
             map_mode=node.map_mode,
             labels=dict(zip(node.inner_args, node.root_args, strict=True)),
-            elsewhere=self._is_elsewhere(vertex.ctx),
         )
 
     def _is_elsewhere(self, ctx: RunContext) -> bool:
@@ -432,7 +434,10 @@ class _Compiler:
             position = scope.graph.positions[name]
         vertex = scope.vertices.get(node)
         if vertex is None:
-            vertex = scope.vertices[node] = _Vertex(scope, node, scope.context_of(node))
+            ctx = scope.context_of(node)
+            if self._is_elsewhere(ctx):
+                ctx = replace(ctx, away=True)
+            vertex = scope.vertices[node] = _Vertex(scope, node, ctx)
         return _Made(vertex, position)
 
     def _dissolved(self, scope: _Scope, node: PipelineNode) -> _Scope | None:

@@ -513,13 +513,15 @@ def _is_own_file(filename: str) -> bool:
 def _is_own_namespace(namespace: Mapping[str, Any], filename: str | None = None) -> bool:
     """Whether a module, given by what is in it, is the user's.
 
+    `__main__` always is: in a worker or a notebook its file is the launcher's.
+
     Args:
         namespace: The module's variables.
         filename: Where the code comes from, for a module without a file.
     """
     top = str(namespace.get("__name__", "")).partition(".")[0]
-    if top == _THIS_PACKAGE:
-        return False
+    if top in (_THIS_PACKAGE, "__main__"):
+        return top == "__main__"
     file = namespace.get("__file__") or filename
     return _is_own_file(file) if isinstance(file, str) else top not in sys.stdlib_module_names
 
@@ -601,8 +603,7 @@ def _foreign_class(cls: type) -> tuple[str, ...] | None:
     module = sys.modules.get(name)
     if _is_own_namespace(vars(module)) if module is not None else _is_own_name(name):
         return None
-    is_made = "__dict__" in vars(cls) or "__slots__" in vars(cls)
-    if is_made and _find(module, cls.__qualname__) is not cls:
+    if cls.__flags__ & _HEAP_TYPE and _find(module, cls.__qualname__) is not cls:
         return None
     return "class", name, cls.__qualname__, _version(name)
 
@@ -808,6 +809,7 @@ def _loads_first(code: types.CodeType) -> bool:
 
 
 _FUNCTION_NODES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
 class _Scope(NamedTuple):
@@ -878,6 +880,8 @@ def _parse(lines: list[str]) -> _File:
             scopes = (*scopes, _Scope(place.name, is_class=False))
         elif isinstance(node, ast.ClassDef):
             scopes = (*scopes, _Scope(node.name, is_class=True))
+        elif isinstance(node, _COMPREHENSIONS):
+            scopes = (*scopes, _Scope("<comprehension>", is_class=False))
         elif isinstance(node, ast.Import | ast.ImportFrom) and not scopes:
             imports.update((each.asname or each.name).partition(".")[0] for each in node.names)
         pending += [(child, scopes) for child in ast.iter_child_nodes(node)]
