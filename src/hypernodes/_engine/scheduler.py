@@ -18,8 +18,7 @@ from hypernodes._engine.frame import Frame
 from hypernodes._engine.inner import items_of
 from hypernodes._engine.jobs import Collector, Entry, MapJob, Stream
 from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
-from hypernodes._engine.workers import OCCUPIED, Workers
-from hypernodes.exceptions import HyperNodesError
+from hypernodes._engine.workers import OCCUPIED, Workers, closed_error
 
 if TYPE_CHECKING:
     from concurrent import futures
@@ -37,9 +36,11 @@ class Scheduler:
     Args:
         executor: Whose workers they are.
         workers: The workers.
+        inline: Whether a segment that is alone ready runs in the caller's thread.
     """
 
-    def __init__(self, executor: Hashable, workers: Workers) -> None:
+    def __init__(self, executor: Hashable, workers: Workers, *, inline: bool = True) -> None:
+        self._inline = inline
         self._workers = workers
         self._inbox: SimpleQueue[Message] = SimpleQueue()
         self._ready: deque[tuple[Frame, Segment]] = deque()
@@ -131,7 +132,7 @@ class Scheduler:
 
     def _compute(self, frame: Frame, segment: Segment) -> None:
         """Run a segment: here if there is nothing to run beside it, else on a worker."""
-        if self._is_alone:
+        if self._inline and self._is_alone:
             self._settle(frame, segment, self._attempt(frame, segment))
             return
         values = frame.arguments(segment)
@@ -219,5 +220,5 @@ class Scheduler:
     def _take(self, future: futures.Future[Any], then: Callable[[Any], None]) -> None:
         self._in_flight.discard(future)
         if future.cancelled():
-            raise HyperNodesError("the executor was closed in the middle of a run; run it again")
+            raise closed_error()
         then(future.result())

@@ -12,6 +12,8 @@ from abc import ABC, abstractmethod
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
+from hypernodes.exceptions import HyperNodesError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
     from concurrent import futures
@@ -32,6 +34,12 @@ class Workers(ABC):
     @abstractmethod
     def close(self) -> None:
         """Drop what has not started and wait for what has."""
+
+
+def closed_error() -> HyperNodesError:
+    """Return the error for a run whose workers were ended under it."""
+    message = "the executor was closed in the middle of a run; run it again"
+    return HyperNodesError(message)
 
 
 class _Registry:
