@@ -38,10 +38,11 @@ if TYPE_CHECKING:
         UnknownInputError,
         WorkerCrashedError,
     )
-    from hypernodes.executors import SequentialExecutor, ThreadPoolExecutor
+    from hypernodes.executors import AsyncExecutor, SequentialExecutor, ThreadPoolExecutor
     from hypernodes.pipeline import Pipeline
 
 __all__ = [
+    "AsyncExecutor",
     "Backend",
     "CacheError",
     "CacheWarning",
@@ -107,7 +108,7 @@ _PLACES = {
         "UnknownInputError",
         "WorkerCrashedError",
     ),
-    "hypernodes.executors": ("SequentialExecutor", "ThreadPoolExecutor"),
+    "hypernodes.executors": ("AsyncExecutor", "SequentialExecutor", "ThreadPoolExecutor"),
     "hypernodes._nested": ("PipelineNode",),
     "hypernodes._node": ("Node", "node"),
     "hypernodes.pipeline": ("Pipeline",),

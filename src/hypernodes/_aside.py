@@ -26,7 +26,7 @@ class Aside:
 
     def __init__(self) -> None:
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._cancellation = Cancellation()
+        self._cancellation = Cancellation(between_steps=True)
         threading.Thread(
             target=_serve, args=(self._jobs,), name="hypernodes-aside", daemon=True
         ).start()

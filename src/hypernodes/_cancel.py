@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,12 +23,23 @@ class Abandoned(BaseException):
 
 
 class Cancellation:
-    """The order to stop, for one run."""
+    """The order to stop, for one run, and for what goes on inside it.
 
-    def __init__(self) -> None:
+    A new one belongs to the run that the current code belongs to, and ends with it.
+
+    Args:
+        between_steps: Whether to look for the order between two steps that do not wait.
+
+    Attributes:
+        between_steps: The same; also true where it is so for the run around.
+    """
+
+    def __init__(self, *, between_steps: bool = False) -> None:
+        self._outer = CANCELLATION.get()
         self._lock = threading.Lock()
-        self._wakers: dict[object, Callable[[], None]] = {}
+        self._wakers: dict[object, Callable[[], object]] = {}
         self._asked = False
+        self.between_steps: bool = between_steps or is_watched()
 
     def ask(self) -> None:
         """Give the order, once and for all."""
@@ -42,21 +53,24 @@ class Cancellation:
         """Raise `Abandoned` if the order has been given."""
         if self._asked:
             raise Abandoned
+        if self._outer is not None:
+            self._outer.check()
 
     @contextmanager
-    def waking(self, wake: Callable[[], None]) -> Iterator[None]:
+    def waking(self, wake: Callable[[], object]) -> Iterator[None]:
         """Have `wake` called when the order is given, also if it has been given before."""
         key = object()
-        with self._lock:
-            self._wakers[key] = wake
-            asked = self._asked
-        if asked:
-            wake()
-        try:
-            yield
-        finally:
+        with self._outer.waking(wake) if self._outer else nullcontext():
             with self._lock:
-                del self._wakers[key]
+                self._wakers[key] = wake
+                asked = self._asked
+            if asked:
+                wake()
+            try:
+                yield
+            finally:
+                with self._lock:
+                    del self._wakers[key]
 
 
 CANCELLATION: Final[ContextVar[Cancellation | None]] = ContextVar(
@@ -65,8 +79,14 @@ CANCELLATION: Final[ContextVar[Cancellation | None]] = ContextVar(
 """What can end the run that the current code belongs to; None where nothing can."""
 
 
+def is_watched() -> bool:
+    """Return whether the order to stop has to be looked for between steps."""
+    cancellation = CANCELLATION.get()
+    return cancellation is not None and cancellation.between_steps
+
+
 @contextmanager
-def waking(wake: Callable[[], None]) -> Iterator[None]:
+def waking(wake: Callable[[], object]) -> Iterator[None]:
     """Have `wake` called when the current run shall end."""
     cancellation = CANCELLATION.get()
     if cancellation is None:
@@ -102,7 +122,7 @@ def wait_for(future: futures.Future[Any], timeout: float | None = None) -> bool:
     if cancellation is None:
         return bool(futures.wait((future,), timeout).done)
     woken: futures.Future[None] = futures.Future()
-    with cancellation.waking(lambda: woken.set_result(None)):
+    with cancellation.waking(woken.cancel):
         futures.wait((future, woken), timeout, futures.FIRST_COMPLETED)
     cancellation.check()
     return future.done()

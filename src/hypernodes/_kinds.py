@@ -18,6 +18,7 @@ Described = TypeVar("Described", bound=BaseModel)
 
 EXECUTORS: Final = {
     "sequential": "hypernodes.executors.sequential:SequentialExecutor",
+    "async": "hypernodes.executors.asynchronous:AsyncExecutor",
     "thread": "hypernodes.executors.thread:ThreadPoolExecutor",
 }
 BACKENDS: Final = {"local": "hypernodes.backends.local:LocalBackend"}

@@ -8,6 +8,7 @@ that blocks a loop take the one behind it, too.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from concurrent import futures
 from contextlib import suppress
@@ -82,6 +83,12 @@ class BackgroundLoop:
             future.cancel()
             raise Overdue
         return _result(future)
+
+    def finish(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run `coroutine`, which tidies up, and wait for a moment; it cannot be told to stop."""
+        future = self.begin(coroutine)
+        if not sys.is_finalizing():  # this thread may be the last
+            futures.wait((future,), 2 * GRACE)
 
 
 def _result(future: futures.Future[Any]) -> Any:

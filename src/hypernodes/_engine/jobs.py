@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from hypernodes._engine.segments import Segment
 
 Entry = tuple[int, Mapping[str, Any]]
+Message = Callable[[], None]
 MOST_AHEAD: Final = 1024
 BRIEF: Final = 0.005
+FIRST_BATCH: Final = 64
 
 
 class MapJob:
@@ -75,23 +77,33 @@ class MapJob:
         self._frames.pop(index, None)
         self._deliver(index, outcome)
 
-    def drain(self, post: Callable[[Callable[[], None]], None]) -> None:
+    def drain(self, post: Callable[[Message], None]) -> None:
         """Run items until none waits; called by workers, several at once.
 
         Args:
             post: Takes what the scheduler's thread has to call.
         """
-        pending, outcomes = self.pending, self._outcomes
+        pending = self.pending
         while True:
             try:
                 index, item = pending.popleft()
             except IndexError:
                 return
-            outcomes.append((index, self.engine.attempt(self.inputs, item, index)))
-            # One message for all outcomes that come before it is read: waking a thread is dear.
-            if not self._signalled:
-                self._signalled = True
-                post(self._collect)
+            self.report(index, self.engine.attempt(self.inputs, item, index), post)
+
+    def report(self, index: int, outcome: Outcome, post: Callable[[Message], None]) -> None:
+        """Have the outcome of an item handed over by the scheduler.
+
+        Args:
+            index: The item's index.
+            outcome: What it gave.
+            post: Takes what the scheduler has to call.
+        """
+        self._outcomes.append((index, outcome))
+        # One message for all outcomes that come before it is read: waking a thread is dear.
+        if not self._signalled:
+            self._signalled = True
+            post(self._collect)
 
     def _collect(self) -> None:
         self._signalled = False
@@ -104,6 +116,32 @@ class MapJob:
         self.pending.clear()
         for frame in tuple(self._frames.values()):
             frame.close()
+
+
+def handed_over(
+    stream: Stream,
+    entries: list[Entry],
+    add: Callable[[list[Entry]], None],
+    receive: Callable[[], None],
+    close: Callable[[], None],
+) -> Iterator[tuple[int, Outcome]]:
+    """Yield the outcomes of a map to its consumer, and take items as these go on.
+
+    Args:
+        stream: The items and outcomes.
+        entries: The first items.
+        add: Takes items that can run.
+        receive: Puts outcomes into the stream; waits for one where there is nothing else to do.
+        close: Drops what has not started; called in the end.
+    """
+    try:
+        while entries or not stream.is_done:
+            add(entries)
+            receive()
+            yield from stream.ready()
+            entries = stream.take()
+    finally:
+        close()
 
 
 class Collector:
@@ -172,6 +210,7 @@ class Stream:
         self._error: Exception | None = None
         self._last_look = perf_counter()
         self._next_look = ahead
+        self._batch = min(ahead // 2, FIRST_BATCH)
 
     @property
     def outstanding(self) -> bool:
@@ -184,6 +223,11 @@ class Stream:
         return not self._exhausted and self._taken - self._delivered < self._ahead
 
     @property
+    def must_wait(self) -> bool:
+        """Whether there is nothing to do before an outcome comes."""
+        return self.outstanding and not self.is_open
+
+    @property
     def is_done(self) -> bool:
         """Whether everything has been handed over."""
         return self._exhausted and self._delivered == self._taken
@@ -191,8 +235,11 @@ class Stream:
     def take(self) -> list[Entry]:
         """Take some items, as far as there is room; few at a time, should they be slow to come."""
         room = self._ahead - (self._taken - self._delivered)
-        wanted = min(room, self._ahead // 2)
+        wanted = min(room, self._batch)
+        start = perf_counter()
         entries = list(enumerate(self._pull(wanted), self._taken))
+        if perf_counter() - start < BRIEF:
+            self._batch = min(2 * self._batch, self._ahead // 2)
         self._taken += len(entries)
         self._exhausted = self._exhausted or len(entries) < wanted
         if self._taken >= self._next_look:

@@ -7,7 +7,7 @@ from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes._cancel import CANCELLATION, checked
+from hypernodes._cancel import checked, is_watched
 from hypernodes._engine.calls import node_call, node_coroutine
 from hypernodes._engine.drive import drive
 from hypernodes._engine.failure import Failure, Faulted, annotate, item_note, node_note
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.plan import Plan, Slot, Step
 
-InThread = "Callable[..., Awaitable[Any]]"
+    InThread = Callable[..., Awaitable[Any]]
+
 NO_ITEM: Final[dict[str, Any]] = {}
 
 
@@ -54,7 +55,7 @@ class PipelineExecutionEngine:
         Returns:
             The outputs by name, or the failure.
         """
-        program = self.program if CANCELLATION.get() is None else self.checked_program
+        program = self.checked_program if is_watched() else self.program
         try:
             return program.run(inputs, item)
         except Exception as error:  # noqa: BLE001 - whatever the user's function raised
@@ -65,7 +66,7 @@ class PipelineExecutionEngine:
         self, inputs: Mapping[str, Any], items: Iterable[Mapping[str, Any]]
     ) -> Iterator[tuple[int, Outcome]]:
         """Run all steps for each of `items`, as they are asked for; yield indexes and outcomes."""
-        program = self.program if CANCELLATION.get() is None else self.checked_program
+        program = self.checked_program if is_watched() else self.program
         run = program.run
         for index, item in enumerate(items):
             try:
@@ -88,9 +89,7 @@ class PipelineExecutionEngine:
         Returns:
             What it gives, by slot, or the failure.
         """
-        segment = self.segments[number]
-        work = self._attempt_steps(segment.steps, segment.spent, values, index, self.calls)
-        return drive(work)
+        return self._attempt_part(self.segments[number].whole, values, index)
 
     async def await_segment(
         self, number: int, values: dict[Slot, Any], index: int | None, in_thread: InThread
@@ -106,7 +105,7 @@ class PipelineExecutionEngine:
         given: Given = values
         for part in self.parts[number]:
             if part.waits:
-                given = await self._await_part(part, values, index)
+                given = await self._attempt_steps(part, values, index, self.coroutines)
             else:
                 given = await in_thread(self._attempt_part, part, values, index)
             if isinstance(given, Failure):
@@ -131,35 +130,31 @@ class PipelineExecutionEngine:
         return {name: values[slot] for name, slot in self.plan.results.items()}
 
     def _attempt_part(self, part: Part, values: dict[Slot, Any], index: int | None) -> Given:
-        return drive(self._attempt_steps(part.steps, part.spent, values, index, self.calls))
-
-    def _await_part(
-        self, part: Part, values: dict[Slot, Any], index: int | None
-    ) -> Awaitable[Given]:
-        calls = self.coroutines
-        return self._attempt_steps(part.steps, part.spent, values, index, calls, waits=True)
+        return drive(self._attempt_steps(part, values, index, self.calls))
 
     async def _attempt_steps(
         self,
-        steps: Sequence[Step],
-        spents: Sequence[Sequence[Slot]],
+        part: Part,
         values: dict[Slot, Any],
         index: int | None,
         calls: Mapping[int, Callable[..., Any]] | Sequence[Callable[..., Any]],
-        *,
-        waits: bool = False,
     ) -> Given:
         """Run steps, one after another; suspends only if what they call has to be awaited."""
-        for step, spent in zip(steps, spents, strict=True):
-            positional = [values[a.slot] for a in step.arguments if a.keyword is None]
-            named = {a.keyword: values[a.slot] for a in step.arguments if a.keyword is not None}
+        waits = part.waits
+        for step, spent in zip(part.steps, part.spent, strict=True):
+            slots, keywords = self.takes[step.index]
+            positional = [values[slot] for slot in slots]
+            named = {keyword: values[slot] for keyword, slot in keywords} if keywords else NO_ITEM
             try:
                 result = calls[step.index](*positional, **named)
                 if waits:
                     result = await result
             except Exception as error:  # noqa: BLE001 - whatever the user's function raised
                 return self.failure(error, step, index)
-            values.update(zip(step.outputs, result if step.unpacks else (result,), strict=True))
+            if step.unpacks:
+                values.update(zip(step.outputs, result, strict=True))
+            else:
+                values[step.outputs[0]] = result
             del positional, named, result
             for slot in spent:
                 del values[slot]
@@ -184,6 +179,17 @@ class PipelineExecutionEngine:
             for step in self.plan.steps
             if isinstance(step.node, Node) and is_async(step)
         }
+
+    @cached_property
+    def takes(self) -> list[tuple[list[Slot], list[tuple[str, Slot]]]]:
+        """For each step, what it takes by position, and what by keyword."""
+        return [
+            (
+                [argument.slot for argument in step.arguments if argument.keyword is None],
+                [(a.keyword, a.slot) for a in step.arguments if a.keyword is not None],
+            )
+            for step in self.plan.steps
+        ]
 
     @cached_property
     def awaits(self) -> bool:

@@ -20,14 +20,12 @@ class Part:
     Attributes:
         steps: The steps, in order.
         spent: For each step, the values inside that nothing needs after it.
-        waits: Whether the steps are coroutines.
-        index: Its place in the segment.
+        waits: Whether the steps are coroutines that have to be awaited.
     """
 
     steps: list[Step]
     spent: tuple[tuple[Slot, ...], ...]
-    waits: bool
-    index: int
+    waits: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -52,13 +50,18 @@ class Segment:
     gives: tuple[Slot, ...] = ()
     spent: tuple[tuple[Slot, ...], ...] = ()
 
+    @property
+    def whole(self) -> Part:
+        """The segment as one part, for a thread."""
+        return Part(self.steps, self.spent)
+
     def parts(self) -> tuple[Part, ...]:
-        """Return the segment by kinds of steps: coroutines and others."""
+        """Return the segment by kinds of steps, for a loop: coroutines and others."""
         pairs = zip(self.steps, self.spent, strict=True)
         groups = [(waits, [*group]) for waits, group in groupby(pairs, lambda p: is_async(p[0]))]
         return tuple(
-            Part([step for step, _ in group], tuple(spent for _, spent in group), waits, index)
-            for index, (waits, group) in enumerate(groups)
+            Part([step for step, _ in group], tuple(spent for _, spent in group), waits)
+            for waits, group in groups
         )
 
 

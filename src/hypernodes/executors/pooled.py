@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hypernodes._engine.failure import Failure, outputs_of
 from hypernodes._engine.requests import open_items
@@ -14,7 +14,26 @@ from hypernodes.abc import Executor, OutputName, RunContext
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from hypernodes._engine.failure import Outcome
+    from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes.pipeline import Pipeline
+
+
+class Runner(Protocol):
+    """What runs plans on workers."""
+
+    def run(self, engine: PipelineExecutionEngine, inputs: Mapping[str, Any]) -> Outcome:
+        """Run a plan once."""
+
+    def map(
+        self,
+        engine: PipelineExecutionEngine,
+        inputs: Mapping[str, Any],
+        items: Iterator[Mapping[str, Any]],
+        *,
+        ordered: bool,
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Run a plan for each of `items`; yield indexes and outcomes."""
 
 
 class PooledExecutor(Executor):
@@ -32,7 +51,7 @@ class PooledExecutor(Executor):
         output_name: OutputName = None,
     ) -> dict[str, Any]:
         engine = pipeline.engine(inputs, ctx, output_name)
-        if self._is_occupied or not (engine.overlaps or ctx.away):
+        if self._runs_here(engine, ctx):
             return outputs_of(engine.attempt(inputs))
         return outputs_of(self._scheduler(ctx).run(engine, inputs))
 
@@ -79,12 +98,16 @@ class PooledExecutor(Executor):
         """End the workers of this executor and its equals; the next run opens new ones."""
         REGISTRY.close(self)
 
+    def _runs_here(self, engine: PipelineExecutionEngine, ctx: RunContext) -> bool:
+        """Return whether a run needs no workers: the caller's thread will do."""
+        return self._is_occupied or not (engine.overlaps or ctx.away)
+
     @property
     def _is_occupied(self) -> bool:
         """Whether a worker of an equal executor waits for the code that runs now."""
         occupied = OCCUPIED.get()
         return bool(occupied) and self in occupied
 
-    def _scheduler(self, ctx: RunContext) -> Scheduler:
+    def _scheduler(self, ctx: RunContext) -> Runner:
         # A node that was sent here from another executor is to run here, and not with its sender.
         return Scheduler(self, REGISTRY.of(self, self.open_workers), inline=not ctx.away)
