@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import threading
 from concurrent import futures
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -96,13 +97,18 @@ def waking(wake: Callable[[], object]) -> Iterator[None]:
         yield
 
 
+def check() -> None:
+    """Raise `Abandoned` if the current run shall end."""
+    cancellation = CANCELLATION.get()
+    if cancellation is not None:
+        cancellation.check()
+
+
 def checked(call: Callable[..., Any]) -> Callable[..., Any]:
     """Return `call` with a look before it at whether the current run shall end."""
 
     def look(*args: Any, **kwargs: Any) -> Any:
-        cancellation = CANCELLATION.get()
-        if cancellation is not None:
-            cancellation.check()
+        check()
         return call(*args, **kwargs)
 
     return look
@@ -122,10 +128,15 @@ def wait_for(future: futures.Future[Any], timeout: float | None = None) -> bool:
     if cancellation is None:
         return bool(futures.wait((future,), timeout).done)
     woken: futures.Future[None] = futures.Future()
-    with cancellation.waking(woken.cancel):
+    with cancellation.waking(partial(_wake, woken)):
         futures.wait((future, woken), timeout, futures.FIRST_COMPLETED)
     cancellation.check()
     return future.done()
+
+
+def _wake(sleeper: futures.Future[None]) -> None:
+    with suppress(futures.InvalidStateError):  # several may wake it
+        sleeper.set_result(None)
 
 
 async def pause(seconds: float) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes._cancel import checked, is_watched
+from hypernodes._cancel import check, checked, is_watched
 from hypernodes._engine.calls import node_call, node_coroutine
 from hypernodes._engine.drive import drive
 from hypernodes._engine.failure import Failure, Faulted, annotate, item_note, node_note
@@ -142,6 +142,8 @@ class PipelineExecutionEngine:
         """Run steps, one after another; suspends only if what they call has to be awaited."""
         waits = part.waits
         for step, spent in zip(part.steps, part.spent, strict=True):
+            if not waits:
+                check()
             slots, keywords = self.takes[step.index]
             positional = [values[slot] for slot in slots]
             named = {keyword: values[slot] for keyword, slot in keywords} if keywords else NO_ITEM

@@ -46,7 +46,7 @@ class Scheduler(Core):
         self._away = 0
         self._context = copy_context()
         self._context.run(OCCUPIED.set, OCCUPIED.get() | {executor})
-        self._cancellation = Cancellation()
+        self._cancellation = Cancellation(between_steps=True)
         self._context.run(CANCELLATION.set, self._cancellation)
 
     def run(self, engine: PipelineExecutionEngine, inputs: Mapping[str, Any]) -> Outcome:

@@ -84,7 +84,7 @@ class TaskScheduler(Core):
         self._share = Share(slots, inside=HELD.get() is slots)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
-        self._cancellation = Cancellation()
+        self._cancellation = Cancellation(between_steps=True)
         context = copy_context()
         context.run(CANCELLATION.set, self._cancellation)
         self._on_loop = host.context(context)
@@ -105,9 +105,10 @@ class TaskScheduler(Core):
         engine: PipelineExecutionEngine,
         inputs: Mapping[str, Any],
         deliver: Callable[[int, Outcome], None],
+        count: int,
     ) -> MapJob:
-        """Start a map without any items yet."""
-        return self._job(engine, inputs, deliver, 0)
+        """Start a map, to which `count` items will be added at first."""
+        return self._job(engine, inputs, deliver, count)
 
     def add(self, job: MapJob, entries: list[tuple[int, Mapping[str, Any]]]) -> None:
         """Add items to a map."""
@@ -196,8 +197,8 @@ class TaskScheduler(Core):
         self._compute(frame, segment)
 
     def _is_apart(self, engine: PipelineExecutionEngine, count: int) -> bool:
-        del count
-        return engine.leaves or (engine.awaits and engine.overlaps)
+        few = engine.awaits or count < self._crew.threads
+        return engine.leaves or (few and engine.overlaps)
 
     def _staff(self, job: MapJob) -> None:
         awaits = job.engine.awaits
@@ -297,25 +298,31 @@ class Runs:
         stream = Stream(items, ahead=ahead, ordered=ordered)
         outbox = _Outbox(stream, inbox)
         scheduler = TaskScheduler(self._executor, self._crew, self._host, outbox.fail)
-        job = scheduler.map(engine, inputs, outbox.put)
-        call = self._host.loop.call_soon_threadsafe
-        return _handed_over(
-            stream,
-            inbox,
-            lambda entries: call(scheduler.add, job, entries),
-            lambda: self._host.finish(scheduler.close(job)),
-        )
+        start = partial(scheduler.map, engine, inputs, outbox.put)
+        return self._handed_over(stream, inbox, scheduler, start)
 
+    def _handed_over(
+        self,
+        stream: Stream,
+        inbox: Inbox,
+        scheduler: TaskScheduler,
+        start: Callable[[int], MapJob],
+    ) -> Iterator[tuple[int, Outcome]]:
+        entries = stream.take()
+        job = start(len(entries))
 
-def _handed_over(
-    stream: Stream, inbox: Inbox, add: Callable[[list[Entry]], Any], close: Callable[[], None]
-) -> Iterator[tuple[int, Outcome]]:
-    def receive() -> None:
-        for _ in inbox.messages(wait=stream.must_wait):
-            pass
+        def add(entries: list[Entry]) -> None:
+            self._host.loop.call_soon_threadsafe(scheduler.add, job, entries)
 
-    with inbox.open():
-        yield from handed_over(stream, stream.take(), add, receive, close)
+        def receive() -> None:
+            for _ in inbox.messages(wait=stream.must_wait):
+                pass
+
+        def close() -> None:
+            self._host.finish(scheduler.close(job))
+
+        with inbox.open():
+            yield from handed_over(stream, entries, add, receive, close)
 
 
 def _this_task() -> asyncio.Task[Any]:
