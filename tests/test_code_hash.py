@@ -2,7 +2,6 @@
 
 import abc
 import collections
-import contextlib
 import dataclasses
 import enum
 import functools
@@ -12,6 +11,7 @@ import json
 import linecache
 import logging
 import os
+import pathlib
 import random
 import statistics
 import subprocess
@@ -24,7 +24,6 @@ import typing
 import numpy as np
 import pydantic
 import pytest
-import tenacity
 
 from hypernodes.cache import _code
 from hypernodes.cache._code import CodeHash, CodeSnapshot, describe_code, hash_code
@@ -223,7 +222,7 @@ def test_the_source_is_found_whatever_the_function_looks_like(write, head):
                 class D:
                     z = c
                     def m(self): return a + b
-                return [lambda y: y + a for a in x] + [D]
+                return [lambda y: y + i for i in x] + [D]
             return inner
 
         def generator(): yield 1
@@ -1126,8 +1125,11 @@ if __name__ == "__main__":
 """
 
 
+SOURCE = pathlib.Path(_code.__file__).parents[2]
+
+
 def run(arguments, cwd, seed="0"):
-    environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(cwd)}
+    environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": f"{cwd}{os.pathsep}{SOURCE}"}
     command = [sys.executable, *arguments]
     done = subprocess.run(
         command, env=environment, cwd=cwd, capture_output=True, text=True, check=True

@@ -483,7 +483,7 @@ def funcs(draw, available: dict[str, Shape], names: Names, *, faults: bool) -> F
     renamed = draw(st.booleans())
     params, gap = [], False
     for number, (name, kind) in enumerate(zip(taken, kinds, strict=True)):
-        has_default = draw(st.integers(0, 3)) == 0 or (gap and kind < 2)
+        has_default = draw(st.integers(0, 3)) == 3 or (gap and kind < 2)
         gap = gap or (has_default and kind < 2)
         own_name = f"p{number}" if renamed else name
         params.append(Param(name, own_name, kind, draw(NUMBERS) if has_default else None))
@@ -494,8 +494,8 @@ def funcs(draw, available: dict[str, Shape], names: Names, *, faults: bool) -> F
         name,
         params,
         {f"{name}_{i}": draw(shapes) for i in range(count)},
-        single=count == 1 and draw(st.integers(0, 4)) > 0,
-        is_async=draw(st.integers(0, 7)) == 0,
+        single=count == 1 and draw(st.integers(0, 4)) < 4,
+        is_async=draw(st.integers(0, 7)) == 7,
         fault=draw(st.sampled_from([None, None, 0, 1])) if faults else None,
         config=draw(SOME_CONFIG),
     )
@@ -520,7 +520,7 @@ def nests(draw, available: dict[str, Shape], names: Names, depth: int, *, faults
     map_over = tuple(name for name in map_over if name in used)
     lengths = [available[name][0] for name in map_over]
     for outer, inner in used.items():
-        if draw(st.integers(0, 4)) == 0:
+        if draw(st.integers(0, 4)) == 4:
             graph.bound[inner] = shaped(available[outer], draw(NUMBERS))
     shown = draw(st.sets(st.sampled_from(sorted(graph.outputs)), min_size=1))
     renames_all = draw(st.booleans())
@@ -551,7 +551,7 @@ def graphs(
     available = dict(roots)
     members: list[Func | Nest] = []
     for _ in range(draw(st.integers(1, most))):
-        if depth > 0 and draw(st.integers(0, 2)) == 0:
+        if depth > 0 and draw(st.integers(0, 2)) == 2:
             member: Func | Nest = draw(nests(available, names, depth, faults=faults))
         else:
             member = draw(funcs(available, names, faults=faults))
@@ -579,7 +579,7 @@ ROOTS = {"x0": (), "x1": (), "x2": (2,), "x3": (3,), "x4": (3,), "x5": (0,), "x6
 def scenes(draw, *, omit: bool = False, faults: bool = False, most: int = 8) -> Scene:
     graph = draw(graphs(Names(), ROOTS, draw(st.integers(0, 3)), most=most, faults=faults))
     for name, shape in graph.roots.items():
-        if draw(st.integers(0, 5)) == 0:
+        if draw(st.integers(0, 5)) == 5:
             graph.bound[name] = shaped(shape, draw(NUMBERS))
     overrides = draw(st.lists(st.sampled_from(sorted(graph.outputs)), max_size=3, unique=True))
     overrides = overrides if draw(st.booleans()) else []

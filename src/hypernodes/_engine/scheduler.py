@@ -44,7 +44,7 @@ class Scheduler:
         self._workers = workers
         self._inbox: SimpleQueue[Message] = SimpleQueue()
         self._ready: deque[tuple[Frame, Segment]] = deque()
-        self._in_flight: set[futures.Future[None]] = set()
+        self._in_flight: set[futures.Future[Any]] = set()
         self._away = 0
         self._context = copy_context()
         self._context.run(OCCUPIED.set, OCCUPIED.get() | {executor})
@@ -106,6 +106,7 @@ class Scheduler:
         work.close()
         for future in tuple(self._in_flight):
             future.cancel()
+        self._in_flight.clear()
 
     # ------------------------------------------------------------ frames and their segments
 
@@ -211,9 +212,9 @@ class Scheduler:
 
     # ------------------------------------------------------------ workers
 
-    def _submit(self, then: Callable[[Any], None], work: Callable[..., Any], *args: Any) -> None:
-        """Give work to a worker; `then` is called here with what it returns."""
-        future = self._workers.submit(self._context.copy().run, work, *args)
+    def _submit(self, then: Callable[[Any], None], call: Callable[..., Any], *args: Any) -> None:
+        """Give a call to a worker; `then` is called here with what it returns."""
+        future = self._workers.submit(self._context.copy().run, call, *args)
         self._in_flight.add(future)
         future.add_done_callback(lambda done: self._inbox.put(partial(self._take, done, then)))
 
