@@ -58,7 +58,7 @@ def test_async_nodes_work_in_maps(config):
 
 
 def test_async_nodes_work_in_nested_pipelines_and_maps(config):
-    total = node("total")(lambda doubled: sum(doubled))
+    total = node("total")(lambda doubled: sum(doubled, 0))
     inner = Pipeline([MIXED.as_node(map_over="x"), total], name="inner")
     outer = Pipeline([inner.as_node(map_over="x")], name="outer")
     found = outer.run({"x": [[1, 2], [], [3]]}, output_name="total", config=config)
@@ -103,7 +103,7 @@ async def with_everything(x, /, y=10, *, z=100):
         functools.partial(increment),
         functools.partial(Client(1).fetch),
         functools.partial(Client(1)),
-        functools.wraps(increment)(lambda *args: increment(*args)),
+        functools.wraps(increment)(lambda *args, **named: increment(*args, **named)),
     ],
     ids=[
         "function",
@@ -136,13 +136,6 @@ def test_async_node_unpacks_several_outputs(config):
 
 def test_calling_an_async_node_gives_the_coroutine():
     assert asyncio.run(doubled(3)) == 6
-
-
-def test_lambda_that_returns_a_coroutine_hands_on_the_value_of_the_coroutine_or_itself(config):
-    found = run(lambda x: increment(x), config)
-    if asyncio.iscoroutine(found):
-        found = asyncio.run(found)
-    assert found == 2
 
 
 # ---------------------------------------------------------------- overlap
@@ -265,15 +258,14 @@ def test_several_loops_one_after_another(config):
 # ---------------------------------------------------------------- pipelines inside async nodes
 
 CALLS_A_PIPELINE = """
-import asyncio, sys
+import asyncio, faulthandler, itertools
 from hypernodes import Pipeline, RuntimeConfig, ThreadPoolExecutor, node
 
-def config_of(kind):
-    if kind == "one-thread":
-        return RuntimeConfig(executor=ThreadPoolExecutor(max_workers=1))
-    return RuntimeConfig(executor=kind)
-
-outer_config, inner_config = map(config_of, ({outer!r}, {inner!r}))
+configs = [
+    RuntimeConfig(executor="sequential"),
+    RuntimeConfig(executor=ThreadPoolExecutor(max_workers=4)),
+    RuntimeConfig(executor=ThreadPoolExecutor(max_workers=1)),
+]
 
 @node
 async def a(x):
@@ -290,13 +282,14 @@ def c(a, b):
     return a + b
 
 inner = Pipeline([a, b, c], name="inner")
-
-{calls}
-
+CALLS
 outer = Pipeline([node("y")(calls), node("z")(calls)], name="outer")
-assert outer.run({{"x": 1}}, config=outer_config) == {{"y": 5, "z": 5}}
-found = outer.map({{"x": range(6)}}, map_over="x", config=outer_config)
-assert found == [{{"y": 2 * x + 3, "z": 2 * x + 3}} for x in range(6)], found
+for outer_config, inner_config in itertools.product(configs, configs):
+    faulthandler.dump_traceback_later(8, exit=True)
+    print(outer_config.executor, inner_config.executor, flush=True)
+    assert outer.run({"x": 1}, config=outer_config) == {"y": 5, "z": 5}
+    found = outer.map({"x": range(6)}, map_over="x", config=outer_config)
+    assert found == [{"y": 2 * x + 3, "z": 2 * x + 3} for x in range(6)], found
 """
 
 WAYS = {
@@ -342,10 +335,8 @@ async def calls(x):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("inner", ["sequential", "thread", "one-thread"])
-@pytest.mark.parametrize("outer", ["sequential", "thread", "one-thread"])
-def test_async_node_can_call_a_pipeline_with_async_nodes(outer, inner, way, run_script):
-    run_script(CALLS_A_PIPELINE.format(outer=outer, inner=inner, calls=WAYS[way]), seconds=10)
+def test_async_node_can_call_a_pipeline_with_async_nodes_on_any_executor(way, run_script):
+    run_script(CALLS_A_PIPELINE.replace("CALLS", WAYS[way]))
 
 
 # ---------------------------------------------------------------- contexts
@@ -457,23 +448,17 @@ def test_cancelled_task_inside_an_async_node_is_the_nodes_own_affair(config):
 
 
 def test_failure_of_one_async_node_does_not_hold_up_the_next_run(config):
-    gate = threading.Event()
-
     async def fails(x):
         raise ValueError("at once")
 
     async def waits(x):
-        while not gate.is_set():
-            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.2)
         return x
 
     nodes = [node("a")(fails), node("b")(waits)]
-    timer = threading.Timer(0.2, gate.set)
-    timer.start()
     with pytest.raises(ValueError, match="at once"):
         Pipeline(nodes).run({"x": 1}, config=config)
     assert run(increment, config) == 2
-    timer.join()
 
 
 # ---------------------------------------------------------------- processes and cost

@@ -9,7 +9,7 @@ from contextvars import copy_context
 from queue import SimpleQueue
 from typing import Any, Final
 
-from hypernodes._engine.loop import Overdue
+from hypernodes._engine.loop import Overdue, bounded
 
 Job = tuple["futures.Future[Any]", Callable[[], Any]]
 
@@ -65,7 +65,7 @@ def call_within(function: Callable[..., Any], timeout: float, args: Any, kwargs:
     helper, _local.helper = _local.helper or _Helper(), None
     context = copy_context()
     future = helper.submit(lambda: context.run(function, *args, **kwargs))
-    done, _ = futures.wait((future,), timeout)
+    done, _ = futures.wait((future,), bounded(timeout))
     if not done:
         raise Overdue
     _local.helper = helper

@@ -95,12 +95,19 @@ class CodeSnapshot:
         Args:
             function: Any callable.
         """
-        root = _Description(b"root", function)
-        self._add_use(root, "", function)
-        for target in root.targets:
-            self.identify(target)
-        label = self._label(root)
-        return CodeHash(label.hex(), tuple(sorted(self._gathered([root]))))
+        by_type: set[str] = set()
+
+        def identify(definition: Any) -> bytes:
+            label = self.identify(definition)
+            by_type.update(self._by_type.get(id(definition), ()))
+            return label
+
+        def on_unstable(part: Any, path: str) -> bytes:
+            by_type.add(path.lstrip("."))
+            return identify(type(part))
+
+        encoding = encode(function, identify=identify, on_unstable=on_unstable)
+        return CodeHash(digest(b"code", encoding).hex(), tuple(sorted(by_type)))
 
     def identify(self, definition: Any) -> bytes:
         """Return the label of a class, function or module: 32 bytes.
@@ -132,7 +139,8 @@ class CodeSnapshot:
             if id(definition) not in found:
                 found[id(definition)] = description = self._describe(definition)
                 pending += description.targets
-        for component in _components(found, id(root)):
+        components = _components(found, id(root)) if len(found) > 1 else [[*found.values()]]
+        for component in components:
             self._settle(component)
         return self._labels[id(root)]
 
@@ -151,8 +159,8 @@ class CodeSnapshot:
             label = self._labels.get(id(definition)) or self._foreign_label(definition)
             if label is None:
                 description.targets.append(definition)
-            elif self._by_type.get(id(definition)):
-                description.by_type |= self._by_type[id(definition)]
+            else:
+                description.by_type.update(self._by_type.get(id(definition), ()))
             return label or b""
 
         def on_unstable(part: Any, path: str) -> bytes:
@@ -840,8 +848,16 @@ def _steps(instruction: dis.Instruction) -> list[tuple[str, Any]]:
 # --- Source ---------------------------------------------------------------------------------------
 
 
-_FUNCTION_NODES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
-_COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_SCOPES: Final = (
+    ast.ClassDef,
+    ast.FunctionDef,
+    ast.AsyncFunctionDef,
+    ast.Lambda,
+    ast.ListComp,
+    ast.SetComp,
+    ast.DictComp,
+    ast.GeneratorExp,
+)
 
 
 class _Scope(NamedTuple):
@@ -854,18 +870,64 @@ class _Scope(NamedTuple):
 class _Place(NamedTuple):
     """A definition in a file."""
 
-    name: str
     node: Any
     line: int
     scopes: tuple[_Scope, ...]
 
 
-class _File(NamedTuple):
-    """A parsed file: its lines as they were, its definitions by name, the names that it imports."""
+class _File:
+    """A parsed file.
 
-    lines: list[str]
-    places: dict[str, list[_Place]]
-    imports: frozenset[str]
+    Args:
+        lines: Its lines, as `linecache` has them.
+    """
+
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
+        self._tree = ast.parse("".join(lines))
+        self._lambdas: list[_Place] | None = None
+        self._functions: dict[str, list[_Place]] = {}
+        self.imports: set[str] = set()
+        for node, scopes in _walk(self._tree, _statements):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                line = min(each.lineno for each in (node, *node.decorator_list))
+                place = _Place(node, line, scopes)
+                self._functions.setdefault(node.name, []).append(place)
+            elif isinstance(node, ast.Import | ast.ImportFrom) and not scopes:
+                names = [(each.asname or each.name).partition(".")[0] for each in node.names]
+                self.imports.update(names)
+
+    def places(self, name: str) -> list[_Place]:
+        """Return the functions of this name, or the lambdas, which take longer to find."""
+        if name != "<lambda>":
+            return self._functions.get(name, [])
+        if self._lambdas is None:
+            found = _walk(self._tree, ast.iter_child_nodes)
+            self._lambdas = [
+                _Place(node, node.lineno, scopes)
+                for node, scopes in found
+                if isinstance(node, ast.Lambda)
+            ]
+        return self._lambdas
+
+
+def _walk(
+    tree: ast.AST, children: Callable[[ast.AST], Iterable[ast.AST]]
+) -> Iterator[tuple[ast.AST, tuple[_Scope, ...]]]:
+    """Yield the nodes below `tree` in their order, each with the scopes that it lies in."""
+    pending: list[tuple[ast.AST, tuple[_Scope, ...]]] = [(tree, ())]
+    while pending:
+        node, scopes = pending.pop()
+        yield node, scopes
+        if isinstance(node, _SCOPES):
+            name = getattr(node, "name", f"<{type(node).__name__}>")
+            scopes = (*scopes, _Scope(name, isinstance(node, ast.ClassDef)))
+        pending += [(child, scopes) for child in reversed(list(children(node)))]
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    for field in ("body", "handlers", "orelse", "finalbody", "cases"):
+        yield from getattr(node, field, ())
 
 
 _FILES_KEPT: Final = 32
@@ -880,7 +942,7 @@ def _source_of(code: types.CodeType) -> bytes | None:
     """
     try:
         file = _file(code.co_filename)
-        places = file.places.get(code.co_name, [])
+        places = file.places(code.co_name)
         for place in sorted(places, key=lambda place: abs(place.line - code.co_firstlineno)):
             if _compiles_to(place, file.imports, code):
                 return _normalised(place.node)
@@ -894,41 +956,16 @@ def _file(filename: str) -> _File:
     lines = linecache.getlines(filename)
     known = _files.get(filename)
     if known is None or known.lines is not lines:
-        while len(_files) >= _FILES_KEPT:
-            _files.pop(next(iter(_files)), None)
-        known = _files[filename] = _parse(lines)
+        for oldest in list(_files)[: max(0, len(_files) + 1 - _FILES_KEPT)]:
+            _files.pop(oldest, None)
+        known = _files[filename] = _File(lines)
     return known
 
 
-def _parse(lines: list[str]) -> _File:
-    places: dict[str, list[_Place]] = {}
-    imports: set[str] = set()
-    pending: list[tuple[ast.AST, tuple[_Scope, ...]]] = [(ast.parse("".join(lines)), ())]
-    while pending:
-        node, scopes = pending.pop()
-        if isinstance(node, _FUNCTION_NODES):
-            place = _place(node, scopes)
-            places.setdefault(place.name, []).append(place)
-            scopes = (*scopes, _Scope(place.name, is_class=False))
-        elif isinstance(node, ast.ClassDef):
-            scopes = (*scopes, _Scope(node.name, is_class=True))
-        elif isinstance(node, _COMPREHENSIONS):
-            scopes = (*scopes, _Scope("<comprehension>", is_class=False))
-        elif isinstance(node, ast.Import | ast.ImportFrom) and not scopes:
-            imports.update((each.asname or each.name).partition(".")[0] for each in node.names)
-        pending += [(child, scopes) for child in ast.iter_child_nodes(node)]
-    return _File(lines, places, frozenset(imports))
-
-
-def _place(node: Any, scopes: tuple[_Scope, ...]) -> _Place:
-    first = (getattr(node, "decorator_list", None) or [node])[0]
-    return _Place(getattr(node, "name", "<lambda>"), node, first.lineno, scopes)
-
-
-def _compiles_to(place: _Place, imports: frozenset[str], code: types.CodeType) -> bool:
+def _compiles_to(place: _Place, imports: set[str], code: types.CodeType) -> bool:
     """Whether a piece of source gives `code`; the compiler treats imported names in its own way."""
     names = sorted(imports & {name for each in (code, *_nested(code)) for name in _names(each)})
-    head = [ast.Import([ast.alias(name, **_ANYWHERE)], **_ANYWHERE) for name in names]
+    head: list[Any] = [_at(ast.Import([_at(ast.alias(name))])) for name in names]
     tree = ast.Module(body=[*head, _wrap(place, code.co_freevars)], type_ignores=[])
     flags = code.co_flags & _FUTURE_FLAGS
     compiled = compile(tree, "", "exec", flags, dont_inherit=True)
@@ -939,7 +976,7 @@ def _wrap(place: _Place, free: tuple[str, ...]) -> ast.stmt:
     """Return the definition within scopes like its own: names resolve, and mangle, as they did."""
     node = place.node
     is_lambda = isinstance(node, ast.Lambda)
-    statement = ast.Expr(node, **_ANYWHERE) if is_lambda else _undecorated(node)
+    statement: ast.stmt = _at(ast.Expr(node)) if is_lambda else _undecorated(node)
     outermost = next((scope for scope in place.scopes if not scope.is_class), None)
     for scope in reversed(place.scopes):
         names = free if scope is outermost else ()
@@ -961,11 +998,17 @@ def _class(scope: _Scope, statement: ast.stmt) -> ast.stmt:
 def _def(scope: _Scope, names: Iterable[str], statement: ast.stmt) -> ast.stmt:
     source: Any = copy.copy(_EMPTY_DEF)
     source.name, source.body, source.args = scope.name, [statement], copy.copy(source.args)
-    source.args.args = [ast.arg(name, **_ANYWHERE) for name in names if name != "__class__"]
+    source.args.args = [_at(ast.arg(name)) for name in names if name != "__class__"]
     return source  # type: ignore[no-any-return]
 
 
-_ANYWHERE: Final = {"lineno": 1, "col_offset": 0, "end_lineno": 1, "end_col_offset": 0}
+def _at(node: Any) -> Any:
+    """Return `node` with a place, which the compiler asks for."""
+    node.lineno = node.end_lineno = 1
+    node.col_offset = node.end_col_offset = 0
+    return node
+
+
 _EMPTY_CLASS, _EMPTY_DEF = ast.parse("class _: pass\ndef _(): pass").body
 
 
@@ -1008,7 +1051,7 @@ def _same(one: Any, other: Any) -> bool:
             and len(one.co_consts) == len(other.co_consts)
             and all(map(_same, one.co_consts, other.co_consts))
         )
-    return type(one) is type(other) and repr(one) == repr(other)
+    return encode(one) == encode(other)
 
 
 _LEFT_OUT: Final = frozenset({"ctx", "kind", "type_comment"})
