@@ -89,6 +89,11 @@ class Client:
         return x + 1
 
 
+@functools.wraps(increment)
+def wrapper(*args, **named):
+    return increment(*args, **named)
+
+
 async def with_everything(x, /, y=10, *, z=100):
     return x, y, z
 
@@ -103,7 +108,7 @@ async def with_everything(x, /, y=10, *, z=100):
         functools.partial(increment),
         functools.partial(Client(1).fetch),
         functools.partial(Client(1)),
-        functools.wraps(increment)(lambda *args, **named: increment(*args, **named)),
+        wrapper,
     ],
     ids=[
         "function",
@@ -285,7 +290,7 @@ inner = Pipeline([a, b, c], name="inner")
 CALLS
 outer = Pipeline([node("y")(calls), node("z")(calls)], name="outer")
 for outer_config, inner_config in itertools.product(configs, configs):
-    faulthandler.dump_traceback_later(8, exit=True)
+    faulthandler.dump_traceback_later(5, exit=True)
     print(outer_config.executor, inner_config.executor, flush=True)
     assert outer.run({"x": 1}, config=outer_config) == {"y": 5, "z": 5}
     found = outer.map({"x": range(6)}, map_over="x", config=outer_config)

@@ -185,9 +185,7 @@ def needs(graph: Graph, present: set[str], wanted: list[str]) -> Needs:
             descend(maker, name)
 
     def descend(nest: Nest, name: str) -> None:
-        outer = {i: o for o, i in nest.inner_names.items()}
-        there = {i for i, o in outer.items() if is_there(graph, present, o)}
-        (inner,) = [i for i, o in nest.outer_names.items() if o == name]
+        outer, there, inner = view(graph, present, nest, name)
         below = needs(nest.graph, there, [inner])
         for other in below.outside:
             need(outer[other])
@@ -339,37 +337,62 @@ def expected_names(graph: Graph, inputs: dict[str, Any], asked: Any) -> list[str
 def computed(graph: Graph, inputs: dict[str, Any]) -> set[str]:
     """Return what is computed where outputs are given and no output is asked for.
 
-    That is: what leads to an output that nothing takes, and comes with it.
+    That is: what leads to an output that nothing takes, and what comes with it.
     """
-    made: set[str] = set()
+    ends = graph.outputs.keys() - taken(graph, set(graph.outputs))
+    return made(graph, set(inputs), ends)
+
+
+def taken(graph: Graph, live: set[str]) -> set[str]:
+    """Return what is taken by those that make something of `live`, also inside nested pipelines."""
+    found: set[str] = set()
+    for member in graph.members:
+        if live.isdisjoint(member.outputs):
+            continue
+        found.update(inputs_of(member))
+        if isinstance(member, Nest):
+            visible = {inner for inner, outer in member.outer_names.items() if outer in live}
+            inside = taken(member.graph, made(member.graph, set(), visible))
+            found |= {outer for inner, outer in member.outer_names.items() if inner in inside}
+    return found
+
+
+def made(graph: Graph, present: set[str], wanted: set[str]) -> set[str]:
+    """Return the outputs that are there once `wanted` has been computed."""
+    found: set[str] = set()
+    inside: dict[Nest, set[str]] = {}
 
     def visit(name: str) -> None:
         maker = graph.maker(name)
-        if name in inputs or name in made or maker is None:
+        if name in present or name in found or maker is None:
             return
+        found.add(name)
         if isinstance(maker, Func):
-            made.update(maker.outputs)
-            names = inputs_of(maker)
+            found.update(maker.outputs)
+            names = set(inputs_of(maker))
         else:
-            made.add(name)
-            names = lookups(graph, maker, name, inputs)
+            names = set(maker.map_over)
+            outer, there, inner = view(graph, present, maker, name)
+            inside.setdefault(maker, set()).add(inner)
+            names |= {outer[i] for i in needs(maker.graph, there, [inner]).outside}
         for other in names:
             visit(other)
 
-    taken = {name for member in graph.members for name in inputs_of(member)}
-    for name in graph.outputs:
-        if name not in taken:
-            visit(name)
-    return made
+    for name in wanted:
+        visit(name)
+    for nest, names in inside.items():
+        _, there, _ = view(graph, present, nest, next(iter(nest.outputs)))
+        below = made(nest.graph, there, names)
+        found |= {outer for inner, outer in nest.outer_names.items() if inner in below}
+    return found - present
 
 
-def lookups(graph: Graph, nest: Nest, name: str, inputs: dict[str, Any]) -> set[str]:
-    """Return the outer names that one output of a nested pipeline looks up."""
+def view(graph: Graph, present: set[str], nest: Nest, name: str) -> tuple[dict, set[str], str]:
+    """Return, of a nested pipeline: outer by inner inputs, which are there, an output inside."""
     outer = {i: o for o, i in nest.inner_names.items()}
-    there = {i for i, o in outer.items() if is_there(graph, set(inputs), o)}
+    there = {i for i, o in outer.items() if is_there(graph, present, o)}
     (inner,) = [i for i, o in nest.outer_names.items() if o == name]
-    below = needs(nest.graph, there, [inner])
-    return {outer[i] for i in below.outside | below.missing} | set(nest.map_over)
+    return outer, there, inner
 
 
 def wanted_names(graph: Graph, inputs: dict[str, Any], asked: Any) -> list[str]:
