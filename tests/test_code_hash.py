@@ -1,8 +1,7 @@
-"""Code hashes by what it does: its source, and all of the user's code and constants that it uses."""
+"""Code hashes by its source, and by all of the user's code and constants that it uses."""
 
 import abc
 import collections
-import contextlib
 import dataclasses
 import enum
 import functools
@@ -12,6 +11,7 @@ import json
 import linecache
 import logging
 import os
+import pathlib
 import random
 import statistics
 import subprocess
@@ -24,7 +24,6 @@ import typing
 import numpy as np
 import pydantic
 import pytest
-import tenacity
 
 from hypernodes.cache import _code
 from hypernodes.cache._code import CodeHash, CodeSnapshot, describe_code, hash_code
@@ -223,7 +222,7 @@ def test_the_source_is_found_whatever_the_function_looks_like(write, head):
                 class D:
                     z = c
                     def m(self): return a + b
-                return [lambda y: y + a for a in x] + [D]
+                return [lambda y: y + i for i in x] + [D]
             return inner
 
         def generator(): yield 1
@@ -371,8 +370,10 @@ USES = {
     "class method": ("class A:\n    @classmethod\n    def m(cls):\n        return {}", "return A"),
     "property": ("class A:\n    @property\n    def p(self):\n        return {}", "return A().p"),
     "cached property": (
-        "import functools\nclass A:\n    @functools.cached_property\n    def p(self):\n"
-        "        return {}",
+        (
+            "import functools\nclass A:\n    @functools.cached_property\n    def p(self):\n"
+            "        return {}"
+        ),
         "return A().p",
     ),
     "class attribute": ("class A:\n    k = {}", "return A.k"),
@@ -395,8 +396,10 @@ USES = {
         "return a.k",
     ),
     "bound method": (
-        "class A:\n    def __init__(self, k):\n        self.k = k\n    def m(self):\n"
-        "        return self.k\nm = A({}).m",
+        (
+            "class A:\n    def __init__(self, k):\n        self.k = k\n    def m(self):\n"
+            "        return self.k\nm = A({}).m"
+        ),
         "return m()",
     ),
     "partial": (
@@ -408,13 +411,17 @@ USES = {
         "return g()",
     ),
     "wrapped function": (
-        "import functools\ndef wrap(f):\n    @functools.wraps(f)\n    def inner():\n"
-        "        return f()\n    return inner\n@wrap\ndef g():\n    return {}",
+        (
+            "import functools\ndef wrap(f):\n    @functools.wraps(f)\n    def inner():\n"
+            "        return f()\n    return inner\n@wrap\ndef g():\n    return {}"
+        ),
         "return g()",
     ),
     "wrapper": (
-        "import functools\ndef wrap(f):\n    @functools.wraps(f)\n    def inner():\n"
-        "        return f(), {}\n    return inner\n@wrap\ndef g():\n    return 0",
+        (
+            "import functools\ndef wrap(f):\n    @functools.wraps(f)\n    def inner():\n"
+            "        return f(), {}\n    return inner\n@wrap\ndef g():\n    return 0"
+        ),
         "return g()",
     ),
     "argument of a decorator": (
@@ -426,8 +433,11 @@ USES = {
         "return g()",
     ),
     "implementation of a generic function": (
-        "import functools\n@functools.singledispatch\ndef g(x):\n    return 0\n@g.register(int)\n"
-        "def _(x):\n    return {}",
+        (
+            "import functools\n@functools.singledispatch\ndef g(x):\n    return 0\n"
+            "@g.register(int)\n"
+            "def _(x):\n    return {}"
+        ),
         "return g(1)",
     ),
     "function wrapped by a package": (
@@ -444,13 +454,17 @@ USES = {
         "return A()",
     ),
     "default factory of a dataclass": (
-        "import dataclasses\n@dataclasses.dataclass\nclass A:\n"
-        "    x: int = dataclasses.field(default_factory=lambda: {})",
+        (
+            "import dataclasses\n@dataclasses.dataclass\nclass A:\n"
+            "    x: int = dataclasses.field(default_factory=lambda: {})"
+        ),
         "return A()",
     ),
     "method of a dataclass": (
-        "import dataclasses\n@dataclasses.dataclass\nclass A:\n    x: int = 0\n"
-        "    def __post_init__(self):\n        self.x = {}",
+        (
+            "import dataclasses\n@dataclasses.dataclass\nclass A:\n    x: int = 0\n"
+            "    def __post_init__(self):\n        self.x = {}"
+        ),
         "return A()",
     ),
     "option of a dataclass": (
@@ -470,15 +484,19 @@ USES = {
         "return A()",
     ),
     "validator of a model": (
-        "import pydantic\nclass A(pydantic.BaseModel):\n    x: int = 3\n"
-        "    @pydantic.field_validator('x')\n    @classmethod\n    def check(cls, x):\n"
-        "        return x + {}",
+        (
+            "import pydantic\nclass A(pydantic.BaseModel):\n    x: int = 3\n"
+            "    @pydantic.field_validator('x')\n    @classmethod\n    def check(cls, x):\n"
+            "        return x + {}"
+        ),
         "return A()",
     ),
     "function as an attribute of a function": ("def g():\n    pass\ng.k = {}", "return g.k"),
     "stateful node": (
-        "class N:\n    __hypernodes_function__ = 'func'\n    def __init__(self, func):\n"
-        "        self.func = func\n@N\ndef g():\n    return {}",
+        (
+            "class N:\n    __hypernodes_function__ = 'func'\n    def __init__(self, func):\n"
+            "        self.func = func\n@N\ndef g():\n    return {}"
+        ),
         "return g",
     ),
 }
@@ -647,7 +665,7 @@ def test_what_is_not_used_of_a_module_does_not_count(hash_of, name):
 
 def test_an_import_inside_counts_the_same_before_and_after_the_first_call(write):
     module = write(
-        late="def f(x):\n    import helpers\n    import json\n    return helpers.g(x), json.dumps(x)",
+        late="def f(x):\n    import json, helpers\n    return helpers.g(x), json.dumps(x)",
         helpers=HELPERS.format(1),
     )
     before = hash_code(module.f)
@@ -1126,8 +1144,11 @@ if __name__ == "__main__":
 """
 
 
+SOURCE = pathlib.Path(_code.__file__).parents[2]
+
+
 def run(arguments, cwd, seed="0"):
-    environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(cwd)}
+    environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": f"{cwd}{os.pathsep}{SOURCE}"}
     command = [sys.executable, *arguments]
     done = subprocess.run(
         command, env=environment, cwd=cwd, capture_output=True, text=True, check=True
@@ -1263,7 +1284,7 @@ async def f(x, /, y=(1, 2), *, z="z"):
 """
 
 
-GOLDEN = ""
+GOLDEN = "3465475d18dbbe157bc84436c547bc0d421d23643f087d59d34aaffd1157d49d"
 
 
 def test_the_scheme_has_not_changed(hash_of):

@@ -781,4 +781,4 @@ assert found == [{"y": [{"y": 1}, {"y": 2}, {"y": 3}]}] * 2
 
 
 def test_map_in_a_thread_that_a_node_starts_and_waits_for_does_not_deadlock(run_script):
-    run_script(USER_THREADS, seconds=15)
+    run_script(USER_THREADS, seconds=5)

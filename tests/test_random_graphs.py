@@ -185,9 +185,7 @@ def needs(graph: Graph, present: set[str], wanted: list[str]) -> Needs:
             descend(maker, name)
 
     def descend(nest: Nest, name: str) -> None:
-        outer = {i: o for o, i in nest.inner_names.items()}
-        there = {i for i, o in outer.items() if is_there(graph, present, o)}
-        (inner,) = [i for i, o in nest.outer_names.items() if o == name]
+        outer, there, inner = view(graph, present, nest, name)
         below = needs(nest.graph, there, [inner])
         for other in below.outside:
             need(outer[other])
@@ -339,37 +337,62 @@ def expected_names(graph: Graph, inputs: dict[str, Any], asked: Any) -> list[str
 def computed(graph: Graph, inputs: dict[str, Any]) -> set[str]:
     """Return what is computed where outputs are given and no output is asked for.
 
-    That is: what leads to an output that nothing takes, and comes with it.
+    That is: what leads to an output that nothing takes, and what comes with it.
     """
-    made: set[str] = set()
+    ends = graph.outputs.keys() - taken(graph, set(graph.outputs))
+    return made(graph, set(inputs), ends)
+
+
+def taken(graph: Graph, live: set[str]) -> set[str]:
+    """Return what is taken by those that make something of `live`, also inside nested pipelines."""
+    found: set[str] = set()
+    for member in graph.members:
+        if live.isdisjoint(member.outputs):
+            continue
+        found.update(inputs_of(member))
+        if isinstance(member, Nest):
+            visible = {inner for inner, outer in member.outer_names.items() if outer in live}
+            inside = taken(member.graph, made(member.graph, set(), visible))
+            found |= {outer for inner, outer in member.outer_names.items() if inner in inside}
+    return found
+
+
+def made(graph: Graph, present: set[str], wanted: set[str]) -> set[str]:
+    """Return the outputs that are there once `wanted` has been computed."""
+    found: set[str] = set()
+    inside: dict[Nest, set[str]] = {}
 
     def visit(name: str) -> None:
         maker = graph.maker(name)
-        if name in inputs or name in made or maker is None:
+        if name in present or name in found or maker is None:
             return
+        found.add(name)
         if isinstance(maker, Func):
-            made.update(maker.outputs)
-            names = inputs_of(maker)
+            found.update(maker.outputs)
+            names = set(inputs_of(maker))
         else:
-            made.add(name)
-            names = lookups(graph, maker, name, inputs)
+            names = set(maker.map_over)
+            outer, there, inner = view(graph, present, maker, name)
+            inside.setdefault(maker, set()).add(inner)
+            names |= {outer[i] for i in needs(maker.graph, there, [inner]).outside}
         for other in names:
             visit(other)
 
-    taken = {name for member in graph.members for name in inputs_of(member)}
-    for name in graph.outputs:
-        if name not in taken:
-            visit(name)
-    return made
+    for name in wanted:
+        visit(name)
+    for nest, names in inside.items():
+        _, there, _ = view(graph, present, nest, next(iter(nest.outputs)))
+        below = made(nest.graph, there, names)
+        found |= {outer for inner, outer in nest.outer_names.items() if inner in below}
+    return found - present
 
 
-def lookups(graph: Graph, nest: Nest, name: str, inputs: dict[str, Any]) -> set[str]:
-    """Return the outer names that one output of a nested pipeline looks up."""
+def view(graph: Graph, present: set[str], nest: Nest, name: str) -> tuple[dict, set[str], str]:
+    """Return, of a nested pipeline: outer by inner inputs, which are there, an output inside."""
     outer = {i: o for o, i in nest.inner_names.items()}
-    there = {i for i, o in outer.items() if is_there(graph, set(inputs), o)}
+    there = {i for i, o in outer.items() if is_there(graph, present, o)}
     (inner,) = [i for i, o in nest.outer_names.items() if o == name]
-    below = needs(nest.graph, there, [inner])
-    return {outer[i] for i in below.outside | below.missing} | set(nest.map_over)
+    return outer, there, inner
 
 
 def wanted_names(graph: Graph, inputs: dict[str, Any], asked: Any) -> list[str]:
@@ -483,7 +506,7 @@ def funcs(draw, available: dict[str, Shape], names: Names, *, faults: bool) -> F
     renamed = draw(st.booleans())
     params, gap = [], False
     for number, (name, kind) in enumerate(zip(taken, kinds, strict=True)):
-        has_default = draw(st.integers(0, 3)) == 0 or (gap and kind < 2)
+        has_default = draw(st.integers(0, 3)) == 3 or (gap and kind < 2)
         gap = gap or (has_default and kind < 2)
         own_name = f"p{number}" if renamed else name
         params.append(Param(name, own_name, kind, draw(NUMBERS) if has_default else None))
@@ -494,8 +517,8 @@ def funcs(draw, available: dict[str, Shape], names: Names, *, faults: bool) -> F
         name,
         params,
         {f"{name}_{i}": draw(shapes) for i in range(count)},
-        single=count == 1 and draw(st.integers(0, 4)) > 0,
-        is_async=draw(st.integers(0, 7)) == 0,
+        single=count == 1 and draw(st.integers(0, 4)) < 4,
+        is_async=draw(st.integers(0, 7)) == 7,
         fault=draw(st.sampled_from([None, None, 0, 1])) if faults else None,
         config=draw(SOME_CONFIG),
     )
@@ -520,7 +543,7 @@ def nests(draw, available: dict[str, Shape], names: Names, depth: int, *, faults
     map_over = tuple(name for name in map_over if name in used)
     lengths = [available[name][0] for name in map_over]
     for outer, inner in used.items():
-        if draw(st.integers(0, 4)) == 0:
+        if draw(st.integers(0, 4)) == 4:
             graph.bound[inner] = shaped(available[outer], draw(NUMBERS))
     shown = draw(st.sets(st.sampled_from(sorted(graph.outputs)), min_size=1))
     renames_all = draw(st.booleans())
@@ -551,7 +574,7 @@ def graphs(
     available = dict(roots)
     members: list[Func | Nest] = []
     for _ in range(draw(st.integers(1, most))):
-        if depth > 0 and draw(st.integers(0, 2)) == 0:
+        if depth > 0 and draw(st.integers(0, 2)) == 2:
             member: Func | Nest = draw(nests(available, names, depth, faults=faults))
         else:
             member = draw(funcs(available, names, faults=faults))
@@ -579,7 +602,7 @@ ROOTS = {"x0": (), "x1": (), "x2": (2,), "x3": (3,), "x4": (3,), "x5": (0,), "x6
 def scenes(draw, *, omit: bool = False, faults: bool = False, most: int = 8) -> Scene:
     graph = draw(graphs(Names(), ROOTS, draw(st.integers(0, 3)), most=most, faults=faults))
     for name, shape in graph.roots.items():
-        if draw(st.integers(0, 5)) == 0:
+        if draw(st.integers(0, 5)) == 5:
             graph.bound[name] = shaped(shape, draw(NUMBERS))
     overrides = draw(st.lists(st.sampled_from(sorted(graph.outputs)), max_size=3, unique=True))
     overrides = overrides if draw(st.booleans()) else []

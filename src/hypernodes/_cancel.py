@@ -125,6 +125,7 @@ def wait_for(future: futures.Future[Any], timeout: float | None = None) -> bool:
         Abandoned: The current run shall end.
     """
     cancellation = CANCELLATION.get()
+    timeout = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
     if cancellation is None:
         return bool(futures.wait((future,), timeout).done)
     woken: futures.Future[None] = futures.Future()

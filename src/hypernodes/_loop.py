@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 GRACE: Final = 0.1
-"""Seconds that whoever cancels something waits for it to tidy up; what takes longer goes on alone."""
+"""Seconds that who cancels something waits for it to tidy up; what takes longer goes on alone."""
 
 
 class Overdue(Exception):  # noqa: N818 - a signal to the caller, which raises NodeTimeoutError
@@ -109,7 +109,7 @@ class _LoopThread(threading.Thread):
         while True:
             try:
                 self.owner.loop.run_forever()
-            except BaseException:  # noqa: BLE001, S112 - SystemExit in a coroutine: its future has it
+            except BaseException:  # noqa: BLE001, S112 - SystemExit: its future has it
                 continue
 
 

@@ -6,7 +6,7 @@ Each layer is there only where it is asked for; a plain node is called directly.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from inspect import isawaitable
+from inspect import isawaitable, iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.retry import policy_of, retrying, retrying_later
@@ -32,10 +32,10 @@ def node_call(node: Node, path: tuple[str, ...], config: RuntimeConfig) -> Call:
     timeout = config.timeout if node.timeout is None else node.timeout
     policy = policy_of(config.retries if node.retries is None else node.retries)
     call = node.func
+    if timeout is not None and not iscoroutinefunction(call):
+        call = _timed(call, timeout, path)
     if node.is_async:
         call = _awaited(call, timeout, path)
-    elif timeout is not None:
-        call = _timed(call, timeout, path)
     if policy is not None:
         call = retrying(call, policy, path)
     if not isinstance(node.output_name, str):

@@ -51,7 +51,7 @@ class Core(ABC):
     def _read_items(
         self, values: Iterable[Any], read: Callable[[], Any], then: Callable[[Any], None]
     ) -> None:
-        """Call `then` with what `read` returns, which goes through the user's iterables `values`."""
+        """Call `then` with what `read` gives, which goes through the user's `values`."""
         del values
         then(read())
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from itertools import islice
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +21,6 @@ Entry = tuple[int, Mapping[str, Any]]
 Message = Callable[[], None]
 MOST_AHEAD: Final = 1024
 BRIEF: Final = 0.005
-FIRST_BATCH: Final = 64
 
 
 class MapJob:
@@ -210,7 +208,6 @@ class Stream:
         self._error: Exception | None = None
         self._last_look = perf_counter()
         self._next_look = ahead
-        self._batch = min(ahead // 2, FIRST_BATCH)
 
     @property
     def outstanding(self) -> bool:
@@ -235,23 +232,24 @@ class Stream:
     def take(self) -> list[Entry]:
         """Take some items, as far as there is room; few at a time, should they be slow to come."""
         room = self._ahead - (self._taken - self._delivered)
-        wanted = min(room, self._batch)
-        start = perf_counter()
+        wanted = min(room, self._ahead // 2)
         entries = list(enumerate(self._pull(wanted), self._taken))
-        if perf_counter() - start < BRIEF:
-            self._batch = min(2 * self._batch, self._ahead // 2)
         self._taken += len(entries)
-        self._exhausted = self._exhausted or len(entries) < wanted
         if self._taken >= self._next_look:
             self._look_at_clock()
         return entries
 
     def _pull(self, wanted: int) -> list[Mapping[str, Any]]:
-        """Return the next items; where the user's iterator fails, those before it."""
+        """Return the next items; fewer where they are slow to come, end or fail."""
         items: list[Mapping[str, Any]] = []
+        enough = perf_counter() + BRIEF
         try:
-            items.extend(islice(self._items, wanted))
+            while len(items) < wanted and (not items or perf_counter() < enough):
+                items.append(next(self._items))
+        except StopIteration:
+            self._exhausted = True
         except Exception as error:  # noqa: BLE001 - raised when what came before is handed over
+            self._exhausted = True
             self._error = error
         return items
 

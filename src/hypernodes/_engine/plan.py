@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from hypernodes._engine.demand import default_outputs
 from hypernodes._nested import PipelineNode
 from hypernodes._node import BaseNode, Node
 from hypernodes.abc import RunContext
@@ -282,46 +283,22 @@ class _Compiler:
         self._request = request
         self._plan = Plan(request)
         self._slots: dict[object, Slot] = {}
-        self._vertices: set[_Vertex] = set()
 
     def compile(self) -> Plan:
-        wanted = {name: self._resolve(self._root, name) for name in self._wanted_names()}
+        names = self._request.outputs
+        if names is None:
+            names = default_outputs(self._root.graph, self._request.given)
+        wanted = {name: self._resolve(self._root, name) for name in names}
         self._demand([source for source in wanted.values() if isinstance(source, _Made)])
         if self._plan.missing:
             return self._plan
         order = _in_order([s.vertex for s in wanted.values() if isinstance(s, _Made)])
         self._plan.steps = tuple(self._step(index, vertex) for index, vertex in enumerate(order))
-        self._plan.results = {name: self._slot(source) for name, source in self._results(wanted)}
+        self._plan.results = {name: self._slot(source) for name, source in wanted.items()}
         self._plan.slots = len(self._slots)
         return self._plan
 
     # ------------------------------------------------------------ what is wanted
-
-    def _wanted_names(self) -> tuple[str, ...]:
-        """Return the outputs asked for; without any, those that are not made needless by inputs."""
-        if self._request.outputs is not None:
-            return self._request.outputs
-        graph = self._root.graph
-        given = self._request.given & graph.producers.keys()
-        if not given:
-            return graph.output_names
-        consumed = graph.consumed()
-        return tuple(n for n in graph.output_names if n in given or n not in consumed)
-
-    def _results(self, wanted: dict[str, _Source]) -> Iterator[tuple[str, _Source]]:
-        """Yield the outputs asked for; without any, all that are there in the end."""
-        if self._request.outputs is not None:
-            yield from wanted.items()
-            return
-        for name in self._root.graph.output_names:
-            source = wanted.get(name) or self._resolve(self._root, name)
-            if not isinstance(source, _Made) or self._is_made(source):
-                yield name, source
-
-    def _is_made(self, source: _Made) -> bool:
-        vertex = source.vertex
-        whole = isinstance(vertex.node, Node)
-        return vertex in self._vertices and (whole or source.position in vertex.wanted)
 
     def _demand(self, sources: list[_Made]) -> None:
         pending = list(sources)
@@ -333,7 +310,6 @@ class _Compiler:
             first = not vertex.wanted
             vertex.wanted.add(source.position)
             if first or vertex.inner is not None:
-                self._vertices.add(vertex)
                 self._connect(vertex)
                 pending += [s for s, _ in vertex.arguments if isinstance(s, _Made)]
 

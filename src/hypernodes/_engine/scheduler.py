@@ -7,7 +7,6 @@ reaches it as a message in its inbox.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
 from hypernodes._engine.workers import OCCUPIED, Workers, closed_error
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator, Mapping
     from concurrent import futures
 
     from hypernodes._engine.failure import Given, Outcome
@@ -42,7 +42,7 @@ class Scheduler(Core):
         self._inline = inline
         self._workers = workers
         self._inbox = Inbox()
-        self._in_flight: set[futures.Future[None]] = set()
+        self._in_flight: set[futures.Future[Any]] = set()
         self._away = 0
         self._context = copy_context()
         self._context.run(OCCUPIED.set, OCCUPIED.get() | {executor})
@@ -98,6 +98,7 @@ class Scheduler(Core):
         work.close()
         for future in tuple(self._in_flight):
             future.cancel()
+        self._in_flight.clear()
         self._cancellation.ask()
 
     # ------------------------------------------------------------ segments
@@ -159,9 +160,9 @@ class Scheduler(Core):
 
     # ------------------------------------------------------------ workers
 
-    def _submit(self, then: Callable[[Any], None], work: Callable[..., Any], *args: Any) -> None:
-        """Give work to a worker; `then` is called here with what it returns."""
-        future = self._workers.submit(self._context.copy().run, work, *args)
+    def _submit(self, then: Callable[[Any], None], call: Callable[..., Any], *args: Any) -> None:
+        """Give a call to a worker; `then` is called here with what it returns."""
+        future = self._workers.submit(self._context.copy().run, call, *args)
         self._in_flight.add(future)
         future.add_done_callback(lambda done: self._inbox.put(partial(self._take, done, then)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from inspect import iscoroutinefunction
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -66,8 +67,14 @@ class Segment:
 
 
 def is_async(step: Step) -> bool:
-    """Return whether a step is a coroutine that can be awaited on a loop."""
-    return step.inner is None and isinstance(step.node, Node) and step.node.is_async
+    """Return whether a step is a coroutine function, which a loop can call and await.
+
+    What only wraps one is not: it may do anything before, and with, the coroutine.
+    """
+    if step.inner is not None or not isinstance(step.node, Node):
+        return False
+    func = step.node.func
+    return iscoroutinefunction(func) or iscoroutinefunction(type(func).__call__)
 
 
 def split(plan: Plan) -> tuple[Segment, ...]:

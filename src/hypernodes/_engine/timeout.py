@@ -75,12 +75,12 @@ def call_within(function: Callable[..., Any], timeout: float, args: Any, kwargs:
     return future.result()
 
 
-async def await_within(awaitable: Awaitable[Any], timeout: float) -> Any:
+async def await_within(awaitable: Awaitable[Any], seconds: float) -> Any:
     """Await `awaitable` on the running loop, in the caller's context.
 
     Args:
         awaitable: What to await.
-        timeout: Seconds to wait.
+        seconds: How long to wait.
 
     Raises:
         Overdue: It took longer. It has been cancelled; should it not heed that, it is left behind.
@@ -89,7 +89,7 @@ async def await_within(awaitable: Awaitable[Any], timeout: float) -> Any:
 
     task = asyncio.ensure_future(_finish(awaitable))
     try:
-        done, _ = await asyncio.wait((task,), timeout=timeout)
+        done, _ = await asyncio.wait((task,), timeout=seconds)
     except BaseException:
         _leave(task)
         raise

@@ -15,9 +15,11 @@ from __future__ import annotations
 import __future__
 
 import ast
+import copy
 import dis
 import functools
 import importlib
+import inspect
 import linecache
 import os
 import sys
@@ -93,12 +95,19 @@ class CodeSnapshot:
         Args:
             function: Any callable.
         """
-        root = _Description(b"root", function)
-        self._add_use(root, "", function)
-        for target in root.targets:
-            self.identify(target)
-        label = self._label(root)
-        return CodeHash(label.hex(), tuple(sorted(self._gathered([root]))))
+        by_type: set[str] = set()
+
+        def identify(definition: Any) -> bytes:
+            label = self.identify(definition)
+            by_type.update(self._by_type.get(id(definition), ()))
+            return label
+
+        def on_unstable(part: Any, path: str) -> bytes:
+            by_type.add(path.lstrip("."))
+            return identify(type(part))
+
+        encoding = encode(function, identify=identify, on_unstable=on_unstable)
+        return CodeHash(digest(b"code", encoding).hex(), tuple(sorted(by_type)))
 
     def identify(self, definition: Any) -> bytes:
         """Return the label of a class, function or module: 32 bytes.
@@ -130,7 +139,8 @@ class CodeSnapshot:
             if id(definition) not in found:
                 found[id(definition)] = description = self._describe(definition)
                 pending += description.targets
-        for component in _components(found, id(root)):
+        components = _components(found, id(root)) if len(found) > 1 else [[*found.values()]]
+        for component in components:
             self._settle(component)
         return self._labels[id(root)]
 
@@ -149,8 +159,8 @@ class CodeSnapshot:
             label = self._labels.get(id(definition)) or self._foreign_label(definition)
             if label is None:
                 description.targets.append(definition)
-            elif self._by_type.get(id(definition)):
-                description.by_type |= self._by_type[id(definition)]
+            else:
+                description.by_type.update(self._by_type.get(id(definition), ()))
             return label or b""
 
         def on_unstable(part: Any, path: str) -> bytes:
@@ -751,12 +761,16 @@ def _actions(code: types.CodeType) -> Iterator[tuple[str, Any]]:
 def _fast(operation: str, argument: Any, cells: set[str]) -> Iterator[tuple[str, str]]:
     """Yield what an instruction on local variables does; since Python 3.13 some do two things."""
     names = argument if isinstance(argument, tuple) else (argument,)
-    verbs = [word for word in operation.split("_") if word in ("LOAD", "STORE")]
-    for verb, name in zip(verbs, names, strict=False):
+    for verb, name in _joined(operation, names):
         if verb == "STORE":
             yield "store", name
         elif name not in cells:
             yield "local", name
+
+
+def _joined(operation: str, names: tuple[str, ...]) -> Iterable[tuple[str, str]]:
+    verbs = [word for word in operation.split("_") if word in ("LOAD", "STORE")]
+    return zip(verbs, names, strict=False)
 
 
 def _kinds_of_action() -> dict[str, str]:
@@ -774,42 +788,76 @@ _ACTIONS: Final = _kinds_of_action()
 
 # --- Bytecode, where there is no source -----------------------------------------------------------
 
-_HAS_DOCSTRING: Final = 0x4000000
+_JUMPS: Final = frozenset([*dis.hasjrel, *dis.hasjabs])
+_FLAGS: Final = (
+    inspect.CO_VARARGS
+    | inspect.CO_VARKEYWORDS
+    | inspect.CO_GENERATOR
+    | inspect.CO_COROUTINE
+    | inspect.CO_ASYNC_GENERATOR
+)
+_CLASS_FACTS: Final = ("__doc__", "__firstlineno__")
 
 
 def _bytecode(code: types.CodeType) -> bytes:
     """Return the bytecode without places and docstrings, for this minor version of Python."""
-    constants = [
-        _bytecode(each) if isinstance(each, types.CodeType) else each for each in _constants(code)
+    instructions, places = _instructions(code)
+    handlers = [
+        (places[entry.start], places[entry.end], places[entry.target], entry.depth, entry.lasti)
+        for entry in dis.Bytecode(code).exception_entries  # type: ignore[attr-defined]
     ]
     counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount)
-    names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
-    flags = code.co_flags & ~_HAS_DOCSTRING
-    table = getattr(code, "co_exceptiontable", b"")
-    version = sys.version_info[:2]
-    return encode([version, code.co_name, counts, flags, names, code.co_code, table, constants])
+    names = (code.co_name, code.co_varnames[: sum(counts)], code.co_freevars)
+    flags = code.co_flags & _FLAGS
+    return encode([sys.version_info[:2], names, counts, flags, instructions, handlers])
 
 
-def _constants(code: types.CodeType) -> tuple[Any, ...]:
-    constants = code.co_consts
-    if sys.version_info >= (3, 13):
-        has_docstring = bool(code.co_flags & _HAS_DOCSTRING)
-    else:
-        has_docstring = bool(constants) and isinstance(constants[0], str) and code.co_name[0] != "<"
-    return (None, *constants[1:]) if has_docstring and not _loads_first(code) else constants
+def _instructions(code: types.CodeType) -> tuple[list[tuple[str, Any]], dict[int, int]]:
+    """Return what `code` does, and which step lies at which place in it."""
+    steps: list[tuple[str, Any]] = []
+    places: dict[int, int] = {}
+    jumps: list[int] = []
+    for instruction in dis.get_instructions(code):
+        places[instruction.offset] = len(steps)
+        if instruction.opcode in _JUMPS:
+            jumps.append(len(steps))
+        if _is_class_fact(instruction):
+            steps.pop()
+        elif instruction.opname not in ("NOP", "EXTENDED_ARG"):
+            steps += _steps(instruction)
+    places[len(code.co_code)] = len(steps)
+    for step in jumps:
+        steps[step] = (steps[step][0], places[steps[step][1]])
+    return steps, places
 
 
-def _loads_first(code: types.CodeType) -> bool:
-    """Whether the first constant, where a docstring lies, is also used by the code."""
-    pairs = zip(code.co_code[::2], code.co_code[1::2], strict=True)
-    return any(operation in dis.hasconst and argument == 0 for operation, argument in pairs)
+def _is_class_fact(instruction: dis.Instruction) -> bool:
+    return instruction.opname == "STORE_NAME" and instruction.argval in _CLASS_FACTS
+
+
+def _steps(instruction: dis.Instruction) -> list[tuple[str, Any]]:
+    """Return an instruction as one step, or as two if the compiler joined two of one line."""
+    name, argument = instruction.opname, instruction.argval
+    if "_FAST" in name and isinstance(argument, tuple):
+        return [(f"{verb}_FAST", each) for verb, each in _joined(name, argument)]
+    if isinstance(argument, types.CodeType):
+        return [(name, _bytecode(argument))]
+    return [(name.removesuffix("_BORROW"), argument)]
 
 
 # --- Source ---------------------------------------------------------------------------------------
 
 
-_FUNCTION_NODES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
-_COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_SCOPES: Final = (
+    ast.ClassDef,
+    ast.FunctionDef,
+    ast.AsyncFunctionDef,
+    ast.Lambda,
+    ast.ListComp,
+    ast.SetComp,
+    ast.DictComp,
+    ast.GeneratorExp,
+)
 
 
 class _Scope(NamedTuple):
@@ -822,18 +870,64 @@ class _Scope(NamedTuple):
 class _Place(NamedTuple):
     """A definition in a file."""
 
-    name: str
     node: Any
     line: int
     scopes: tuple[_Scope, ...]
 
 
-class _File(NamedTuple):
-    """A parsed file: its lines as they were, its definitions by name, the names that it imports."""
+class _File:
+    """A parsed file.
 
-    lines: list[str]
-    places: dict[str, list[_Place]]
-    imports: frozenset[str]
+    Args:
+        lines: Its lines, as `linecache` has them.
+    """
+
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
+        self._tree = ast.parse("".join(lines))
+        self._lambdas: list[_Place] | None = None
+        self._functions: dict[str, list[_Place]] = {}
+        self.imports: set[str] = set()
+        for node, scopes in _walk(self._tree, _statements):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                line = min(each.lineno for each in (node, *node.decorator_list))
+                place = _Place(node, line, scopes)
+                self._functions.setdefault(node.name, []).append(place)
+            elif isinstance(node, ast.Import | ast.ImportFrom) and not scopes:
+                names = [(each.asname or each.name).partition(".")[0] for each in node.names]
+                self.imports.update(names)
+
+    def places(self, name: str) -> list[_Place]:
+        """Return the functions of this name, or the lambdas, which take longer to find."""
+        if name != "<lambda>":
+            return self._functions.get(name, [])
+        if self._lambdas is None:
+            found = _walk(self._tree, ast.iter_child_nodes)
+            self._lambdas = [
+                _Place(node, node.lineno, scopes)
+                for node, scopes in found
+                if isinstance(node, ast.Lambda)
+            ]
+        return self._lambdas
+
+
+def _walk(
+    tree: ast.AST, children: Callable[[ast.AST], Iterable[ast.AST]]
+) -> Iterator[tuple[ast.AST, tuple[_Scope, ...]]]:
+    """Yield the nodes below `tree` in their order, each with the scopes that it lies in."""
+    pending: list[tuple[ast.AST, tuple[_Scope, ...]]] = [(tree, ())]
+    while pending:
+        node, scopes = pending.pop()
+        yield node, scopes
+        if isinstance(node, _SCOPES):
+            name = getattr(node, "name", f"<{type(node).__name__}>")
+            scopes = (*scopes, _Scope(name, isinstance(node, ast.ClassDef)))
+        pending += [(child, scopes) for child in reversed(list(children(node)))]
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    for field in ("body", "handlers", "orelse", "finalbody", "cases"):
+        yield from getattr(node, field, ())
 
 
 _FILES_KEPT: Final = 32
@@ -848,7 +942,7 @@ def _source_of(code: types.CodeType) -> bytes | None:
     """
     try:
         file = _file(code.co_filename)
-        places = file.places.get(code.co_name, [])
+        places = file.places(code.co_name)
         for place in sorted(places, key=lambda place: abs(place.line - code.co_firstlineno)):
             if _compiles_to(place, file.imports, code):
                 return _normalised(place.node)
@@ -862,52 +956,27 @@ def _file(filename: str) -> _File:
     lines = linecache.getlines(filename)
     known = _files.get(filename)
     if known is None or known.lines is not lines:
-        while len(_files) >= _FILES_KEPT:
-            _files.pop(next(iter(_files)), None)
-        known = _files[filename] = _parse(lines)
+        for oldest in list(_files)[: max(0, len(_files) + 1 - _FILES_KEPT)]:
+            _files.pop(oldest, None)
+        known = _files[filename] = _File(lines)
     return known
 
 
-def _parse(lines: list[str]) -> _File:
-    places: dict[str, list[_Place]] = {}
-    imports: set[str] = set()
-    pending: list[tuple[ast.AST, tuple[_Scope, ...]]] = [(ast.parse("".join(lines)), ())]
-    while pending:
-        node, scopes = pending.pop()
-        if isinstance(node, _FUNCTION_NODES):
-            place = _place(node, scopes)
-            places.setdefault(place.name, []).append(place)
-            scopes = (*scopes, _Scope(place.name, is_class=False))
-        elif isinstance(node, ast.ClassDef):
-            scopes = (*scopes, _Scope(node.name, is_class=True))
-        elif isinstance(node, _COMPREHENSIONS):
-            scopes = (*scopes, _Scope("<comprehension>", is_class=False))
-        elif isinstance(node, ast.Import | ast.ImportFrom) and not scopes:
-            imports.update((each.asname or each.name).partition(".")[0] for each in node.names)
-        pending += [(child, scopes) for child in ast.iter_child_nodes(node)]
-    return _File(lines, places, frozenset(imports))
-
-
-def _place(node: Any, scopes: tuple[_Scope, ...]) -> _Place:
-    first = (getattr(node, "decorator_list", None) or [node])[0]
-    return _Place(getattr(node, "name", "<lambda>"), node, first.lineno, scopes)
-
-
-def _compiles_to(place: _Place, imports: frozenset[str], code: types.CodeType) -> bool:
+def _compiles_to(place: _Place, imports: set[str], code: types.CodeType) -> bool:
     """Whether a piece of source gives `code`; the compiler treats imported names in its own way."""
-    inner = [code, *_nested(code)]
-    names = sorted(imports.intersection(*[[name for each in inner for name in each.co_names]]))
-    head: list[ast.stmt] = [ast.Import([ast.alias(name)], lineno=1, col_offset=0) for name in names]
+    names = sorted(imports & {name for each in (code, *_nested(code)) for name in _names(each)})
+    head: list[Any] = [_at(ast.Import([_at(ast.alias(name))])) for name in names]
     tree = ast.Module(body=[*head, _wrap(place, code.co_freevars)], type_ignores=[])
     flags = code.co_flags & _FUTURE_FLAGS
-    compiled = compile(ast.fix_missing_locations(tree), "", "exec", flags, dont_inherit=True)
+    compiled = compile(tree, "", "exec", flags, dont_inherit=True)
     return any(_same(code, each) for each in _nested(compiled))
 
 
 def _wrap(place: _Place, free: tuple[str, ...]) -> ast.stmt:
     """Return the definition within scopes like its own: names resolve, and mangle, as they did."""
     node = place.node
-    statement = ast.Expr(node) if isinstance(node, ast.Lambda) else _undecorated(node)
+    is_lambda = isinstance(node, ast.Lambda)
+    statement: ast.stmt = _at(ast.Expr(node)) if is_lambda else _undecorated(node)
     outermost = next((scope for scope in place.scopes if not scope.is_class), None)
     for scope in reversed(place.scopes):
         names = free if scope is outermost else ()
@@ -921,16 +990,30 @@ def _undecorated(node: Any) -> Any:
 
 
 def _class(scope: _Scope, statement: ast.stmt) -> ast.stmt:
-    source: Any = ast.parse("class _: pass").body[0]
+    source: Any = copy.copy(_EMPTY_CLASS)
     source.name, source.body = scope.name, [statement]
     return source  # type: ignore[no-any-return]
 
 
 def _def(scope: _Scope, names: Iterable[str], statement: ast.stmt) -> ast.stmt:
-    source: Any = ast.parse("def _(): pass").body[0]
-    source.name, source.body = scope.name, [statement]
-    source.args.args = [ast.arg(name) for name in names if name != "__class__"]
+    source: Any = copy.copy(_EMPTY_DEF)
+    source.name, source.body, source.args = scope.name, [statement], copy.copy(source.args)
+    source.args.args = [_at(ast.arg(name)) for name in names if name != "__class__"]
     return source  # type: ignore[no-any-return]
+
+
+def _at(node: Any) -> Any:
+    """Return `node` with a place, which the compiler asks for."""
+    node.lineno = node.end_lineno = 1
+    node.col_offset = node.end_col_offset = 0
+    return node
+
+
+_EMPTY_CLASS, _EMPTY_DEF = ast.parse("class _: pass\ndef _(): pass").body
+
+
+def _names(code: types.CodeType) -> tuple[str, ...]:
+    return (*code.co_names, *code.co_varnames, *code.co_cellvars, *code.co_freevars)
 
 
 def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
@@ -968,7 +1051,7 @@ def _same(one: Any, other: Any) -> bool:
             and len(one.co_consts) == len(other.co_consts)
             and all(map(_same, one.co_consts, other.co_consts))
         )
-    return type(one) is type(other) and repr(one) == repr(other)
+    return encode(one) == encode(other)
 
 
 _LEFT_OUT: Final = frozenset({"ctx", "kind", "type_comment"})
@@ -989,9 +1072,7 @@ def _write(node: Any, write: Callable[[str], object]) -> None:
         return
     write(type(node).__name__ + "(")
     for name in node._fields:
-        value: Any = getattr(node, name, None)
-        if name == "body" and isinstance(node, _WITH_DOCSTRING):
-            value = _without_docstring(value)
+        value = _field(node, name)
         if value is None or value == [] or name in _LEFT_OUT:
             continue
         write(name + "=")
@@ -1004,6 +1085,16 @@ def _write(node: Any, write: Callable[[str], object]) -> None:
     write(")")
 
 
+def _field(node: Any, name: str) -> Any:
+    value = getattr(node, name, None)
+    if name == "body" and isinstance(node, _WITH_DOCSTRING):
+        return _without_docstring(value)
+    if isinstance(node, ast.JoinedStr):
+        # Python 3.12 puts empty strings into some format specifications.
+        return [each for each in node.values if getattr(each, "value", None) != ""]
+    return value
+
+
 def _write_list(nodes: list[Any], write: Callable[[str], object]) -> None:
     write("[")
     for node in nodes:
@@ -1014,7 +1105,7 @@ def _write_list(nodes: list[Any], write: Callable[[str], object]) -> None:
     write("]")
 
 
-def _without_docstring(body: list[Any]) -> list[Any]:
+def _without_docstring(body: Any) -> Any:
     first = body[0]
     is_string = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
     return body[1:] if is_string and isinstance(first.value.value, str) else body

@@ -511,13 +511,11 @@ def _with_attributes(tag: bytes, kind: Any, attributes: Mapping[str, Any]) -> Pa
     return Parts(tag, children, label=_names("", "", *names))
 
 
-def _plain(value: Any) -> Parts:
-    cls = type(value)
-    skipped, slots = _layout(cls)
+def _plain(skipped: frozenset[str], slots: tuple[str, ...], value: Any) -> Parts:
     found = {name: getattr(value, name) for name in slots if hasattr(value, name)}
     found.update(getattr(value, "__dict__", {}))
     public = {name: part for name, part in found.items() if name[:1] != "_" and name not in skipped}
-    return _with_attributes(b"object", cls, public)
+    return _with_attributes(b"object", type(value), public)
 
 
 def _layout(cls: type) -> tuple[frozenset[str], tuple[str, ...]]:
@@ -852,4 +850,4 @@ def _object_rule(cls: type) -> Rule:
         return _Definition
     if cls is object:
         return _refused
-    return _plain if _code["is_plain"](cls) else _reduced
+    return functools.partial(_plain, *_layout(cls)) if _code["is_plain"](cls) else _reduced
