@@ -77,5 +77,7 @@ class Share:
             raise
 
 
-HELD: Final[ContextVar[Slots | None]] = ContextVar("hypernodes_held_slots", default=None)
-"""The slots of which the node that runs now, on a loop, holds one."""
+HELD: Final[ContextVar[frozenset[Slots]]] = ContextVar(
+    "hypernodes_held_slots", default=frozenset()
+)
+"""The slots of which the nodes around the current code, on loops, hold one each."""

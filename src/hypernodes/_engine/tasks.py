@@ -81,14 +81,14 @@ class TaskScheduler(Core):
         self._crew = crew
         self._loop = host.loop
         self._fail = fail
-        self._share = Share(slots, inside=HELD.get() is slots)
+        self._share = Share(slots, inside=slots in HELD.get())
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
         self._cancellation = Cancellation(between_steps=True)
         context = copy_context()
         context.run(CANCELLATION.set, self._cancellation)
         self._on_loop = host.context(context)
-        self._on_loop.run(HELD.set, slots)
+        self._on_loop.run(HELD.set, HELD.get() | {slots})
         self._in_threads = context
         self._in_threads.run(OCCUPIED.set, OCCUPIED.get() | {executor})
 

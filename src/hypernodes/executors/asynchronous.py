@@ -62,8 +62,8 @@ class AsyncExecutor(PooledExecutor):
             raise found
         return outputs_of(found)
 
-    def _runs_here(self, engine: PipelineExecutionEngine, ctx: RunContext) -> bool:
-        return super()._runs_here(engine, ctx) and not engine.awaits
+    def _needs_workers(self, engine: PipelineExecutionEngine, ctx: RunContext) -> bool:
+        return engine.awaits or super()._needs_workers(engine, ctx)
 
     def _scheduler(self, ctx: RunContext) -> Runs:
         del ctx
