@@ -78,6 +78,7 @@ class BackgroundLoop:
             done = wait_for(future, timeout)
         except BaseException:
             future.cancel()
+            self.finish(_moment())
             raise
         if not done:
             future.cancel()
@@ -89,6 +90,13 @@ class BackgroundLoop:
         future = self.begin(coroutine)
         if not sys.is_finalizing():  # this thread may be the last
             futures.wait((future,), 2 * GRACE)
+
+
+async def _moment() -> None:
+    """Let those who have been cancelled tidy up."""
+    import asyncio  # noqa: PLC0415
+
+    await asyncio.sleep(GRACE / 10)
 
 
 def _result(future: futures.Future[Any]) -> Any:
