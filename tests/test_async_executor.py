@@ -387,7 +387,7 @@ def test_the_first_failure_cancels_what_is_under_way():
     with pytest.raises(ZeroDivisionError) as caught:
         pipeline.run({"x": 1}, config=DEFAULT)
     assert sleeper.cancelled.acquire(timeout=LIMIT)
-    assert caught.value.__notes__ == ["hypernodes: in node 'bad' of pipeline 'both'"]
+    assert caught.value.__notes__ == ["hypernodes: in node 'fail' of pipeline 'both'"]
 
 
 @pytest.mark.parametrize("config", [DEFAULT, limited(4)], ids=str)
@@ -425,7 +425,7 @@ def test_returned_failures_hold_their_place_and_everything_else_is_there():
             assert outcome == {"y": x, "z": -x}
             continue
         assert isinstance(outcome, Failure)
-        assert (outcome.index, outcome.node, outcome.path) == (x, "y", ("maybe", "y"))
+        assert (outcome.index, outcome.node, outcome.path) == (x, "work", ("maybe", "work"))
         assert (outcome.inputs, outcome.attempts) == ({"x": x}, 1)
 
 
@@ -709,7 +709,7 @@ both = Pipeline([node("y")(work), node("z")(lambda x: x)])
 config = RuntimeConfig(executor={executor})
 ways = {{
     "run": lambda: both.run({{"x": 0}}, config=config),
-    "map": lambda: one.map({{"x": [0, 0]}}, map_over="x", config=config),
+    "map": lambda: one.map({{"x": [0, 1]}}, map_over="x", config=config),
     "arun": lambda: asyncio.run(both.arun({{"x": 0}}, config=config)),
 }}
 try:
