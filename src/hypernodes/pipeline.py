@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import copy_context
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -306,9 +307,13 @@ class Pipeline:
         asked = read_outputs(output_name)
         ctx, items = self._items(inputs, map_over, map_mode, asked, config)
         backend = ctx.config.backend
-        start = backend.map if ordered else backend.map_unordered
-        outcomes: Iterable[Any] = start(self, items.items, items.shared, ctx, asked)
-        return Results(yielded(outcomes, on_error, ordered=ordered))
+        mapped = backend.map if ordered else backend.map_unordered
+        context = copy_context()
+
+        def start() -> Iterable[Any]:
+            return context.run(mapped, self, items.items, items.shared, ctx, asked)
+
+        return Results(yielded(start, on_error, ordered=ordered))
 
     async def arun(
         self,

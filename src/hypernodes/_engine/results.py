@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from hypernodes._aside import Aside
@@ -98,8 +98,17 @@ class Results(Iterator[Any], AsyncIterator[Any]):
         self._leave()
 
 
-def yielded(outcomes: Iterable[Any], on_error: str, *, ordered: bool) -> Generator[Any, None, None]:
-    """Yield what a lazy map gives, or raise the first failure, as `on_error` says."""
+def yielded(
+    start: Callable[[], Iterable[Any]], on_error: str, *, ordered: bool
+) -> Generator[Any, None, None]:
+    """Yield what a lazy map gives, or raise the first failure.
+
+    Args:
+        start: Starts the map; called when the first result is asked for.
+        on_error: `"raise"` or `"return"`.
+        ordered: Whether `start` gives outcomes; else pairs of indexes and outcomes.
+    """
+    outcomes = start()
     try:
         for entry in outcomes:
             outcome = entry if ordered else entry[1]
