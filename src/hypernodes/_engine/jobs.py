@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import copy_context
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +20,36 @@ if TYPE_CHECKING:
 
 Entry = tuple[int, Mapping[str, Any]]
 MOST_AHEAD: Final = 1024
-BRIEF: Final = 0.005
+
+
+class Done:
+    """What workers have finished, on its way to the scheduler's thread.
+
+    One message for all that is finished before it is read: waking a thread is dear.
+    """
+
+    __slots__ = ("_finished", "_signalled")
+
+    def __init__(self) -> None:
+        self._finished: deque[Callable[[], None]] = deque()
+        self._signalled = False
+
+    def add(self, finish: Callable[[], None], post: Callable[[Callable[[], None]], None]) -> None:
+        """Have `finish` called in the scheduler's thread.
+
+        Args:
+            finish: Takes note of the work.
+            post: Takes what the scheduler's thread has to call.
+        """
+        self._finished.append(finish)
+        if not self._signalled:
+            self._signalled = True
+            post(self._collect)
+
+    def _collect(self) -> None:
+        self._signalled = False  # first: what is added from now on sends a message of its own
+        while self._finished:
+            self._finished.popleft()()
 
 
 class MapJob:
@@ -35,9 +65,8 @@ class MapJob:
 
     __slots__ = (
         "_deliver",
+        "_done",
         "_frames",
-        "_outcomes",
-        "_signalled",
         "apart",
         "drains",
         "engine",
@@ -60,8 +89,7 @@ class MapJob:
         self.drains = 0
         self._deliver = deliver
         self._frames: dict[int, Frame] = {}
-        self._outcomes: deque[tuple[int, Outcome]] = deque()
-        self._signalled = False
+        self._done = Done()
 
     def frame(self, index: int, item: Mapping[str, Any]) -> Frame:
         """Return a frame for an item, which delivers its outcome."""
@@ -80,23 +108,14 @@ class MapJob:
         Args:
             post: Takes what the scheduler's thread has to call.
         """
-        pending, outcomes = self.pending, self._outcomes
+        pending, attempt, context = self.pending, self.engine.attempt, copy_context()
         while True:
             try:
                 index, item = pending.popleft()
             except IndexError:
                 return
-            outcomes.append((index, self.engine.attempt(self.inputs, item, index)))
-            # One message for all outcomes that come before it is read: waking a thread is dear.
-            if not self._signalled:
-                self._signalled = True
-                post(self._collect)
-
-    def _collect(self) -> None:
-        self._signalled = False
-        outcomes = self._outcomes
-        while outcomes:
-            self._deliver(*outcomes.popleft())
+            outcome = context.copy().run(attempt, self.inputs, item, index)
+            self._done.add(partial(self._deliver, index, outcome), post)
 
     def close(self) -> None:
         """Drop what has not started."""
@@ -157,9 +176,18 @@ class Stream:
         items: The items, taken as there is room.
         ahead: How many may be taken ahead of the consumer.
         ordered: Whether outcomes are handed over in the order of the items.
+        patience: More are taken ahead while half of them go, on to the consumer, in less seconds.
     """
 
-    def __init__(self, items: Iterator[Mapping[str, Any]], *, ahead: int, ordered: bool) -> None:
+    def __init__(
+        self,
+        items: Iterator[Mapping[str, Any]],
+        *,
+        ahead: int,
+        ordered: bool,
+        patience: float,
+    ) -> None:
+        self._patience = patience
         self._items = items
         self._ahead = ahead
         self._ordered = ordered
@@ -200,7 +228,7 @@ class Stream:
     def _pull(self, wanted: int) -> list[Mapping[str, Any]]:
         """Return the next items; fewer where they are slow to come, end or fail."""
         items: list[Mapping[str, Any]] = []
-        enough = perf_counter() + BRIEF
+        enough = perf_counter() + self._patience
         try:
             while len(items) < wanted and (not items or perf_counter() < enough):
                 items.append(next(self._items))
@@ -214,7 +242,7 @@ class Stream:
     def _look_at_clock(self) -> None:
         """Take more ahead while half of it goes, on to the consumer, in next to no time."""
         now = perf_counter()
-        if now - self._last_look < BRIEF:
+        if now - self._last_look < self._patience:
             self._ahead = min(2 * self._ahead, MOST_AHEAD)
         self._last_look = now
         self._next_look = self._taken + self._ahead // 2
