@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -51,8 +52,9 @@ class Faulted(Exception):  # noqa: N818 - never seen by a user: it only carries 
 
 def annotate(error: BaseException, note: str) -> None:
     """Add `note` to `error` once (the same exception may be raised again and again)."""
-    if note not in getattr(error, "__notes__", ()):
-        error.add_note(note)
+    with suppress(Exception):  # an exception class may refuse to be changed
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
 
 
 def node_note(path: tuple[str, ...], index: int | None) -> str:
@@ -75,7 +77,8 @@ _ORIGIN = "__hypernodes_origin__"
 
 def remember(failure: Failure) -> Exception:
     """Return the failure's error, ready to be raised: it remembers where it came from."""
-    setattr(failure.error, _ORIGIN, (failure.node, failure.path, failure.attempts))
+    with suppress(Exception):
+        setattr(failure.error, _ORIGIN, (failure.node, failure.path, failure.attempts))
     return failure.error
 
 

@@ -161,8 +161,9 @@ class Collector:
         """Put the lists of outputs in their places, or fail with the item that failed."""
         frame, step = self._frame, self._step
         assert step.inner is not None  # noqa: S101 - only steps with a pipeline inside are mapped
+        rows, self._rows = self._rows, {}
         try:
-            lists = gather(step.inner, self._rows.items())
+            lists = gather(step.inner, rows.items())
         except Faulted as error:
             self._settle(frame.engine.failure(error, step, frame.index))
             return
@@ -198,7 +199,7 @@ class Stream:
         self._exhausted = False
         self._error: Exception | None = None
         self._last_look = perf_counter()
-        self._next_look = ahead
+        self._next_look = ahead // 2
 
     @property
     def outstanding(self) -> bool:
@@ -221,7 +222,7 @@ class Stream:
         wanted = min(room, self._ahead // 2)
         entries = list(enumerate(self._pull(wanted), self._taken))
         self._taken += len(entries)
-        if self._taken >= self._next_look:
+        if self._delivered >= self._next_look:
             self._look_at_clock()
         return entries
 
@@ -245,7 +246,7 @@ class Stream:
         if now - self._last_look < self._patience:
             self._ahead = min(2 * self._ahead, MOST_AHEAD)
         self._last_look = now
-        self._next_look = self._taken + self._ahead // 2
+        self._next_look = self._delivered + self._ahead // 2
 
     def put(self, index: int, outcome: Outcome) -> None:
         """Receive the outcome of an item."""

@@ -7,6 +7,7 @@ from collections import deque
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from hypernodes._engine.jobs import Done
 from hypernodes._engine.workers import OCCUPIED, Crew, Workers, closed_error
@@ -25,12 +26,21 @@ if TYPE_CHECKING:
 class LocalWorkers(Workers):
     """Workers that can call what lives in this process."""
 
+    def __init__(self) -> None:
+        self._crews: WeakSet[_LocalCrew] = WeakSet()
+
     @abstractmethod
     def submit(self, work: Callable[..., Any], *args: Any) -> futures.Future[Any]:
         """Start `work(*args)` as soon as there is room."""
 
     def crew(self, executor: Hashable, post: Post) -> Crew:
-        return _LocalCrew(self, executor, post)
+        crew = _LocalCrew(self, executor, post)
+        self._crews.add(crew)
+        return crew
+
+    def close(self) -> None:
+        for crew in tuple(self._crews):
+            crew.abandon()
 
 
 class _LocalCrew(Crew):
@@ -56,7 +66,11 @@ class _LocalCrew(Crew):
         self, frame: Frame, segment: Segment, then: Callable[[Given], None], *, alone: bool
     ) -> None:
         attempt = partial(
-            frame.engine.attempt_segment, segment.index, frame.arguments(segment), frame.index
+            frame.engine.attempt_segment,
+            segment.index,
+            frame.arguments(segment),
+            frame.index,
+            frame.is_open,
         )
         if alone:  # right here: a worker would only add its own time
             then(attempt())
@@ -72,6 +86,11 @@ class _LocalCrew(Crew):
             job.drains += 1
             self._mapping += 1
             self._submit(partial(self._mapped, job), job.drain, self._post)
+
+    def abandon(self) -> None:
+        """End the run or map, because the workers are closed under it."""
+        self._segments.clear()
+        self._post(_raise_closed)
 
     def close(self) -> None:
         self._segments.clear()
@@ -121,3 +140,7 @@ class _LocalCrew(Crew):
             raise closed_error()
         future.result()
         then()
+
+
+def _raise_closed() -> None:
+    raise closed_error()

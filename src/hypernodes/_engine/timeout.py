@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent import futures
@@ -47,6 +48,15 @@ class _Local(threading.local):
 
 
 _local: Final = _Local()
+
+
+def _forget() -> None:
+    """Forget the helper whose thread only the parent of a forked process has."""
+    _local.helper = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def call_within(function: Callable[..., Any], timeout: float, args: Any, kwargs: Any) -> Any:
