@@ -981,17 +981,43 @@ def test_an_abandoned_map_iter_leaves_the_executor_usable(every):
     assert pipeline.run({"x": 1}, config=every.config) == {"y": 1}
 
 
-def test_an_error_of_the_input_iterator_is_raised(every):
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 8, 9, 64, 65])
+def test_an_error_of_the_input_iterator_is_raised_after_the_results_before_it(every, count):
     def broken():
-        yield from range(5)
+        yield from range(count)
         raise OSError("no more")
 
     pipeline = Pipeline([node("y")(lambda x: x)])
 
+    for slowly in (False, True):
+        seen = []
+        with pytest.raises(OSError, match="no more"):
+            for result in pipeline.map_iter({"x": broken()}, map_over="x", config=every.config):
+                seen.append(result["y"])
+                time.sleep(0.001 * slowly)
+        assert seen == list(range(count))
     with pytest.raises(OSError, match="no more"):
-        list(pipeline.map_iter({"x": broken()}, map_over="x", config=every.config))
+        dict(
+            pipeline.map_iter(
+                {"x": broken()}, map_over="x", ordered=False, config=every.config
+            )
+        )
+    with pytest.raises(OSError, match="no more"):
+        pipeline.map({"x": broken()}, map_over="x", config=every.config)
     with pytest.raises(OSError, match="no more"):
         Pipeline([mapped(lambda x: x, "y")]).run({"xs": broken()}, config=every.config)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 8, 9, 64, 65])
+def test_unequal_lengths_that_show_only_at_the_end_are_refused(every, count):
+    pipeline = Pipeline([node("y")(lambda x, z: x)])
+
+    with pytest.raises(ValueError, match="length"):
+        inputs = {"x": iter(range(count)), "z": iter(range(count + 1))}
+        list(pipeline.map_iter(inputs, map_over=["x", "z"], config=every.config))
+    with pytest.raises(ValueError, match="length"):
+        inputs = {"x": iter(range(count + 1)), "z": iter(range(count))}
+        pipeline.map(inputs, map_over=["x", "z"], config=every.config)
 
 
 # ---------------------------------------------------------------- context
