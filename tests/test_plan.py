@@ -32,9 +32,7 @@ def names(engine):
 
 def chain(length):
     """Return nodes n1 to n`length`, each of which adds 1 to the one before; n0 is the input."""
-    return [
-        node(f"n{i + 1}")(lambda v: v + 1).rename(inputs={"v": f"n{i}"}) for i in range(length)
-    ]
+    return [node(f"n{i + 1}")(lambda v: v + 1).rename(inputs={"v": f"n{i}"}) for i in range(length)]
 
 
 # ---------------------------------------------------------------- steps
@@ -228,9 +226,7 @@ def missing(pipeline, inputs=None, **options):
 
 
 def test_all_that_is_missing_is_named_with_a_node_that_needs_it():
-    pipeline = Pipeline(
-        [node("y")(lambda a, b, c=1: 0), node("z")(lambda y, d: 0)], name="letters"
-    )
+    pipeline = Pipeline([node("y")(lambda a, b, c=1: 0), node("z")(lambda y, d: 0)], name="letters")
 
     error = missing(pipeline, {"a": 1})
 
@@ -283,7 +279,9 @@ def test_a_mapped_input_that_is_bound_inside_is_not_required():
 
 def test_a_failed_compilation_runs_nothing_and_leaves_nothing_behind():
     calls = []
-    pipeline = Pipeline([node("y")(lambda a: calls.append(a)), node("z")(lambda y, b: b)])
+    pipeline = Pipeline(
+        [node("y")(calls.append).rename(inputs={"object": "a"}), node("z")(lambda y, b: b)]
+    )
 
     for _ in range(2):
         missing(pipeline, {"a": 1})
@@ -411,19 +409,14 @@ class NamedError(Exception):
 @pytest.mark.parametrize("number", range(5))
 def test_an_error_names_its_node_whatever_line_it_came_from(number, config):
     nodes = [
-        node(f"a{index}")(maker)
-        for index, maker in enumerate(failing_functions(number, count=5))
+        node(f"a{index}")(maker) for index, maker in enumerate(failing_functions(number, count=5))
     ]
     pipeline = Pipeline(nodes, name="five").bind(k=3)
 
     with pytest.raises(NamedError) as caught:
         pipeline.run({"x": 1, "m": 2}, config=config)
-    assert caught.value.__notes__ == [
-        f"hypernodes: in node 'fun{number}' of pipeline 'five'"
-    ]
-    found = pipeline.map(
-        {"x": 1, "m": [1, 2]}, map_over="m", config=config, on_error="return"
-    )
+    assert caught.value.__notes__ == [f"hypernodes: in node 'fun{number}' of pipeline 'five'"]
+    found = pipeline.map({"x": 1, "m": [1, 2]}, map_over="m", config=config, on_error="return")
     assert [(failure.node, failure.path) for failure in found] == [
         (f"fun{number}", ("five", f"fun{number}"))
     ] * 2

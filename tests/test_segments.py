@@ -214,9 +214,7 @@ def test_each_step_lies_in_one_segment_and_none_waits_longer_than_for_its_inputs
     assert sorted(place) == list(range(len(engine.plan.steps)))
     assert sum(len(segment.steps) for segment in segments) == len(place)
     for segment in segments:
-        outside = {
-            place[made[slot].index].index for slot in segment.takes if slot in made
-        }
+        outside = {place[made[slot].index].index for slot in segment.takes if slot in made}
         first = {
             place[made[a.slot].index].index for a in segment.steps[0].arguments if a.slot in made
         }

@@ -50,10 +50,19 @@ class Faulted(Exception):  # noqa: N818 - never seen by a user: it only carries 
         self.failure = failure
 
 
-def annotate(error: BaseException, note: str) -> None:
-    """Add `note` to `error` once (the same exception may be raised again and again)."""
+def annotate(error: BaseException, note: str, instead_of: str | None = None) -> None:
+    """Add `note` to `error` once (the same exception may be raised again and again).
+
+    Args:
+        error: What was raised.
+        note: What to add.
+        instead_of: A note that says less and goes.
+    """
     with suppress(Exception):  # an exception class may refuse to be changed
-        if note not in getattr(error, "__notes__", ()):
+        notes = getattr(error, "__notes__", [])
+        if instead_of in notes:
+            notes.remove(instead_of)
+        if note not in notes:
             error.add_note(note)
 
 

@@ -253,12 +253,13 @@ class Stream:
         self._received += 1
         self._outcomes[index] = outcome
 
-    def ready(self) -> Iterator[tuple[int, Outcome]]:
-        """Yield the outcomes that can be handed over by now.
+    def finish(self) -> None:
+        """Raise what the items' own iterator raised, now that all before it is handed over."""
+        if self._error is not None:
+            raise self._error
 
-        Raises:
-            Exception: What the items' own iterator raised, after everything before it.
-        """
+    def ready(self) -> Iterator[tuple[int, Outcome]]:
+        """Yield the outcomes that can be handed over by now."""
         outcomes = self._outcomes
         while outcomes:
             index = self._delivered if self._ordered else next(iter(outcomes))
@@ -266,5 +267,3 @@ class Stream:
                 return
             self._delivered += 1
             yield index, outcomes.pop(index)
-        if self.is_done and self._error is not None:
-            raise self._error

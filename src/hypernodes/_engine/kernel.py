@@ -140,7 +140,8 @@ class PipelineExecutionEngine:
             return Failure(error, index, step.node.name, step.path)
         failure = error.failure
         if failure.path == step.path:
-            annotate(failure.error, node_note(step.path, index))
+            less = None if index is None else node_note(step.path, None)
+            annotate(failure.error, node_note(step.path, index), instead_of=less)
         elif index is not None:
             annotate(failure.error, item_note(self.plan.request.ctx.path, index))
         return failure

@@ -81,6 +81,7 @@ class Scheduler:
                 self._receive(stream)
                 yield from stream.ready()
                 entries = stream.take()
+            stream.finish()
         finally:
             self._close(job)
 
