@@ -139,9 +139,7 @@ def test_failures_surface_as_themselves_with_notes_or_are_returned(config):
         with pytest.raises(ValueError, match="3"):
             async for _ in pipeline.map_iter({"x": [3]}, map_over="x", config=config):
                 pass
-        returned = await pipeline.amap(
-            {"x": [4]}, map_over="x", config=config, on_error="return"
-        )
+        returned = await pipeline.amap({"x": [4]}, map_over="x", config=config, on_error="return")
         return run.value, items.value, returned
 
     run, items, (returned,) = asyncio.run(main())
@@ -310,9 +308,7 @@ class Probe:
 
 WAYS = {
     "arun": lambda pipeline, config: pipeline.arun({"x": 1}, config=config),
-    "amap": lambda pipeline, config: pipeline.amap(
-        {"x": range(5000)}, map_over="x", config=config
-    ),
+    "amap": lambda pipeline, config: pipeline.amap({"x": range(5000)}, map_over="x", config=config),
     "anext": lambda pipeline, config: anext(
         pipeline.map_iter({"x": range(5000)}, map_over="x", config=config)
     ),

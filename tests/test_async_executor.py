@@ -105,9 +105,7 @@ def mapped(function, output="y"):
     """Return a node that maps a function over `xs`."""
     inner = Pipeline([node(output)(function)], name=f"make_{output}")
     names = {"xs": inner.root_args[0]}
-    return inner.as_node(
-        input_mapping=names, output_mapping={output: f"{output}s"}, map_over="xs"
-    )
+    return inner.as_node(input_mapping=names, output_mapping={output: f"{output}s"}, map_over="xs")
 
 
 # ---------------------------------------------------------------- what it is
@@ -622,7 +620,9 @@ def test_closing_early_cancels_what_is_under_way(nested):
     async def work(x):
         return x if x == 0 else await sleeper(x)
 
-    pipeline = Pipeline([node("y")(work), node("z")(work)]) if nested else Pipeline([node("y")(work)])
+    pipeline = (
+        Pipeline([node("y")(work), node("z")(work)]) if nested else Pipeline([node("y")(work)])
+    )
     results = pipeline.map_iter({"x": [0, 1, 2]}, map_over="x", config=DEFAULT)
     next(results)
     for _ in range(2):

@@ -162,41 +162,48 @@ class Needs:
 
 def needs(graph: Graph, present: set[str], wanted: list[str]) -> Needs:
     """Return which of the `present` names are needed for `wanted`, and which others are missing."""
-    found = Needs()
-    seen: set[str] = set()
+    demand = Demand(graph, present)
+    for name in wanted:
+        demand.need(name)
+    return demand.found
 
-    def need(name: str, *, optional: bool = False) -> None:
-        if name in present:
-            found.outside.add(name)
-        elif graph.maker(name) is not None:
-            make(name)
-        elif name not in graph.bound and not optional:
-            found.missing.add(name)
 
-    def make(name: str) -> None:
-        if name in seen:
+class Demand:
+    """What is needed of one graph, found out name by name."""
+
+    def __init__(self, graph: Graph, present: set[str]) -> None:
+        self.graph = graph
+        self.present = present
+        self.found = Needs()
+        self._seen: set[str] = set()
+
+    def need(self, name: str, *, optional: bool = False) -> None:
+        if name in self.present:
+            self.found.outside.add(name)
+        elif self.graph.maker(name) is not None:
+            self._make(name)
+        elif name not in self.graph.bound and not optional:
+            self.found.missing.add(name)
+
+    def _make(self, name: str) -> None:
+        if name in self._seen:
             return
-        seen.add(name)
-        maker = graph.maker(name)
-        if isinstance(maker, Func):
-            for param in maker.params:
-                need(param.name, optional=param.default is not None)
-        else:
-            descend(maker, name)
+        self._seen.add(name)
+        maker = self.graph.maker(name)
+        if isinstance(maker, Nest):
+            self._descend(maker, name)
+            return
+        for param in maker.params:
+            self.need(param.name, optional=param.default is not None)
 
-    def descend(nest: Nest, name: str) -> None:
-        outer, there, inner = view(graph, present, nest, name)
+    def _descend(self, nest: Nest, name: str) -> None:
+        outer, there, inner = view(self.graph, self.present, nest, name)
         below = needs(nest.graph, there, [inner])
         for other in below.outside:
-            need(outer[other])
-        found.missing.update(outer[other] for other in below.missing)
+            self.need(outer[other])
+        self.found.missing.update(outer[other] for other in below.missing)
         for other in nest.map_over:
-            bound = nest.inner_names[other] in nest.graph.bound
-            need(other, optional=bound)
-
-    for name in wanted:
-        need(name)
-    return found
+            self.need(other, optional=nest.inner_names[other] in nest.graph.bound)
 
 
 def is_there(graph: Graph, present: set[str], name: str) -> bool:
@@ -295,17 +302,19 @@ class Evaluation:
         outer = {i: o for o, i in nest.inner_names.items()}
         there = {i for i, o in outer.items() if self.has(o)}
         names = [nest.inner_names[o] for o in nest.map_over]
-        lists = [
-            self.get(outer[n]) if n in there else nest.graph.bound[n] for n in names
-        ]
+        lists = [self.get(outer[n]) if n in there else nest.graph.bound[n] for n in names]
         faults = [value for value in lists if isinstance(value, FaultError)]
         if faults:
             self.children[nest] = faults[0]
             return faults[0]
         rows = zip(*lists, strict=True) if nest.mode == "zip" else itertools.product(*lists)
         self.children[nest] = [
-            Evaluation(nest.graph, self._item(outer, dict(zip(names, row, strict=True))),
-                       there | set(names), self.log)
+            Evaluation(
+                nest.graph,
+                self._item(outer, dict(zip(names, row, strict=True))),
+                there | set(names),
+                self.log,
+            )
             for row in rows
         ]
         return self.children[nest]
@@ -531,7 +540,7 @@ def nests(draw, available: dict[str, Shape], names: Names, depth: int, *, faults
     inner_names = {name: names.new("i") if renamed else name for name in taken}
     mode = draw(st.sampled_from(["zip", "product"]))
     lists = [name for name in taken if available[name]]
-    map_over = draw(st.lists(st.sampled_from(lists), max_size=2, unique=True)) if lists else []
+    map_over = draw(subsets(lists))[:2]
     if mode == "zip":
         map_over = [n for n in map_over if available[n][0] == available[map_over[0]][0]]
     roots = {
@@ -595,6 +604,10 @@ class Scene:
     configured: bool
 
 
+def subsets(names: list[str]) -> st.SearchStrategy[list[str]]:
+    return st.lists(st.sampled_from(names), unique=True) if names else st.just([])
+
+
 ROOTS = {"x0": (), "x1": (), "x2": (2,), "x3": (3,), "x4": (3,), "x5": (0,), "x6": (2, 2)}
 
 
@@ -608,9 +621,9 @@ def scenes(draw, *, omit: bool = False, faults: bool = False, most: int = 8) -> 
     overrides = overrides if draw(st.booleans()) else []
     given_names = [*graph.roots, *overrides]
     if omit:
-        given_names = draw(st.lists(st.sampled_from(given_names), unique=True)) if given_names else []
+        given_names = draw(subsets(given_names))
     else:
-        dropped = draw(st.sets(st.sampled_from([*graph.bound]))) if graph.bound else set()
+        dropped = draw(subsets([*graph.bound]))
         given_names = [name for name in given_names if name not in dropped]
     names = graph.names
     inputs = {name: shaped(names[name], draw(NUMBERS), name) for name in given_names}
@@ -697,8 +710,9 @@ def mapped_scenes(draw, *, faults: bool):
     if not names:
         scene.inputs["x0"] = 1
         scene.graph.roots["x0"] = ()
-        scene.graph.members.append(Func("extra", [Param("x0", "x0", 1, None)], {"extra": ()},
-                                        True, False, None, None))
+        scene.graph.members.append(
+            Func("extra", [Param("x0", "x0", 1, None)], {"extra": ()}, True, False, None, None)
+        )
         names = ["x0"]
     map_over = draw(st.lists(st.sampled_from(names), min_size=1, max_size=2, unique=True))
     mode = draw(st.sampled_from(["zip", "product"]))

@@ -430,7 +430,7 @@ def test_neighbours_of_a_timeout_are_unharmed(gate, config):
     def function(x):
         return gate.wait(SECONDS) if x in {2, 5} else x
 
-    pipeline = Pipeline([node("y", timeout=0.2)(function), node("z")(lambda y: y)])
+    pipeline = Pipeline([node("y", timeout=0.4)(function), node("z")(lambda y: y)])
     found = pipeline.map({"x": range(8)}, map_over="x", config=config, on_error="return")
     for x, outcome in enumerate(found):
         if x in {2, 5}:
@@ -468,9 +468,9 @@ def test_timeouts_apply_to_nodes_and_not_to_nested_pipelines(config):
         time.sleep(0.1)
         return x
 
-    inner = Pipeline([node(f"y{n}")(slow).rename({"x": f"y{n - 1}"}) for n in range(1, 5)])
+    inner = Pipeline([node(f"y{n}")(slow).rename({"x": f"y{n - 1}"}) for n in range(1, 8)])
     outer = Pipeline([inner])
-    assert outer.run({"y0": 1}, config=config.replace(timeout=0.35))["y4"] == 1
+    assert outer.run({"y0": 1}, config=config.replace(timeout=0.5))["y7"] == 1
 
 
 def test_timed_calls_inside_timed_calls_work(gate, config):

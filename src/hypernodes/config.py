@@ -93,6 +93,10 @@ class RetryPolicy(BaseModel):
     retry_on: Annotated[tuple[ExceptionType, ...], BeforeValidator(_one_or_more)] = (Exception,)
 
 
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _nothing_but(empty: object, what: str, value: object) -> object:
     if value != empty:
         raise ValueError(f"this version has no {what} yet: leave it at {empty!r}")
@@ -142,7 +146,7 @@ class RuntimeConfig(BaseModel):
     ] = Field(default_factory=partial(_kinds.build_executor, "thread"))
     cache: Annotated[None, BeforeValidator(partial(_nothing_but, None, "caches"))] = None
     callbacks: Annotated[
-        tuple[()], BeforeValidator(lambda value: _nothing_but((), "callbacks", tuple(value)))
+        tuple[()], BeforeValidator(lambda value: _nothing_but((), "callbacks", _as_tuple(value)))
     ] = ()
     retries: Attempts | RetryPolicy = 0
     timeout: Timeout | None = None

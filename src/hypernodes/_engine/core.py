@@ -81,7 +81,8 @@ class Core(ABC):
 
     def _open_map(self, frame: Frame, segment: Segment, step: Step, inner: Inner) -> None:
         """Start the map inside a step; its outcomes settle the segment."""
-        values = [frame.values[argument.slot] for argument in step.arguments]
+        taken = frame.arguments(segment)
+        values = [taken[argument.slot] for argument in step.arguments]
         read = partial(_read, frame, step, inner, values)
         self._read_items(values, read, partial(self._map_inside, frame, segment, inner))
 

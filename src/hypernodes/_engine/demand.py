@@ -64,17 +64,18 @@ def _needed(graph: Graph, wanted: Iterable[str], given: AbstractSet[str]) -> set
         needed.add(name)
         node = graph.producers.get(name)
         if isinstance(node, PipelineNode):
-            pending += _needed_around(node, needed)
+            pending += _needed_around(node, needed, given)
         elif node is not None:
             pending += (*node.output_names, *node.root_args)
     return needed
 
 
-def _needed_around(node: PipelineNode, needed: set[str]) -> list[str]:
+def _needed_around(node: PipelineNode, needed: set[str], given: AbstractSet[str]) -> list[str]:
     """Return what a nested pipeline takes and makes besides, by the outer names."""
     outputs = dict(zip(node.inner_outputs, node.output_names, strict=True))
     arguments = dict(zip(node.inner_args, node.root_args, strict=True))
     wanted = [inner for inner, outer in outputs.items() if outer in needed]
-    inside = _needed(node.pipeline.graph, wanted, frozenset())
+    known = {i for i, outer in outputs.items() if outer in given and not node.map_over}
+    inside = _needed(node.pipeline.graph, wanted, known)
     around = [outer for inner, outer in (outputs | arguments).items() if inner in inside]
     return [*around, *node.map_over]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import copy_context
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
@@ -20,7 +21,36 @@ if TYPE_CHECKING:
 Entry = tuple[int, Mapping[str, Any]]
 Message = Callable[[], None]
 MOST_AHEAD: Final = 1024
-BRIEF: Final = 0.005
+
+
+class Done:
+    """What workers have finished, on its way to the scheduler's thread.
+
+    One message for all that is finished before it is read: waking a thread is dear.
+    """
+
+    __slots__ = ("_finished", "_signalled")
+
+    def __init__(self) -> None:
+        self._finished: deque[Callable[[], None]] = deque()
+        self._signalled = False
+
+    def add(self, finish: Callable[[], None], post: Callable[[Callable[[], None]], None]) -> None:
+        """Have `finish` called in the scheduler's thread.
+
+        Args:
+            finish: Takes note of the work.
+            post: Takes what the scheduler's thread has to call.
+        """
+        self._finished.append(finish)
+        if not self._signalled:
+            self._signalled = True
+            post(self._collect)
+
+    def _collect(self) -> None:
+        self._signalled = False  # first: what is added from now on sends a message of its own
+        while self._finished:
+            self._finished.popleft()()
 
 
 class MapJob:
@@ -36,9 +66,8 @@ class MapJob:
 
     __slots__ = (
         "_deliver",
+        "_done",
         "_frames",
-        "_outcomes",
-        "_signalled",
         "apart",
         "drains",
         "engine",
@@ -61,8 +90,7 @@ class MapJob:
         self.drains = 0
         self._deliver = deliver
         self._frames: dict[int, Frame] = {}
-        self._outcomes: deque[tuple[int, Outcome]] = deque()
-        self._signalled = False
+        self._done = Done()
 
     def frame(self, index: int, item: Mapping[str, Any]) -> Frame:
         """Return a frame for an item, which delivers its outcome."""
@@ -81,13 +109,14 @@ class MapJob:
         Args:
             post: Takes what the scheduler's thread has to call.
         """
-        pending = self.pending
+        pending, attempt, context = self.pending, self.engine.attempt, copy_context()
         while True:
             try:
                 index, item = pending.popleft()
             except IndexError:
                 return
-            self.report(index, self.engine.attempt(self.inputs, item, index), post)
+            outcome = context.copy().run(attempt, self.inputs, item, index)
+            self.report(index, outcome, post)
 
     def report(self, index: int, outcome: Outcome, post: Callable[[Message], None]) -> None:
         """Have the outcome of an item handed over by the scheduler.
@@ -97,17 +126,7 @@ class MapJob:
             outcome: What it gave.
             post: Takes what the scheduler has to call.
         """
-        self._outcomes.append((index, outcome))
-        # One message for all outcomes that come before it is read: waking a thread is dear.
-        if not self._signalled:
-            self._signalled = True
-            post(self._collect)
-
-    def _collect(self) -> None:
-        self._signalled = False
-        outcomes = self._outcomes
-        while outcomes:
-            self._deliver(*outcomes.popleft())
+        self._done.add(partial(self._deliver, index, outcome), post)
 
     def close(self) -> None:
         """Drop what has not started."""
@@ -138,6 +157,7 @@ def handed_over(
             receive()
             yield from stream.ready()
             entries = stream.take()
+        stream.finish()
     finally:
         close()
 
@@ -179,8 +199,9 @@ class Collector:
         """Put the lists of outputs in their places, or fail with the item that failed."""
         frame, step = self._frame, self._step
         assert step.inner is not None  # noqa: S101 - only steps with a pipeline inside are mapped
+        rows, self._rows = self._rows, {}
         try:
-            lists = gather(step.inner, self._rows.items())
+            lists = gather(step.inner, rows.items())
         except Faulted as error:
             self._settle(frame.engine.failure(error, step, frame.index))
             return
@@ -194,9 +215,18 @@ class Stream:
         items: The items, taken as there is room.
         ahead: How many may be taken ahead of the consumer.
         ordered: Whether outcomes are handed over in the order of the items.
+        patience: More are taken ahead while half of them go, on to the consumer, in less seconds.
     """
 
-    def __init__(self, items: Iterator[Mapping[str, Any]], *, ahead: int, ordered: bool) -> None:
+    def __init__(
+        self,
+        items: Iterator[Mapping[str, Any]],
+        *,
+        ahead: int,
+        ordered: bool,
+        patience: float,
+    ) -> None:
+        self._patience = patience
         self._items = items
         self._ahead = ahead
         self._ordered = ordered
@@ -207,7 +237,7 @@ class Stream:
         self._exhausted = False
         self._error: Exception | None = None
         self._last_look = perf_counter()
-        self._next_look = ahead
+        self._next_look = ahead // 2
 
     @property
     def outstanding(self) -> bool:
@@ -235,14 +265,14 @@ class Stream:
         wanted = min(room, self._ahead // 2)
         entries = list(enumerate(self._pull(wanted), self._taken))
         self._taken += len(entries)
-        if self._taken >= self._next_look:
+        if self._delivered >= self._next_look:
             self._look_at_clock()
         return entries
 
     def _pull(self, wanted: int) -> list[Mapping[str, Any]]:
         """Return the next items; fewer where they are slow to come, end or fail."""
         items: list[Mapping[str, Any]] = []
-        enough = perf_counter() + BRIEF
+        enough = perf_counter() + self._patience
         try:
             while len(items) < wanted and (not items or perf_counter() < enough):
                 items.append(next(self._items))
@@ -256,22 +286,23 @@ class Stream:
     def _look_at_clock(self) -> None:
         """Take more ahead while half of it goes, on to the consumer, in next to no time."""
         now = perf_counter()
-        if now - self._last_look < BRIEF:
+        if now - self._last_look < self._patience:
             self._ahead = min(2 * self._ahead, MOST_AHEAD)
         self._last_look = now
-        self._next_look = self._taken + self._ahead // 2
+        self._next_look = self._delivered + self._ahead // 2
 
     def put(self, index: int, outcome: Outcome) -> None:
         """Receive the outcome of an item."""
         self._received += 1
         self._outcomes[index] = outcome
 
-    def ready(self) -> Iterator[tuple[int, Outcome]]:
-        """Yield the outcomes that can be handed over by now.
+    def finish(self) -> None:
+        """Raise what the items' own iterator raised, now that all before it is handed over."""
+        if self._error is not None:
+            raise self._error
 
-        Raises:
-            Exception: What the items' own iterator raised, after everything before it.
-        """
+    def ready(self) -> Iterator[tuple[int, Outcome]]:
+        """Yield the outcomes that can be handed over by now."""
         outcomes = self._outcomes
         while outcomes:
             index = self._delivered if self._ordered else next(iter(outcomes))
@@ -279,5 +310,3 @@ class Stream:
                 return
             self._delivered += 1
             yield index, outcomes.pop(index)
-        if self.is_done and self._error is not None:
-            raise self._error

@@ -77,7 +77,11 @@ class PipelineExecutionEngine:
             yield index, outcome
 
     def attempt_segment(
-        self, number: int, values: dict[Slot, Any], index: int | None = None
+        self,
+        number: int,
+        values: dict[Slot, Any],
+        index: int | None = None,
+        is_wanted: Callable[[], bool] | None = None,
     ) -> Given:
         """Run the steps of a segment, one after another, in this thread.
 
@@ -85,14 +89,20 @@ class PipelineExecutionEngine:
             number: The segment's index.
             values: What it takes, by slot; used up.
             index: The item's index, in a map.
+            is_wanted: Asked before each step; where it says no, the rest is left out.
 
         Returns:
             What it gives, by slot, or the failure.
         """
-        return self._attempt_part(self.segments[number].whole, values, index)
+        return self._attempt_part(self.segments[number].whole, values, index, is_wanted)
 
     async def await_segment(
-        self, number: int, values: dict[Slot, Any], index: int | None, in_thread: InThread
+        self,
+        number: int,
+        values: dict[Slot, Any],
+        index: int | None,
+        is_wanted: Callable[[], bool] | None,
+        in_thread: InThread,
     ) -> Given:
         """Do as `attempt_segment`, on a loop: its coroutines are awaited here.
 
@@ -100,14 +110,15 @@ class PipelineExecutionEngine:
             number: The segment's index.
             values: What it takes, by slot; used up.
             index: The item's index, in a map.
+            is_wanted: Asked before each step; where it says no, the rest is left out.
             in_thread: Calls a function with arguments in a thread, for what is no coroutine.
         """
         given: Given = values
         for part in self.parts[number]:
             if part.waits:
-                given = await self._attempt_steps(part, values, index, self.coroutines)
+                given = await self._attempt_steps(part, values, index, self.coroutines, is_wanted)
             else:
-                given = await in_thread(self._attempt_part, part, values, index)
+                given = await in_thread(self._attempt_part, part, values, index, is_wanted)
             if isinstance(given, Failure):
                 return given
         return given
@@ -123,14 +134,20 @@ class PipelineExecutionEngine:
         values = self.plan.values(inputs, item)
         for segment in self.segments:
             taken = {slot: values[slot] for slot in segment.takes}
-            given = await self.await_segment(segment.index, taken, index, in_thread)
+            given = await self.await_segment(segment.index, taken, index, None, in_thread)
             if isinstance(given, Failure):
                 return given.at_item(index, item)
             values |= given
         return {name: values[slot] for name, slot in self.plan.results.items()}
 
-    def _attempt_part(self, part: Part, values: dict[Slot, Any], index: int | None) -> Given:
-        return drive(self._attempt_steps(part, values, index, self.calls))
+    def _attempt_part(
+        self,
+        part: Part,
+        values: dict[Slot, Any],
+        index: int | None,
+        is_wanted: Callable[[], bool] | None,
+    ) -> Given:
+        return drive(self._attempt_steps(part, values, index, self.calls, is_wanted))
 
     async def _attempt_steps(
         self,
@@ -138,10 +155,13 @@ class PipelineExecutionEngine:
         values: dict[Slot, Any],
         index: int | None,
         calls: Mapping[int, Callable[..., Any]] | Sequence[Callable[..., Any]],
+        is_wanted: Callable[[], bool] | None,
     ) -> Given:
         """Run steps, one after another; suspends only if what they call has to be awaited."""
         waits = part.waits
         for step, spent in zip(part.steps, part.spent, strict=True):
+            if is_wanted is not None and not is_wanted():
+                break
             if not waits:
                 check()
             slots, keywords = self.takes[step.index]
@@ -233,7 +253,8 @@ class PipelineExecutionEngine:
             return Failure(error, index, step.node.name, step.path)
         failure = error.failure
         if failure.path == step.path:
-            annotate(failure.error, node_note(step.path, index))
+            less = None if index is None else node_note(step.path, None)
+            annotate(failure.error, node_note(step.path, index), instead_of=less)
         elif index is not None:
             annotate(failure.error, item_note(self.plan.request.ctx.path, index))
         return failure

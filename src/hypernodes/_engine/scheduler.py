@@ -7,25 +7,22 @@ reaches it as a message in its inbox.
 
 from __future__ import annotations
 
-from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hypernodes._cancel import CANCELLATION, Cancellation
 from hypernodes._engine.core import Core
 from hypernodes._engine.frame import Frame
 from hypernodes._engine.inbox import Inbox
 from hypernodes._engine.jobs import MapJob, Stream, handed_over
 from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
-from hypernodes._engine.workers import OCCUPIED, Workers, closed_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Mapping
-    from concurrent import futures
+    from collections.abc import Hashable, Iterator, Mapping
 
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.plan import Inner
     from hypernodes._engine.segments import Segment
+    from hypernodes._engine.workers import Workers
 
 
 class Scheduler(Core):
@@ -40,14 +37,10 @@ class Scheduler(Core):
     def __init__(self, executor: Hashable, workers: Workers, *, inline: bool = True) -> None:
         super().__init__()
         self._inline = inline
-        self._workers = workers
         self._inbox = Inbox()
-        self._in_flight: set[futures.Future[Any]] = set()
         self._away = 0
-        self._context = copy_context()
-        self._context.run(OCCUPIED.set, OCCUPIED.get() | {executor})
-        self._cancellation = Cancellation(between_steps=True)
-        self._context.run(CANCELLATION.set, self._cancellation)
+        self._size = workers.size
+        self._crew = workers.crew(executor, self._inbox.put)
 
     def run(self, engine: PipelineExecutionEngine, inputs: Mapping[str, Any]) -> Outcome:
         """Run a plan once."""
@@ -77,7 +70,8 @@ class Scheduler(Core):
         Items are taken a bounded number ahead of the consumer: few at first, more where workers run
         dry. Closing the iterator drops what has not started.
         """
-        stream = Stream(items, ahead=2 * self._workers.size, ordered=ordered)
+        patience = self._crew.patience
+        stream = Stream(items, ahead=2 * self._size, ordered=ordered, patience=patience)
         entries = stream.take()
         job = self._job(engine, inputs, stream.put, len(entries))
         add, receive = partial(self._add, job), partial(self._receive, stream)
@@ -96,25 +90,17 @@ class Scheduler(Core):
         """Drop what has not started, stop what waits; what runs on is not waited for."""
         self._ready.clear()
         work.close()
-        for future in tuple(self._in_flight):
-            future.cancel()
-        self._in_flight.clear()
-        self._cancellation.ask()
+        self._crew.close()
 
     # ------------------------------------------------------------ segments
 
     @property
     def _is_alone(self) -> bool:
-        return not self._ready and not self._in_flight and not self._away
+        return not self._ready and not self._away and self._crew.is_idle
 
     def _compute(self, frame: Frame, segment: Segment) -> None:
-        """Run a segment: here if there is nothing to run beside it, else on a worker."""
-        if self._inline and self._is_alone:
-            self._settle(frame, segment, self._attempt(frame, segment))
-            return
-        values = frame.arguments(segment)
         settle = partial(self._settle, frame, segment)
-        self._submit(settle, frame.engine.attempt_segment, segment.index, values, frame.index)
+        self._crew.run_segment(frame, segment, settle, alone=self._inline and self._is_alone)
 
     @staticmethod
     def _attempt(frame: Frame, segment: Segment) -> Given:
@@ -147,27 +133,7 @@ class Scheduler(Core):
     # ------------------------------------------------------------ maps
 
     def _is_apart(self, engine: PipelineExecutionEngine, count: int) -> bool:
-        return engine.leaves or count < self._workers.size
+        return engine.leaves or count < self._size
 
     def _staff(self, job: MapJob) -> None:
-        for _ in range(min(self._workers.size - job.drains, len(job.pending))):
-            job.drains += 1
-            self._submit(partial(self._drained, job), job.drain, self._inbox.put)
-
-    def _drained(self, job: MapJob, _: None) -> None:
-        job.drains -= 1
-        self._staff(job)
-
-    # ------------------------------------------------------------ workers
-
-    def _submit(self, then: Callable[[Any], None], call: Callable[..., Any], *args: Any) -> None:
-        """Give a call to a worker; `then` is called here with what it returns."""
-        future = self._workers.submit(self._context.copy().run, call, *args)
-        self._in_flight.add(future)
-        future.add_done_callback(lambda done: self._inbox.put(partial(self._take, done, then)))
-
-    def _take(self, future: futures.Future[Any], then: Callable[[Any], None]) -> None:
-        self._in_flight.discard(future)
-        if future.cancelled():
-            raise closed_error()
-        then(future.result())
+        self._crew.serve(job)

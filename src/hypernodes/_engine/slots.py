@@ -77,7 +77,5 @@ class Share:
             raise
 
 
-HELD: Final[ContextVar[frozenset[Slots]]] = ContextVar(
-    "hypernodes_held_slots", default=frozenset()
-)
+HELD: Final[ContextVar[frozenset[Slots]]] = ContextVar("hypernodes_held_slots", default=frozenset())
 """The slots of which the nodes around the current code, on loops, hold one each."""

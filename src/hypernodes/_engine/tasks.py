@@ -8,7 +8,8 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Siz
 from concurrent import futures
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+from weakref import WeakSet
 
 from hypernodes._cancel import CANCELLATION, Cancellation
 from hypernodes._engine.core import Core
@@ -16,8 +17,9 @@ from hypernodes._engine.frame import Frame
 from hypernodes._engine.inbox import Inbox
 from hypernodes._engine.jobs import Stream, handed_over
 from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
+from hypernodes._engine.local import LocalWorkers
 from hypernodes._engine.slots import HELD, Share, Slots
-from hypernodes._engine.workers import OCCUPIED, Workers, closed_error
+from hypernodes._engine.workers import OCCUPIED, closed_error
 from hypernodes._loop import GRACE, BackgroundLoop
 
 if TYPE_CHECKING:
@@ -27,7 +29,10 @@ if TYPE_CHECKING:
     from hypernodes._engine.segments import Segment
 
 
-class Crew(Workers):
+PATIENCE: Final = 0.005
+
+
+class LoopWorkers(LocalWorkers):
     """What runs for equal executors: slots for nodes on each loop, and threads.
 
     Args:
@@ -36,10 +41,12 @@ class Crew(Workers):
     """
 
     def __init__(self, slots: int, threads: int) -> None:
+        super().__init__()
         self._size = slots
         self.threads = threads
         self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="hypernodes-async")
         self._slots: dict[BackgroundLoop, Slots] = {}
+        self._schedulers: WeakSet[TaskScheduler] = WeakSet()
 
     @property
     def size(self) -> int:
@@ -55,7 +62,14 @@ class Crew(Workers):
         except RuntimeError as error:
             raise closed_error() from error
 
+    def serve(self, scheduler: TaskScheduler) -> None:
+        """Work for `scheduler`, until these workers are closed."""
+        self._schedulers.add(scheduler)
+
     def close(self) -> None:
+        super().close()
+        for scheduler in tuple(self._schedulers):
+            scheduler.abandon()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -72,7 +86,7 @@ class TaskScheduler(Core):
     def __init__(
         self,
         executor: Hashable,
-        crew: Crew,
+        crew: LoopWorkers,
         host: BackgroundLoop,
         fail: Callable[[BaseException], None],
     ) -> None:
@@ -90,6 +104,7 @@ class TaskScheduler(Core):
         self._on_loop = host.context(context)
         self._on_loop.run(HELD.set, HELD.get() | {slots})
         self._in_threads = context
+        crew.serve(self)
         self._in_threads.run(OCCUPIED.set, OCCUPIED.get() | {executor})
 
     # ------------------------------------------------------------ from outside
@@ -113,6 +128,10 @@ class TaskScheduler(Core):
     def add(self, job: MapJob, entries: list[tuple[int, Mapping[str, Any]]]) -> None:
         """Add items to a map."""
         self._do(self._add, job, entries)
+
+    def abandon(self) -> None:
+        """End the run or map, because the workers are closed under it; from any thread."""
+        self._post_from_thread(partial(_raise, closed_error()))
 
     async def close(self, work: Frame | MapJob) -> None:
         """Drop what has not started and cancel what has; give it a moment to tidy up."""
@@ -189,7 +208,7 @@ class TaskScheduler(Core):
 
     def _compute(self, frame: Frame, segment: Segment) -> None:
         values, await_segment = frame.arguments(segment), frame.engine.await_segment
-        arguments = segment.index, values, frame.index, self._in_thread
+        arguments = segment.index, values, frame.index, frame.is_open, self._in_thread
         self._begin(partial(self._settle, frame, segment), self._in_slot, await_segment, *arguments)
 
     def _send_away(self, frame: Frame, segment: Segment, inner: Inner) -> None:
@@ -251,7 +270,7 @@ class Runs:
         host: The loop.
     """
 
-    def __init__(self, executor: Hashable, crew: Crew, host: BackgroundLoop) -> None:
+    def __init__(self, executor: Hashable, crew: LoopWorkers, host: BackgroundLoop) -> None:
         self._executor = executor
         self._crew = crew
         self._host = host
@@ -295,7 +314,7 @@ class Runs:
         """
         inbox = Inbox()
         ahead = 2 * (self._crew.size if engine.awaits else self._crew.threads)
-        stream = Stream(items, ahead=ahead, ordered=ordered)
+        stream = Stream(items, ahead=ahead, ordered=ordered, patience=PATIENCE)
         outbox = _Outbox(stream, inbox)
         scheduler = TaskScheduler(self._executor, self._crew, self._host, outbox.fail)
         start = partial(scheduler.map, engine, inputs, outbox.put)

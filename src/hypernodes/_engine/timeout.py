@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent import futures
@@ -51,6 +52,15 @@ class _Local(threading.local):
 
 
 _local: Final = _Local()
+
+
+def _forget() -> None:
+    """Forget the helper whose thread only the parent of a forked process has."""
+    _local.helper = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def call_within(function: Callable[..., Any], timeout: float, args: Any, kwargs: Any) -> Any:
@@ -110,10 +120,10 @@ def _leave(task: asyncio.Task[Any]) -> None:
     """Cancel `task`, and keep it until it ends, whatever it ends with."""
     task.cancel()
     _left.add(task)
-    task.add_done_callback(_forget)
+    task.add_done_callback(_let_go)
 
 
-def _forget(task: asyncio.Task[Any]) -> None:
+def _let_go(task: asyncio.Task[Any]) -> None:
     _left.discard(task)
     if not task.cancelled():
         task.exception()  # seen by nobody else: asyncio need not complain

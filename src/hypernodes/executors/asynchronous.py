@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hypernodes._engine.kernel import PipelineExecutionEngine
-    from hypernodes._engine.tasks import Crew, Runs
+    from hypernodes._engine.tasks import LoopWorkers, Runs
     from hypernodes.abc import OutputName, RunContext
     from hypernodes.pipeline import Pipeline
 
@@ -41,10 +41,10 @@ class AsyncExecutor(PooledExecutor):
 
     max_concurrency: Annotated[int, Field(ge=1, strict=True)] | None = None
 
-    def open_workers(self) -> Crew:
-        from hypernodes._engine.tasks import Crew  # noqa: PLC0415 - asyncio: 30 ms
+    def open_workers(self) -> LoopWorkers:
+        from hypernodes._engine.tasks import LoopWorkers  # noqa: PLC0415 - asyncio: 30 ms
 
-        return Crew(self.max_concurrency or MOST_NODES, self.max_concurrency or MOST_THREADS)
+        return LoopWorkers(self.max_concurrency or MOST_NODES, self.max_concurrency or MOST_THREADS)
 
     async def arun_pipeline(
         self,
@@ -62,8 +62,8 @@ class AsyncExecutor(PooledExecutor):
             raise found
         return outputs_of(found)
 
-    def _needs_workers(self, engine: PipelineExecutionEngine, ctx: RunContext) -> bool:
-        return engine.awaits or super()._needs_workers(engine, ctx)
+    def _gains(self, engine: PipelineExecutionEngine) -> bool:
+        return engine.awaits or super()._gains(engine)
 
     def _scheduler(self, ctx: RunContext) -> Runs:
         del ctx
@@ -72,4 +72,4 @@ class AsyncExecutor(PooledExecutor):
     def _runs(self, host: Any) -> Runs:
         from hypernodes._engine.tasks import Runs  # noqa: PLC0415 - asyncio: 30 ms
 
-        return Runs(self, cast("Crew", REGISTRY.of(self, self.open_workers)), host)
+        return Runs(self, cast("LoopWorkers", REGISTRY.of(self, self.open_workers)), host)

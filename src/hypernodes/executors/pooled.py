@@ -51,7 +51,7 @@ class PooledExecutor(Executor):
         output_name: OutputName = None,
     ) -> dict[str, Any]:
         engine = pipeline.engine(inputs, ctx, output_name)
-        if self._is_occupied or not self._needs_workers(engine, ctx):
+        if self._is_occupied or not (self._gains(engine) or ctx.away):
             return outputs_of(engine.attempt(inputs))
         return outputs_of(self._scheduler(ctx).run(engine, inputs))
 
@@ -98,9 +98,9 @@ class PooledExecutor(Executor):
         """End the workers of this executor and its equals; the next run opens new ones."""
         REGISTRY.close(self)
 
-    def _needs_workers(self, engine: PipelineExecutionEngine, ctx: RunContext) -> bool:
-        """Return whether the caller's thread alone will not do for a run."""
-        return engine.overlaps or ctx.away
+    def _gains(self, engine: PipelineExecutionEngine) -> bool:
+        """Whether a run is better off on workers than in the thread of the caller."""
+        return engine.overlaps
 
     @property
     def _is_occupied(self) -> bool:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from hypernodes._engine.workers import Workers, closed_error
+from hypernodes._engine.local import LocalWorkers
+from hypernodes._engine.workers import closed_error
 from hypernodes.executors.pooled import PooledExecutor
 
 if TYPE_CHECKING:
@@ -31,12 +32,13 @@ class ThreadPoolExecutor(PooledExecutor):
 
     max_workers: Annotated[int, Field(ge=1, strict=True)] = 4
 
-    def open_workers(self) -> Workers:
+    def open_workers(self) -> LocalWorkers:
         return _Threads(self.max_workers)
 
 
-class _Threads(Workers):
+class _Threads(LocalWorkers):
     def __init__(self, size: int) -> None:
+        super().__init__()
         self._size = size
         self._pool = futures.ThreadPoolExecutor(size, thread_name_prefix="hypernodes-thread")
 
@@ -51,4 +53,5 @@ class _Threads(Workers):
             raise closed_error() from error
 
     def close(self) -> None:
+        super().close()
         self._pool.shutdown(wait=True, cancel_futures=True)
