@@ -135,6 +135,14 @@ def wait_for(future: futures.Future[Any], timeout: float | None = None) -> bool:
     return future.done()
 
 
+def result_of(future: futures.Future[Any]) -> Any:
+    """Return what `future` holds, or raise it, also where the exception is falsy."""
+    error = future.exception()
+    if error is not None:
+        raise error
+    return future.result()
+
+
 def _wake(sleeper: futures.Future[None]) -> None:
     with suppress(futures.InvalidStateError):  # several may wake it
         sleeper.set_result(None)

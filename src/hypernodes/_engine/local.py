@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from hypernodes._cancel import CANCELLATION, Cancellation
+from hypernodes._cancel import CANCELLATION, Cancellation, result_of
 from hypernodes._engine.jobs import Done
 from hypernodes._engine.workers import OCCUPIED, Crew, Workers, closed_error
 
@@ -142,7 +142,7 @@ class _LocalCrew(Crew):
         self._in_flight.discard(future)
         if future.cancelled():
             raise closed_error()
-        future.result()
+        result_of(future)
         then()
 
 

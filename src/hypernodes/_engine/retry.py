@@ -78,17 +78,21 @@ async def _try_again(
 ) -> Any:
     pending = [first]
 
-    async def attempt() -> Any:
+    async def attempt() -> tuple[Any, Exception | None]:
         if pending:
-            raise pending.pop()
-        return await call()
+            return None, pending.pop()
+        try:
+            return await call(), None
+        except Exception as error:  # noqa: BLE001 - whatever the user's function raised
+            return None, error
 
     retryer = _retryer(policy, sleep)
-    try:
-        return await retryer(attempt)
-    except Exception as error:  # noqa: BLE001 - whatever the user's function raised
-        attempts = retryer.statistics["attempt_number"]
-        raise Faulted(Failure(error, node=path[-1], path=path, attempts=attempts)) from None
+    tried: tuple[Any, Exception | None] = await retryer(attempt)
+    value, error = tried
+    if error is None:
+        return value
+    attempts = retryer.statistics["attempt_number"]
+    raise Faulted(Failure(error, node=path[-1], path=path, attempts=attempts))
 
 
 def _retryer(
@@ -103,6 +107,6 @@ def _retryer(
         sleep=sleep,
         stop=tenacity.stop_after_attempt(policy.max_retries + 1),
         wait=wait + tenacity.wait_random(0, policy.jitter) if policy.jitter else wait,
-        retry=tenacity.retry_if_exception_type(policy.retry_on),
-        reraise=True,
+        retry=tenacity.retry_if_result(lambda tried: isinstance(tried[1], policy.retry_on)),
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
     )
