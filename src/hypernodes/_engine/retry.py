@@ -45,7 +45,10 @@ def retrying(
             first = error
 
         async def again() -> Any:
-            return call(*args, **kwargs)
+            try:
+                return call(*args, **kwargs)
+            except StopIteration as error:
+                raise _Stopped(error) from None
 
         return drive(_try_again(first, again, policy, path, pause))
 
@@ -76,7 +79,7 @@ async def _try_again(
     path: tuple[str, ...],
     sleep: Callable[[float], Awaitable[Any]],
 ) -> Any:
-    pending = [first]
+    pending = [_Stopped(first) if isinstance(first, StopIteration) else first]
 
     async def attempt() -> Any:
         if pending:
@@ -88,7 +91,7 @@ async def _try_again(
         return await retryer(attempt)
     except Exception as error:  # noqa: BLE001 - whatever the user's function raised
         attempts = retryer.statistics["attempt_number"]
-        raise Faulted(Failure(error, node=path[-1], path=path, attempts=attempts)) from None
+        raise Faulted(Failure(_bare(error), node=path[-1], path=path, attempts=attempts)) from None
 
 
 def _retryer(
@@ -103,6 +106,18 @@ def _retryer(
         sleep=sleep,
         stop=tenacity.stop_after_attempt(policy.max_retries + 1),
         wait=wait + tenacity.wait_random(0, policy.jitter) if policy.jitter else wait,
-        retry=tenacity.retry_if_exception_type(policy.retry_on),
+        retry=tenacity.retry_if_exception(lambda error: isinstance(_bare(error), policy.retry_on)),
         reraise=True,
     )
+
+
+class _Stopped(Exception):  # noqa: N818 - only carries what no coroutine can raise
+    """Carries a `StopIteration` of the user's."""
+
+    def __init__(self, error: StopIteration) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _bare(error: Any) -> Any:
+    return error.error if isinstance(error, _Stopped) else error
