@@ -9,6 +9,7 @@ starts.
 from __future__ import annotations
 
 import threading
+import time
 from concurrent import futures
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
@@ -150,4 +151,7 @@ def _wake(sleeper: futures.Future[None]) -> None:
 
 async def pause(seconds: float) -> None:
     """Sleep in this thread, unless the current run shall end; a coroutine that never suspends."""
-    wait_for(futures.Future(), seconds)
+    if CANCELLATION.get() is None:
+        time.sleep(seconds)  # noqa: ASYNC251 - there is no loop to block
+    else:
+        wait_for(futures.Future(), seconds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._cancel import pause
@@ -14,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     import tenacity
+
+Tried = tuple[Any, Exception | None]
+"""What an attempt gave: a value, or an error. Errors are values here, whatever their truth."""
 
 
 def policy_of(retries: int | RetryPolicy) -> RetryPolicy | None:
@@ -44,8 +46,11 @@ def retrying(
         except policy.retry_on as error:
             first = error
 
-        async def again() -> Any:
-            return call(*args, **kwargs)
+        async def again() -> Tried:
+            try:
+                return call(*args, **kwargs), None
+            except Exception as error:  # noqa: BLE001 - whatever the user's function raised
+                return None, error
 
         return drive(_try_again(first, again, policy, path, pause))
 
@@ -62,32 +67,35 @@ def retrying_later(
             return await call(*args, **kwargs)
         except policy.retry_on as error:
             first = error
+
+        async def again() -> Tried:
+            try:
+                return await call(*args, **kwargs), None
+            except Exception as error:  # noqa: BLE001 - whatever the user's function raised
+                return None, error
+
         import asyncio  # noqa: PLC0415 - loaded by now: there is a loop
 
-        return await _try_again(first, partial(call, *args, **kwargs), policy, path, asyncio.sleep)
+        return await _try_again(first, again, policy, path, asyncio.sleep)
 
     return attempt
 
 
 async def _try_again(
     first: Exception,
-    call: Callable[[], Awaitable[Any]],
+    again: Callable[[], Awaitable[Tried]],
     policy: RetryPolicy,
     path: tuple[str, ...],
     sleep: Callable[[float], Awaitable[Any]],
 ) -> Any:
-    pending = [first]
+    """Make the extra attempts; the first one has been made and only counts."""
+    made: list[Tried] = [(None, first)]
 
-    async def attempt() -> tuple[Any, Exception | None]:
-        if pending:
-            return None, pending.pop()
-        try:
-            return await call(), None
-        except Exception as error:  # noqa: BLE001 - whatever the user's function raised
-            return None, error
+    async def attempt() -> Tried:
+        return made.pop() if made else await again()
 
     retryer = _retryer(policy, sleep)
-    tried: tuple[Any, Exception | None] = await retryer(attempt)
+    tried: Tried = await retryer(attempt)
     value, error = tried
     if error is None:
         return value
