@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Entry = tuple[int, Mapping[str, Any]]
 Message = Callable[[], None]
 MOST_AHEAD: Final = 1024
+TURN: Final = 0.05
+"""Seconds after which a worker is free for other runs on the same executor."""
 
 
 class Done:
@@ -104,13 +106,14 @@ class MapJob:
         self._deliver(index, outcome)
 
     def drain(self, post: Callable[[Message], None]) -> None:
-        """Run items until none waits; called by workers, several at once.
+        """Run items until none waits or the turn is over; called by workers, several at once.
 
         Args:
             post: Takes what the scheduler's thread has to call.
         """
         pending, attempt, context = self.pending, self.engine.attempt, copy_context()
-        while True:
+        end = perf_counter() + TURN
+        while perf_counter() < end:
             try:
                 index, item = pending.popleft()
             except IndexError:
