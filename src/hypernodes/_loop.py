@@ -45,9 +45,9 @@ class BackgroundLoop:
         import asyncio  # noqa: PLC0415 - 30 ms that only asynchronous nodes should pay
 
         self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
-        self.place = place
-        self.behind = Place()
-        self.thread = _LoopThread(self)
+        self.place: Place = place
+        self.behind: Place = Place()
+        self.thread: threading.Thread = _LoopThread(self)
         self.thread.start()
 
     def begin(self, coroutine: Coroutine[Any, Any, Any]) -> futures.Future[Any]:

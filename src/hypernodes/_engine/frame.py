@@ -48,10 +48,10 @@ class Frame:
         index: int | None,
         done: Callable[[Outcome], None],
     ) -> None:
-        self.engine = engine
-        self.index = index
+        self.engine: PipelineExecutionEngine = engine
+        self.index: int | None = index
         self._item = item
-        self.closed = False
+        self.closed: bool = False
         self.jobs: list[MapJob] = []
         self.values: dict[Slot, Any] = engine.plan.values(inputs, item)
         self._done = done

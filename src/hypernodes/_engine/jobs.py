@@ -85,11 +85,11 @@ class MapJob:
         *,
         apart: bool,
     ) -> None:
-        self.engine = engine
-        self.inputs = inputs
-        self.apart = apart
+        self.engine: PipelineExecutionEngine = engine
+        self.inputs: Mapping[str, Any] = inputs
+        self.apart: bool = apart
         self.pending: deque[Entry] = deque()
-        self.drains = 0
+        self.drains: int = 0
         self._deliver = deliver
         self._frames: dict[int, Frame] = {}
         self._done = Done()
