@@ -630,13 +630,14 @@ def scenes(draw, *, omit: bool = False, faults: bool = False, most: int = 8) -> 
         if draw(st.integers(0, 5)) == 5:
             graph.bound[name] = shaped(shape, draw(NUMBERS))
     overrides = draw(st.lists(st.sampled_from(sorted(graph.outputs)), max_size=3, unique=True))
-    overrides = overrides if draw(st.booleans()) else []
     given_names = [*graph.roots, *overrides]
     if omit:
         given_names = draw(subsets(given_names))
     else:
-        dropped = draw(subsets([*graph.bound]))
-        given_names = [name for name in given_names if name not in dropped]
+        for name in draw(subsets([*graph.roots])):
+            rest = [other for other in given_names if other != name]
+            if not needs(graph, set(rest), [*graph.outputs]).missing:
+                given_names = rest
     names = graph.names
     inputs = {name: shaped(names[name], draw(NUMBERS), name) for name in given_names}
     one = st.sampled_from(sorted(graph.outputs))

@@ -105,16 +105,6 @@ def check() -> None:
         cancellation.check()
 
 
-def checked(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `call` with a look before it at whether the current run shall end."""
-
-    def look(*args: Any, **kwargs: Any) -> Any:
-        check()
-        return call(*args, **kwargs)
-
-    return look
-
-
 def wait_for(future: futures.Future[Any], timeout: float | None = None) -> bool:
     """Wait until `future` is done; return whether it is.
 

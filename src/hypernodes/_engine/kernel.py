@@ -7,7 +7,7 @@ from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes._cancel import check, checked, is_watched
+from hypernodes._cancel import check, is_watched
 from hypernodes._engine.calls import node_call, node_coroutine
 from hypernodes._engine.drive import drive
 from hypernodes._engine.failure import Failure, Faulted, annotate, item_note, node_note
@@ -191,7 +191,7 @@ class PipelineExecutionEngine:
     @cached_property
     def checked_program(self) -> Program:
         """The plan as one function that can be told to stop between two steps."""
-        return Program(self.plan, [*map(checked, self.calls)])
+        return Program(self.plan, self.calls, before_each=check)
 
     @cached_property
     def coroutines(self) -> dict[int, Callable[..., Any]]:

@@ -27,6 +27,7 @@ class Program:
     Args:
         plan: The plan.
         calls: What each step calls.
+        before_each: Called before each step; may raise what is no `Exception`.
 
     Attributes:
         run: Takes the shared inputs and the item's own, by name; returns the outputs by name.
@@ -34,12 +35,19 @@ class Program:
 
     run: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
 
-    def __init__(self, plan: Plan, calls: Sequence[Callable[..., Any]]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        calls: Sequence[Callable[..., Any]],
+        before_each: Callable[[], None] | None = None,
+    ) -> None:
         self._plan = plan
+        self._prefix = "" if before_each is None else "before_each(); "
         self._loads = [f"v{slot} = inputs[{_literal(name)}]" for name, slot in plan.shared.items()]
         self._loads += [f"v{slot} = item[{_literal(name)}]" for name, slot in plan.mapped.items()]
         self._filename = f"<hypernodes plan {next(_numbers)}>"
         space: dict[str, Any] = {f"c{index}": call for index, call in enumerate(calls)}
+        space["before_each"] = before_each
         space |= {f"v{slot}": value for slot, value in plan.constants.items()}
         exec(compile(self._source(), self._filename, "exec"), space)  # noqa: S102 - our own source
         self.run = space["program"]
@@ -62,7 +70,7 @@ class Program:
     def _source(self) -> str:
         plan = self._plan
         uses = plan.uses()
-        lines = [_step_line(step, uses) for step in plan.steps]
+        lines = [self._prefix + _step_line(step, uses) for step in plan.steps]
         results = ", ".join(f"{_literal(name)}: v{slot}" for name, slot in plan.results.items())
         body = [*self._loads, *lines, f"return {{{results}}}"]
         return "\n ".join(["def program(inputs, item):", *body])
