@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 Entry = tuple[int, Mapping[str, Any]]
 MOST_AHEAD: Final = 1024
-BRIEF: Final = 0.005
 
 
 class MapJob:
@@ -158,12 +157,21 @@ class Stream:
         items: The items, taken as there is room.
         ahead: How many may be taken ahead of the consumer.
         ordered: Whether outcomes are handed over in the order of the items.
+        patience: More are taken ahead while half of them go, on to the consumer, in less seconds.
     """
 
-    def __init__(self, items: Iterator[Mapping[str, Any]], *, ahead: int, ordered: bool) -> None:
+    def __init__(
+        self,
+        items: Iterator[Mapping[str, Any]],
+        *,
+        ahead: int,
+        ordered: bool,
+        patience: float,
+    ) -> None:
         self._items = items
         self._ahead = ahead
         self._ordered = ordered
+        self._patience = patience
         self._taken = 0
         self._received = 0
         self._delivered = 0
@@ -201,7 +209,7 @@ class Stream:
     def _look_at_clock(self) -> None:
         """Take more ahead while half of it goes, on to the consumer, in next to no time."""
         now = perf_counter()
-        if now - self._last_look < BRIEF:
+        if now - self._last_look < self._patience:
             self._ahead = min(2 * self._ahead, MOST_AHEAD)
         self._last_look = now
         self._next_look = self._taken + self._ahead // 2

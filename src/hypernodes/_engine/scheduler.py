@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -18,15 +17,12 @@ from hypernodes._engine.frame import Frame
 from hypernodes._engine.inner import items_of
 from hypernodes._engine.jobs import Collector, Entry, MapJob, Stream
 from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
-from hypernodes._engine.workers import OCCUPIED, Workers
-from hypernodes.exceptions import HyperNodesError
 
 if TYPE_CHECKING:
-    from concurrent import futures
-
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.plan import Inner, Step
     from hypernodes._engine.segments import Segment
+    from hypernodes._engine.workers import Workers
 
 Message = Callable[[], None]
 
@@ -40,13 +36,11 @@ class Scheduler:
     """
 
     def __init__(self, executor: Hashable, workers: Workers) -> None:
-        self._workers = workers
         self._inbox: SimpleQueue[Message] = SimpleQueue()
         self._ready: deque[tuple[Frame, Segment]] = deque()
-        self._in_flight: set[futures.Future[None]] = set()
         self._away = 0
-        self._context = copy_context()
-        self._context.run(OCCUPIED.set, OCCUPIED.get() | {executor})
+        self._size = workers.size
+        self._crew = workers.crew(executor, self._inbox.put)
 
     def run(self, engine: PipelineExecutionEngine, inputs: Mapping[str, Any]) -> Outcome:
         """Run a plan once."""
@@ -75,8 +69,8 @@ class Scheduler:
         Items are taken a bounded number ahead of the consumer: few at first, more where workers run
         dry. Closing the iterator drops what has not started.
         """
-        size = self._workers.size
-        stream = Stream(items, ahead=2 * size, ordered=ordered)
+        size = self._size
+        stream = Stream(items, ahead=2 * size, ordered=ordered, patience=self._crew.patience)
         entries = stream.take()
         job = MapJob(engine, inputs, stream.put, apart=engine.leaves or len(entries) < size)
         try:
@@ -103,8 +97,7 @@ class Scheduler:
         """Drop what has not started; what runs on is not waited for."""
         self._ready.clear()
         work.close()
-        for future in tuple(self._in_flight):
-            future.cancel()
+        self._crew.close()
 
     # ------------------------------------------------------------ frames and their segments
 
@@ -127,16 +120,11 @@ class Scheduler:
 
     @property
     def _is_alone(self) -> bool:
-        return not self._ready and not self._in_flight and not self._away
+        return not self._ready and not self._away and self._crew.is_idle
 
     def _compute(self, frame: Frame, segment: Segment) -> None:
-        """Run a segment: here if there is nothing to run beside it, else on a worker."""
-        if self._is_alone:
-            self._settle(frame, segment, self._attempt(frame, segment))
-            return
-        values = frame.arguments(segment)
         settle = partial(self._settle, frame, segment)
-        self._submit(settle, frame.engine.attempt_segment, segment.index, values, frame.index)
+        self._crew.run_segment(frame, segment, settle, alone=self._is_alone)
 
     @staticmethod
     def _attempt(frame: Frame, segment: Segment) -> Given:
@@ -185,7 +173,7 @@ class Scheduler:
             collector.finish()
             return
         engine = inner.engine(items.shared)
-        apart = engine.leaves or len(entries) < self._workers.size
+        apart = engine.leaves or len(entries) < self._size
         job = MapJob(engine, items.shared, collector.put, apart=apart)
         frame.jobs.append(job)
         self._add(job, entries)
@@ -196,28 +184,4 @@ class Scheduler:
                 self._start(job.frame(index, item))
         else:
             job.pending.extend(entries)
-            self._staff(job)
-
-    def _staff(self, job: MapJob) -> None:
-        """Put idle workers on the items that wait."""
-        for _ in range(min(self._workers.size - job.drains, len(job.pending))):
-            job.drains += 1
-            self._submit(partial(self._drained, job), job.drain, self._inbox.put)
-
-    def _drained(self, job: MapJob, _: None) -> None:
-        job.drains -= 1
-        self._staff(job)
-
-    # ------------------------------------------------------------ workers
-
-    def _submit(self, then: Callable[[Any], None], work: Callable[..., Any], *args: Any) -> None:
-        """Give work to a worker; `then` is called here with what it returns."""
-        future = self._workers.submit(self._context.copy().run, work, *args)
-        self._in_flight.add(future)
-        future.add_done_callback(lambda done: self._inbox.put(partial(self._take, done, then)))
-
-    def _take(self, future: futures.Future[Any], then: Callable[[Any], None]) -> None:
-        self._in_flight.discard(future)
-        if future.cancelled():
-            raise HyperNodesError("the executor was closed in the middle of a run; run it again")
-        then(future.result())
+            self._crew.serve(job)

@@ -10,15 +10,22 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
-    from concurrent import futures
+
+    from hypernodes._engine.failure import Given
+    from hypernodes._engine.frame import Frame
+    from hypernodes._engine.jobs import MapJob
+    from hypernodes._engine.segments import Segment
+
+    Message = Callable[[], None]
+    Post = Callable[[Message], None]
 
 
 class Workers(ABC):
-    """Something that runs work beside the thread that submits it."""
+    """What an executor has opened to run work beside the thread that asks for it."""
 
     @property
     @abstractmethod
@@ -26,12 +33,56 @@ class Workers(ABC):
         """How many pieces of work can run at once."""
 
     @abstractmethod
-    def submit(self, work: Callable[..., Any], *args: Any) -> futures.Future[Any]:
-        """Start `work(*args)` as soon as there is room."""
+    def crew(self, executor: Hashable, post: Post) -> Crew:
+        """Return these workers in the service of one run or map.
+
+        Args:
+            executor: Whose workers they are.
+            post: Takes what the scheduler's thread has to call; may be called from any thread.
+        """
 
     @abstractmethod
     def close(self) -> None:
         """Drop what has not started and wait for what has."""
+
+
+class Crew(ABC):
+    """Workers in the service of one scheduler, from its start to its end.
+
+    How work reaches a worker is decided here: threads of this process drain the items of a map
+    from their common queue, other processes get them in chunks.
+
+    Attributes:
+        patience: For how many seconds of work items are taken ahead of a map's consumer.
+    """
+
+    patience: float = 0.005
+
+    @property
+    @abstractmethod
+    def is_idle(self) -> bool:
+        """Whether all segments that it was given, and all items, are done."""
+
+    @abstractmethod
+    def run_segment(
+        self, frame: Frame, segment: Segment, then: Callable[[Given], None], *, alone: bool
+    ) -> None:
+        """Run a segment; `then` is called in the scheduler's thread with what it gives.
+
+        Args:
+            frame: The run that it belongs to.
+            segment: What to run.
+            then: Takes the values, or the failure.
+            alone: Whether there is nothing to run beside it.
+        """
+
+    @abstractmethod
+    def serve(self, job: MapJob) -> None:
+        """See to it that the items that wait in `job` are run, and their outcomes delivered."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Drop what has not started; what runs on is not waited for."""
 
 
 class _Registry:

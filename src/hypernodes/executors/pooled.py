@@ -14,6 +14,7 @@ from hypernodes.abc import Executor, OutputName, RunContext
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes.pipeline import Pipeline
 
 
@@ -32,7 +33,7 @@ class PooledExecutor(Executor):
         output_name: OutputName = None,
     ) -> dict[str, Any]:
         engine = pipeline.engine(inputs, ctx, output_name)
-        if engine.overlaps and not self._is_occupied:
+        if self._gains(engine) and not self._is_occupied:
             return outputs_of(self._scheduler().run(engine, inputs))
         return outputs_of(engine.attempt(inputs))
 
@@ -78,6 +79,10 @@ class PooledExecutor(Executor):
     def close(self) -> None:
         """End the workers of this executor and its equals; the next run opens new ones."""
         REGISTRY.close(self)
+
+    def _gains(self, engine: PipelineExecutionEngine) -> bool:
+        """Whether a run is better off on workers than in the thread of the caller."""
+        return engine.overlaps
 
     @property
     def _is_occupied(self) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from hypernodes._engine.workers import Workers
+from hypernodes._engine.local import LocalWorkers
 from hypernodes.executors.pooled import PooledExecutor
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ class ThreadPoolExecutor(PooledExecutor):
 
     max_workers: Annotated[int, Field(ge=1, strict=True)] = 4
 
-    def open_workers(self) -> Workers:
+    def open_workers(self) -> LocalWorkers:
         return _Threads(self.max_workers)
 
 
-class _Threads(Workers):
+class _Threads(LocalWorkers):
     def __init__(self, size: int) -> None:
         self._size = size
         self._pool = futures.ThreadPoolExecutor(size, thread_name_prefix="hypernodes-thread")
