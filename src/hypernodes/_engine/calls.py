@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hypernodes._engine.loop import Overdue, run_coroutine
 from hypernodes._engine.retry import policy_of, retrying
 from hypernodes._engine.timeout import call_within
+from hypernodes._engine.watch import NEW_WATCH
 from hypernodes.exceptions import NodeOutputError, NodeTimeoutError
 
 if TYPE_CHECKING:
@@ -31,13 +32,16 @@ def node_call(node: Node, path: tuple[str, ...], config: RuntimeConfig) -> Call:
     """
     timeout = config.timeout if node.timeout is None else node.timeout
     policy = policy_of(config.retries if node.retries is None else node.retries)
+    watch = NEW_WATCH.get()(path, timeout, policy, node.is_async)
     call = node.func
     if node.is_async:
         call = _awaited(call, timeout, path)
-    elif timeout is not None:
+    elif timeout is not None and not watch.kills:
         call = _timed(call, timeout, path)
+    call = watch.attempt(call)
     if policy is not None:
-        call = retrying(call, policy, path)
+        call = retrying(call, policy, path, watch)
+    call = watch.whole(call)
     if not isinstance(node.output_name, str):
         call = _unpacked(call, len(node.output_names), path)
     return call
@@ -51,7 +55,7 @@ def _awaited(call: Call, timeout: float | None, path: tuple[str, ...]) -> Call:
         try:
             return run_coroutine(_finish(value), timeout)
         except Overdue:
-            error = _overdue(path, timeout)
+            error = overdue(path, timeout)
         raise error
 
     return awaited
@@ -66,13 +70,14 @@ def _timed(call: Call, timeout: float, path: tuple[str, ...]) -> Call:
         try:
             return call_within(call, timeout, args, kwargs)
         except Overdue:
-            error = _overdue(path, timeout)
+            error = overdue(path, timeout)
         raise error
 
     return timed
 
 
-def _overdue(path: tuple[str, ...], timeout: float | None) -> NodeTimeoutError:
+def overdue(path: tuple[str, ...], timeout: float | None) -> NodeTimeoutError:
+    """Return the error for an attempt at the node at `path` that took too long."""
     message = (
         f"node {path[-1]!r} took longer than its timeout of {timeout} s; give it more time, or "
         f"retries"

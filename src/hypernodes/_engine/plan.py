@@ -117,6 +117,7 @@ class Plan:
     """Steps in an order in which they can run.
 
     Attributes:
+        pipeline: What it is a plan of.
         request: What it was made for.
         steps: The steps.
         slots: How many values there are.
@@ -127,6 +128,7 @@ class Plan:
         missing: Inputs that are needed and were not given, with the path of a node that needs each.
     """
 
+    pipeline: Pipeline
     request: Request
     steps: tuple[Step, ...] = ()
     slots: int = 0
@@ -265,7 +267,7 @@ class _Compiler:
     def __init__(self, pipeline: Pipeline, request: Request) -> None:
         self._root = _Scope(pipeline, request.ctx)
         self._request = request
-        self._plan = Plan(request)
+        self._plan = Plan(pipeline, request)
         self._slots: dict[object, Slot] = {}
         self._vertices: set[_Vertex] = set()
 
