@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LIMIT = Limit(30)
 NAMES = "Pipeline, RuntimeConfig, node"
 ROUNDS = 21
-SPARSE = 4  # peers take part in every fourth round: some need more than a second
+SPARSE = 5  # peers take part in every fifth round: some need more than a second
 
 
 @dataclass
@@ -69,11 +69,9 @@ def tables(arena: Arena, *, quick: bool) -> Iterator[Table]:
     """Time one import statement a process; "plain" is `import pydantic`."""
     every = statements()
     for each in every:
-        each.result.note = arena.missing(each.key)
+        each.result.note = arena.missing(each.key)  # which also warms the disk's cache
     there = [each for each in every if not each.result.note]
-    for each in there:
-        each.seconds()  # compiles what was not compiled, and warms the disk's cache
-    for turn in range(ROUNDS // (3 if quick else 1)):
+    for turn in range(ROUNDS // (4 if quick else 1)):
         take_turns([each for each in there if each in every[:4] or turn % SPARSE == 0])
     table = Table("imports", "import in a fresh interpreter", "ms")
     for each in every:

@@ -20,23 +20,23 @@ KEYS = {
     "map": ("plain", "hypernodes-threads", "joblib", "pipefunc"),
     "dag": ("plain", "hypernodes-threads", "hamilton", "pipefunc"),
 }
-ITEMS, ITEM_SECONDS, MAP_WORKERS = 1_000, 0.01, 32
+ITEMS, QUICK_ITEMS, ITEM_SECONDS, MAP_WORKERS = 1_000, 320, 0.01, 32
 NODES, NODE_SECONDS, RUN_WORKERS = 300, 0.002, 4
 HEADER = "from time import sleep"
 
 
-def trial(peer: Peer, kind: str) -> Paired:
+def trial(peer: Peer, kind: str, items: int) -> Paired:
     """Return a map or a run in threads."""
-    return _map(peer) if kind == "map" else _run(peer)
+    return _map(peer, items) if kind == "map" else _run(peer)
 
 
 def tables(arena: Arena, *, quick: bool) -> Iterator[Table]:
     """Race over one map and one DAG; the contract sets no limit."""
-    del quick
+    items = QUICK_ITEMS if quick else ITEMS
     table = Table("threads", "work that waits, in threads", "ms in all")
-    rounds = math.ceil(ITEMS / MAP_WORKERS)
+    rounds = math.ceil(items / MAP_WORKERS)
     table.remarks.append(
-        f"map: {ITEMS:,} items that sleep {ITEM_SECONDS * 1e3:g} ms, {MAP_WORKERS} workers:"
+        f"map: {items:,} items that sleep {ITEM_SECONDS * 1e3:g} ms, {MAP_WORKERS} workers:"
         f" {rounds * ITEM_SECONDS * 1e3:.0f} ms at best. Plain: the map of a bare pool."
     )
     table.remarks.append(
@@ -45,7 +45,7 @@ def tables(arena: Arena, *, quick: bool) -> Iterator[Table]:
     )
     for kind, keys in KEYS.items():
         race = arena.race("threads", like=f"threads {kind}")
-        table.add(kind, race.run(keys, {"kind": kind}), factor=1e3)
+        table.add(kind, race.run(keys, {"kind": kind, "items": items}), factor=1e3)
     yield table
 
 
@@ -66,10 +66,10 @@ def sleeping_dag() -> graphs.Graph:
     return graphs.random_dag(NODES, body=body, header=HEADER)
 
 
-def _map(peer: Peer) -> Paired:
+def _map(peer: Peer, items: int) -> Paired:
     sleeper = graphs.NodeSource("slept", ("x",), f"sleep({ITEM_SECONDS}); return x")
     functions = graphs.Graph((sleeper,), header=HEADER).load()
-    values = range(ITEMS)
+    values = range(items)
     call = peer.thread_mapper(functions, "x", values, MAP_WORKERS)
     rows = peer.rows(call(), ["slept"])
     check(rows == [{"slept": value} for value in values], rows[:3])

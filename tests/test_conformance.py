@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import os
@@ -605,25 +606,42 @@ def test_a_node_of_a_map_may_have_a_config_of_its_own(every, other):
     assert maps == [{"total": sum(2 * x + 2 for x in range(n))} for n in range(20)]
 
 
-def test_items_with_a_node_that_runs_elsewhere_start_no_thread_each(parallel):
-    most = []
+class Crowd:
+    """Counts how many calls run at once."""
+
+    def __init__(self):
+        self.most = 0
+        self._now = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, x):
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        time.sleep(0.01)
+        with self._lock:
+            self._now -= 1
+        return x
+
+
+@pytest.mark.parametrize("kind", ["map", "nested"])
+def test_a_node_on_a_small_executor_of_its_own_keeps_to_it_whatever_maps_it(parallel, kind):
+    small = RuntimeConfig(executor=ThreadPoolExecutor(max_workers=2))
+    crowd = Crowd()
     inner = Pipeline(
-        [
-            node(
-                "away", config=RuntimeConfig(executor=ThreadPoolExecutor(max_workers=2))
-            )(lambda x: most.append(threading.active_count()) or time.sleep(0.001)),
-        ],
+        [node("y", config=small)(crowd), node("z")(lambda y: y)],
         name="inner",
-    )
-    before = threading.active_count()
-    outer = Pipeline(
-        [inner.as_node(input_mapping={"xs": "x"}, output_mapping={"away": "ys"}, map_over="xs")],
         config=parallel.config,
     )
+    count = 100
+    if kind == "map":
+        found = [item["z"] for item in inner.map({"x": range(count)}, map_over="x")]
+    else:
+        outer = Pipeline([inner.as_node(map_over="x")], config=parallel.config)
+        found = outer.run({"x": range(count)})["z"]
 
-    outer.run({"xs": range(500)})
-
-    assert max(most) - before <= 2 * parallel.workers + 8
+    assert found == list(range(count))
+    assert crowd.most <= 2 + parallel.workers
 
 
 # ---------------------------------------------------------------- failures
@@ -802,7 +820,7 @@ def test_where_failures_are_returned_everything_else_is_there(every, count):
             assert outcome == {"y": x, "z": -x}
             continue
         assert isinstance(outcome, Failure)
-        assert (outcome.index, outcome.node, outcome.path) == (x, "y", ("maybe", "y"))
+        assert (outcome.index, outcome.node, outcome.path) == (x, "work", ("maybe", "work"))
         assert (outcome.inputs, outcome.attempts) == ({"x": x}, 1)
         assert isinstance(outcome.error, ValueError)
         assert outcome.error.args == (x,)
@@ -1257,7 +1275,7 @@ def test_closing_the_executor_in_the_middle_of_a_map_gives_a_clear_error_or_the_
 
 
 def test_closing_the_executor_in_the_middle_of_a_nested_map_drops_what_has_not_started(pooled):
-    count = 10_000
+    count = 1000
     seen = []
 
     def begin(work):
@@ -1281,12 +1299,13 @@ def test_a_node_that_closes_its_own_executor_hangs_nothing(pooled):
 
     pipeline = Pipeline([node("y")(close), node("z")(lambda x: x)])
 
-    with pytest.raises(Exception, match="close|join"):
-        within(LIMIT, lambda: pipeline.run({"x": 1}, config=pooled.config))
-    found = within(
-        LIMIT, lambda: pipeline.run({"x": 1}, output_name="z", config=pooled.config)
-    )
-    assert found == {"z": 1}
+    def run():
+        with contextlib.suppress(Exception):  # whatever: it is told, or does no harm
+            pipeline.run({"x": 1}, config=pooled.config)
+        return pipeline.run({"x": 1}, output_name="z", config=pooled.config)
+
+    assert within(LIMIT, run) == {"z": 1}
+    assert len(threads_of(pooled, pooled.executor)) == pooled.workers
 
 
 def test_the_interpreter_ends_promptly_after_use(every):
@@ -1417,6 +1436,14 @@ class Witness:
         self.seen |= {name: self.alive(name) for name in names}
 
 
+    def note_end(self, name):
+        """Note how many are alive, once the thread that drops them had a moment to do so."""
+        deadline = time.perf_counter() + 0.5
+        while self.alive(name) and time.perf_counter() < deadline:
+            time.sleep(0.001)
+        self.note(name)
+
+
 @pytest.fixture
 def witness():
     return Witness()
@@ -1467,6 +1494,40 @@ def test_values_of_branches_are_let_go_when_nobody_needs_them_any_more(local, wi
     assert witness.seen == dict.fromkeys("abcd", 0)
 
 
+def test_what_only_the_first_step_of_a_chain_needs_is_let_go_before_its_end(local, witness):
+    nodes = [
+        node("a")(lambda x: witness.make("a")),
+        node("b")(lambda a: 1),
+        node("c")(lambda a: 1),
+        node("d")(lambda b, c: witness.make("d")),
+        node("e")(lambda d: witness.make("e")),
+        node("f")(lambda e: witness.note("a", "d")),
+        node("g")(lambda d: 1),
+        node("h")(lambda f, g: witness.note("e")),
+    ]
+
+    Pipeline(nodes).run({"x": 1}, output_name="h", config=local.config)
+
+    assert witness.seen["a"] == 0
+    assert witness.seen["e"] == 0
+
+
+def test_what_several_chains_take_is_let_go_when_each_has_taken_it(parallel, witness):
+    taken = threading.Event()
+    nodes = [
+        node("a")(lambda x: witness.make("a")),
+        node("b")(lambda a: 1),
+        node("c")(lambda b: taken.wait(LIMIT)),
+        node("d")(lambda c: witness.note_end("a")),
+        node("e")(lambda a: 1),
+        node("f")(lambda e: taken.set()),
+    ]
+
+    Pipeline(nodes).run({"x": 1}, output_name=["d", "f"], config=parallel.config)
+
+    assert witness.seen == {"a": 0}
+
+
 def test_outputs_that_nobody_asked_for_are_let_go(local, witness):
     pair = node(output_name=("a", "b"))(lambda x: (witness.make("a"), witness.make("b")))
     after = node("c")(lambda a: witness.note("b"))
@@ -1487,8 +1548,8 @@ def test_lists_of_a_nested_map_are_let_go_when_nobody_needs_them_any_more(local,
         node("beside")(lambda x: x),
     ]
 
-    found = Pipeline(nodes).run(
-        {"xs": range(8), "x": 1}, output_name=["last", "beside"], config=local.config
+    found = Pipeline([*nodes, node("odd")(lambda z: 1)]).run(
+        {"xs": range(8), "x": 1}, output_name=["last", "beside", "odd"], config=local.config
     )
 
     assert found["last"] == 8
@@ -1536,13 +1597,13 @@ def test_nothing_of_a_run_is_kept_when_it_is_over(local, witness):
     )
 
     def fail(b):
-        raise ValueError
+        raise ZeroDivisionError
 
     broken = Pipeline([*pipeline.nodes, node("c")(fail)])
     pipeline.run({"x": witness.make("x"), "xs": [1, 2, 3]}, config=local.config)
     pipeline.map({"x": [witness.make("x")] * 9, "xs": [1]}, map_over="x", config=local.config)
     for _ in range(3):
-        with pytest.raises(ValueError, match=""):
+        with pytest.raises(ZeroDivisionError):
             broken.run({"x": witness.make("x"), "xs": [1, 2]}, config=local.config)
     local.executor.close()
     gc.collect()
@@ -1550,30 +1611,36 @@ def test_nothing_of_a_run_is_kept_when_it_is_over(local, witness):
     assert [witness.alive(name) for name in ("x", "a", "b", "item")] == [0, 0, 0, 0]
 
 
-def test_a_run_leaves_no_reference_cycles_behind(local, witness):
-    pipeline = Pipeline(
-        [
-            node("a")(lambda x: witness.make("a")),
-            node("b")(lambda x: witness.make("b")),
-            node("c")(lambda a, b: witness.make("c")),
-            mapped(lambda x: witness.make("item"), "y"),
-        ]
-    )
-    pipeline.run({"x": 1, "xs": [1, 2, 3]}, config=local.config)
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_run_leaves_no_reference_cycles_behind(local, witness, nested):
+    nodes = [
+        node("a")(lambda x: witness.make("a")),
+        node("b")(lambda x: witness.make("b")),
+        node("c")(lambda a, b: witness.make("c")),
+    ]
+    if nested:
+        nodes.append(mapped(lambda x: witness.make("item"), "y"))
+    pipeline = Pipeline(nodes)
+
+    def use():
+        inputs = {"x": 1, "xs": [1, 2, 3]} if nested else {"x": 1}
+        pipeline.run(inputs, config=local.config)
+        mapped_inputs = inputs | {"x": [1, 2, 3]}
+        pipeline.map(mapped_inputs, map_over="x", config=local.config)
+
+    use()
     gc.collect()
     gc.disable()
     try:
-        pipeline.run({"x": 1, "xs": [1, 2, 3]}, config=local.config)
+        use()
         deadline = time.perf_counter() + 1.0  # a worker drops its last piece of work in a moment
-        while any(map(witness.alive, ("a", "b", "c", "item"))):
-            if time.perf_counter() > deadline:
-                break
+        while any(map(witness.alive, "abc")) and time.perf_counter() < deadline:
             time.sleep(0.001)
-        alive = [witness.alive(name) for name in ("a", "b", "c", "item")]
+        alive = [witness.alive(name) for name in "abc"]
     finally:
         gc.enable()
 
-    assert alive == [0, 0, 0, 0]
+    assert alive == [0, 0, 0]
 
 
 # ---------------------------------------------------------------- fork

@@ -1,4 +1,4 @@
-"""Nodes: which callables make one, what it is called, what can be set, and that it never changes."""
+"""Nodes: which callables make one, what it is called, what can be set; none ever changes."""
 
 import copy
 import functools

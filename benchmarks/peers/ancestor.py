@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ancestor: Any = import_module("hypernodes")
 if not hasattr(ancestor, "SeqEngine"):
-    raise ImportError("the hypernodes on the path is not the ancestor")
+    raise ModuleNotFoundError("the hypernodes on the path is another", name="hypernodes 0.4.8")
 
 
 class Ancestor(Peer):

@@ -45,9 +45,10 @@ def as_node(member: object) -> BaseNode:
         return member
     if isinstance(member, Nestable):
         return member.as_node()
-    name = getattr(member, "__name__", None)
     if callable(member):
-        remedy = f"decorate it with @node, or write node({name or '...'})"
+        name = getattr(member, "__name__", "")
+        spelled = name if name.isidentifier() else "..., output_name='...'"
+        remedy = f"decorate it with @node, or write node({spelled})"
         raise PipelineDefinitionError(
             f"{member!r} is a plain function, no node; {remedy}", node=name
         )
@@ -63,8 +64,9 @@ def replacement(old: BaseNode, new: object) -> BaseNode:
     if isinstance(new, BaseNode | Nestable):
         found = as_node(new)
     elif callable(new):
+        single = not isinstance(old, Node) and len(old.output_names) == 1
         names = old.output_name if isinstance(old, Node) else old.output_names
-        found = Node(new, names)
+        found = Node(new, names[0] if single else names)
     else:
         raise PipelineDefinitionError(f"{new!r} is neither a node nor a function", node=old.name)
     if len(found.output_names) != len(old.output_names):

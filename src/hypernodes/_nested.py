@@ -64,7 +64,7 @@ class PipelineNode(BaseNode):
         put(self, "output_names", renamed(inner_outputs, output_mapping, f"output of {label}"))
         put(self, "map_over", _read_map_over(map_over, root_args, label))
         put(self, "map_mode", map_mode)
-        put(self, "_options", Options().merged(label, {"cache": cache}))
+        put(self, "_options", Options().merged(name, {"cache": cache}))
 
     def __repr__(self) -> str:
         mapped = f", mapped over {', '.join(self.map_over)}" if self.map_over else ""

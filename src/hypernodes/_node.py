@@ -87,7 +87,7 @@ class BaseNode(ABC):
         Raises:
             NodeDefinitionError: An option is unknown or its value is wrong.
         """
-        return self._with(_options=self._options.merged(self._label, options))
+        return self._with(_options=self._options.merged(self.name, options))
 
     def with_options_of(self, other: BaseNode) -> Self:
         """Return a copy that has, for each option left at its default, that of `other`."""
@@ -146,8 +146,7 @@ class Node(BaseNode):
         usable = own_name if isinstance(own_name, str) and own_name.isidentifier() else None
         as_given, names = _read_output_name(func, output_name, usable)
         name = usable or "_".join(names)
-        label = f"node {name!r}"
-        parameters = read_parameters(func, label)
+        parameters = read_parameters(func, name)
         put = object.__setattr__
         put(self, "func", func)
         put(self, "name", name)
@@ -156,7 +155,7 @@ class Node(BaseNode):
         put(self, "parameters", parameters)
         put(self, "root_args", tuple([parameter.name for parameter in parameters]))
         put(self, "is_async", is_coroutine_function(func))
-        put(self, "_options", DEFAULTS.merged(label, options) if options else DEFAULTS)
+        put(self, "_options", DEFAULTS.merged(name, options) if options else DEFAULTS)
         if self._options.stateful_params:
             self._check_stateful_params()
 
@@ -320,6 +319,8 @@ def node(
     if callable(output_name) and not isinstance(output_name, str):
         return Node(output_name, **options)
     as_given = output_name
+    if as_given is not None:
+        _read_output_name(None, as_given, "the function")
 
     def decorate(func: Callable[..., Any]) -> Node:
         return Node(func, as_given, **options)

@@ -30,11 +30,11 @@ class Options:
     resources: tuple[tuple[str, float], ...] = ()
     config: RuntimeConfig | None = None
 
-    def merged(self, label: str, given: dict[str, Any]) -> Options:
+    def merged(self, node: str, given: dict[str, Any]) -> Options:
         """Return these options with those `given` in place of the old ones, all of them checked.
 
         Args:
-            label: How to call the node in a message.
+            node: The node's name, for messages.
             given: New values by name, as the user wrote them.
 
         Raises:
@@ -42,12 +42,12 @@ class Options:
         """
         for name, value in given.items():
             if name not in _CHECKS:
-                message = f"{label} has no option {name!r}; {hint(name, _CHECKS)}"
-                raise NodeDefinitionError(message, node=label)
+                message = f"node {node!r} has no option {name!r}; {hint(name, _CHECKS)}"
+                raise NodeDefinitionError(message, node=node)
             problem = _CHECKS[name](value)
             if problem:
-                message = f"{name}={value!r} of {label} has to be {problem}"
-                raise NodeDefinitionError(message, node=label)
+                message = f"{name}={value!r} of node {node!r} has to be {problem}"
+                raise NodeDefinitionError(message, node=node)
         return replace(self, **{name: _stored(name, value) for name, value in given.items()})
 
     def over(self, others: Options) -> Options:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
@@ -58,12 +59,12 @@ class Parameter(NamedTuple):
         return self.name if by_name else None
 
 
-def read_parameters(function: Callable[..., Any], label: str) -> tuple[Parameter, ...]:
+def read_parameters(function: Callable[..., Any], node: str) -> tuple[Parameter, ...]:
     """Return the parameters of `function` in order.
 
     Args:
         function: Any callable with a signature.
-        label: How to call it in a message.
+        node: The name of its node, for messages.
 
     Raises:
         NodeDefinitionError: It has no signature, or takes `*args` or `**kwargs`.
@@ -76,11 +77,11 @@ def read_parameters(function: Callable[..., Any], label: str) -> tuple[Parameter
         signature = inspect.signature(function)
     except (TypeError, ValueError) as error:
         message = (
-            f"{label} has no signature that Python can read, so its inputs are unknown; "
+            f"node {node!r} has no signature that Python can read, so its inputs are unknown; "
             f"wrap it in a function or lambda that names them"
         )
-        raise NodeDefinitionError(message, node=label) from error
-    return tuple(_checked(parameter, label) for parameter in signature.parameters.values())
+        raise NodeDefinitionError(message, node=node) from error
+    return tuple(_checked(parameter, node) for parameter in signature.parameters.values())
 
 
 def is_coroutine_function(function: Callable[..., Any]) -> bool:
@@ -89,6 +90,8 @@ def is_coroutine_function(function: Callable[..., Any]) -> bool:
         return bool(function.__code__.co_flags & inspect.CO_COROUTINE)
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(_unwrap(function)):
         return True
+    while isinstance(function, partial):
+        function = function.func
     if inspect.isclass(function):
         return False
     return inspect.iscoroutinefunction(type(function).__call__)
@@ -97,7 +100,7 @@ def is_coroutine_function(function: Callable[..., Any]) -> bool:
 def _unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
     try:
         return cast("Callable[..., Any]", inspect.unwrap(function))
-    except ValueError:  # a wrapper loop: the signature has told, or will tell
+    except ValueError:  # a loop of wrappers
         return function
 
 
@@ -126,12 +129,13 @@ def _read_plain(function: FunctionType) -> tuple[Parameter, ...] | None:
     return tuple(parameters)
 
 
-def _checked(parameter: inspect.Parameter, label: str) -> Parameter:
+def _checked(parameter: inspect.Parameter, node: str) -> Parameter:
     if parameter.kind in _VARIADIC:
+        spelled = f"{_VARIADIC[parameter.kind]}{parameter.name}"
         message = (
-            f"{label} takes {_VARIADIC[parameter.kind]}{parameter.name}: a node's inputs are its "
-            f"parameters, so each one needs a name; write them out"
+            f"node {node!r} takes {spelled}: a node's inputs are its parameters, so each one needs "
+            f"a name; write them out"
         )
-        raise NodeDefinitionError(message, node=label)
+        raise NodeDefinitionError(message, node=node)
     default = ABSENT if parameter.default is inspect.Parameter.empty else parameter.default
     return Parameter(parameter.name, parameter.kind, default)

@@ -10,8 +10,8 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -36,11 +36,13 @@ class RunContext:
         config: The config in force for the pipeline.
         pinned: Whether `config` was given at the call and so rules nested pipelines and nodes too.
         path: The names from the outermost pipeline to this one.
+        away: Whether another executor's run asks for this one.
     """
 
     config: RuntimeConfig
     pinned: bool = False
-    path: tuple[str, ...] = field(default=("pipeline",))
+    path: tuple[str, ...] = ("pipeline",)
+    away: bool = False
 
 
 class Executor(BaseModel, ABC):
@@ -50,7 +52,7 @@ class Executor(BaseModel, ABC):
     results of `SequentialExecutor`, in the same order.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     @abstractmethod
     def run_pipeline(
@@ -130,7 +132,7 @@ class Executor(BaseModel, ABC):
 class Backend(BaseModel, ABC):
     """Where: takes a pipeline, its inputs and its config to the place where the executor runs."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     @abstractmethod
     def run(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -83,7 +83,7 @@ class RetryPolicy(BaseModel):
         2
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     max_retries: Attempts = 3
     initial_delay: Seconds = 0.1
@@ -126,17 +126,17 @@ class RuntimeConfig(BaseModel):
         SequentialExecutor()
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     backend: Annotated[
         InstanceOf[Backend],
         BeforeValidator(_kinds.build_backend),
-        PlainSerializer(_kinds.describe, when_used="json"),
+        PlainSerializer(_kinds.describe),
     ] = Field(default_factory=partial(_kinds.build_backend, "local"))
     executor: Annotated[
         InstanceOf[Executor],
         BeforeValidator(_kinds.build_executor),
-        PlainSerializer(_kinds.describe, when_used="json"),
+        PlainSerializer(_kinds.describe),
     ] = Field(default_factory=partial(_kinds.build_executor, "thread"))
     cache: Annotated[None, BeforeValidator(partial(_nothing_but, None, "caches"))] = None
     callbacks: Annotated[

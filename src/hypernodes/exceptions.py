@@ -187,8 +187,9 @@ class CacheWarning(UserWarning):
 
 def nearest(name: object, names: Iterable[str]) -> str | None:
     """Return the one of `names` that `name` was most likely meant to be, or None."""
-    matches = difflib.get_close_matches(str(name), list(names), n=1)
-    return matches[0] if matches else None
+    by_fold = {str(known).casefold(): known for known in names}
+    matches = difflib.get_close_matches(str(name).casefold(), by_fold, n=1)
+    return by_fold[matches[0]] if matches else None
 
 
 def hint(name: object, names: Iterable[str]) -> str:

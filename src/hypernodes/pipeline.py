@@ -12,11 +12,17 @@ from hypernodes._engine.graph import Graph
 from hypernodes._engine.kernel import PipelineExecutionEngine
 from hypernodes._engine.mapping import Items, check_mode, read_names, split_items
 from hypernodes._engine.plan import Request, compile_plan, draft_plan
-from hypernodes._engine.requests import check_input, check_known, find_node, read_request
+from hypernodes._engine.requests import (
+    check_input,
+    check_mapped,
+    find_node,
+    read_outputs,
+    read_request,
+)
 from hypernodes._members import as_node, members, replacement
 from hypernodes._nested import PipelineNode
 from hypernodes.abc import RunContext
-from hypernodes.config import RuntimeConfig, checked_or_none, current_config
+from hypernodes.config import RuntimeConfig, checked, checked_or_none, current_config
 from hypernodes.exceptions import (
     InputError,
     PipelineDefinitionError,
@@ -216,7 +222,8 @@ class Pipeline:
             Exception: Whatever a node raised, with a note that says where.
         """
         ctx = self._context(config)
-        return ctx.config.backend.run(self, _checked_inputs(inputs), ctx, output_name)
+        asked = read_outputs(output_name)
+        return ctx.config.backend.run(self, _checked_inputs(inputs), ctx, asked)
 
     def map(
         self,
@@ -249,10 +256,9 @@ class Pipeline:
             Exception: As `run`.
         """
         check_mode(on_error, "on_error", ON_ERROR)
-        ctx, items = self._items(inputs, map_over, map_mode, output_name, config)
-        outcomes = ctx.config.backend.map_unordered(
-            self, items.items, items.shared, ctx, output_name
-        )
+        asked = read_outputs(output_name)
+        ctx, items = self._items(inputs, map_over, map_mode, asked, config)
+        outcomes = ctx.config.backend.map_unordered(self, items.items, items.shared, ctx, asked)
         results: list[Any] = [None] * (items.count or 0)
         for index, outcome in outcomes:
             if type(outcome) is Failure and on_error == "raise":
@@ -293,10 +299,11 @@ class Pipeline:
             InputError: As `map`; what can be known is known at once, not at the first item.
         """
         check_mode(on_error, "on_error", ON_ERROR)
-        ctx, items = self._items(inputs, map_over, map_mode, output_name, config)
+        asked = read_outputs(output_name)
+        ctx, items = self._items(inputs, map_over, map_mode, asked, config)
         backend = ctx.config.backend
         start = backend.map if ordered else backend.map_unordered
-        outcomes: Iterable[Any] = start(self, items.items, items.shared, ctx, output_name)
+        outcomes: Iterable[Any] = start(self, items.items, items.shared, ctx, asked)
         return _yielded(outcomes, on_error, ordered=ordered)
 
     # ------------------------------------------------------------ changed copies
@@ -346,7 +353,7 @@ class Pipeline:
         """
         return self._copy(config=checked_or_none(config))
 
-    def bind(self, **values: Any) -> Self:
+    def bind(self, /, **values: Any) -> Self:
         """Return a copy with some inputs fixed; a value from outside still wins.
 
         Raises:
@@ -419,10 +426,7 @@ class Pipeline:
         Raises:
             InputError: As `run`.
         """
-        if output_name is None or isinstance(output_name, str):
-            asked: str | tuple[str, ...] | None = output_name
-        else:
-            asked = tuple(output_name)
+        asked = read_outputs(output_name)
         names = frozenset(inputs)
         engine = self._engines.get((names, asked, ctx, mapped))
         return engine or self._compile(names, asked, ctx, mapped)
@@ -443,10 +447,9 @@ class Pipeline:
     def _context(self, config: RuntimeConfig | None) -> RunContext:
         """Return the context of an outermost run; the same object for the same config."""
         pinned = config is not None
-        chosen = config or self.own_config or current_config()
+        chosen = checked(config) if pinned else self.own_config or current_config()
         ctx = self._contexts.get((chosen, pinned))
         if ctx is None:
-            checked_or_none(config)
             if len(self._contexts) >= MOST_PLANS:
                 self._contexts.clear()
             path = (self._name or UNNAMED,)
@@ -467,8 +470,7 @@ class Pipeline:
         bound = {name: self._bound[name] for name in names if name in self._bound}
         ctx = self._context(config)
         given = bound | dict(inputs)
-        for name in names:
-            check_known(self, name)
+        check_mapped(self, names, given)
         items = split_items(given, names, map_mode)
         self.engine(items.shared, ctx, output_name, names)
         return ctx, items

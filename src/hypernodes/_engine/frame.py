@@ -95,6 +95,7 @@ class Frame:
         self.closed = True
         for job in self.jobs:
             job.close()
+        self.jobs.clear()
 
     def _is_free(self, index: int) -> bool:
         self._waiting[index] -= 1

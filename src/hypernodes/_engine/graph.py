@@ -32,6 +32,10 @@ class Graph:
 
     __slots__ = ("nodes", "output_names", "positions", "producers", "root_args")
 
+    nodes: tuple[BaseNode, ...]
+    output_names: tuple[str, ...]
+    root_args: tuple[str, ...]
+
     def __init__(self, nodes: Sequence[BaseNode]) -> None:
         self.nodes = tuple(nodes)
         self.producers: dict[str, BaseNode] = {}

@@ -50,7 +50,7 @@ def items_of(inner: Inner, values: Iterable[Any]) -> Items:
         name: inner.pipeline.bound[name] for name in inner.map_over if name not in inner.inputs
     }
     inputs = bound | dict(zip(inner.inputs, values, strict=True))
-    return split_items(inputs, inner.map_over, inner.map_mode)
+    return split_items(inputs, inner.map_over, inner.map_mode, inner.labels)
 
 
 def outcomes(inner: Inner, items: Items) -> Iterator[tuple[int, Outcome]]:

@@ -177,6 +177,7 @@ class Stream:
         self._delivered = 0
         self._outcomes: dict[int, Outcome] = {}
         self._exhausted = False
+        self._error: Exception | None = None
         self._last_look = perf_counter()
         self._next_look = ahead
 
@@ -199,12 +200,21 @@ class Stream:
         """Take some items, as far as there is room; few at a time, should they be slow to come."""
         room = self._ahead - (self._taken - self._delivered)
         wanted = min(room, self._ahead // 2)
-        entries = list(enumerate(islice(self._items, wanted), self._taken))
+        entries = list(enumerate(self._pull(wanted), self._taken))
         self._taken += len(entries)
         self._exhausted = self._exhausted or len(entries) < wanted
         if self._taken >= self._next_look:
             self._look_at_clock()
         return entries
+
+    def _pull(self, wanted: int) -> list[Mapping[str, Any]]:
+        """Return the next items; where the user's iterator fails, those before it."""
+        items: list[Mapping[str, Any]] = []
+        try:
+            items.extend(islice(self._items, wanted))
+        except Exception as error:  # noqa: BLE001 - raised when what came before is handed over
+            self._error = error
+        return items
 
     def _look_at_clock(self) -> None:
         """Take more ahead while half of it goes, on to the consumer, in next to no time."""
@@ -220,7 +230,11 @@ class Stream:
         self._outcomes[index] = outcome
 
     def ready(self) -> Iterator[tuple[int, Outcome]]:
-        """Yield the outcomes that can be handed over by now."""
+        """Yield the outcomes that can be handed over by now.
+
+        Raises:
+            Exception: What the items' own iterator raised, after everything before it.
+        """
         outcomes = self._outcomes
         while outcomes:
             index = self._delivered if self._ordered else next(iter(outcomes))
@@ -228,3 +242,5 @@ class Stream:
                 return
             self._delivered += 1
             yield index, outcomes.pop(index)
+        if self.is_done and self._error is not None:
+            raise self._error

@@ -7,8 +7,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hypernodes._engine.workers import OCCUPIED, Crew, Workers
-from hypernodes.exceptions import HyperNodesError
+from hypernodes._engine.workers import OCCUPIED, Crew, Workers, closed_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -74,5 +73,5 @@ class _LocalCrew(Crew):
     def _take(self, future: futures.Future[Any], then: Callable[[Any], None]) -> None:
         self._in_flight.discard(future)
         if future.cancelled():
-            raise HyperNodesError("the executor was closed in the middle of a run; run it again")
+            raise closed_error()
         then(future.result())

@@ -8,9 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hypernodes.exceptions import InputError, MissingInputError, hint
+from hypernodes.exceptions import InputError, hint
 
 MODES: Final = ("zip", "product")
+_REMEDIES: Final = {
+    "dict": "say what of it: list(d), list(d.values()) or list(d.items())",
+    "DataFrame": "say what of it: a column, or df.to_dict('records')",
+}
 Item = dict[str, Any]
 
 
@@ -51,42 +55,45 @@ def read_names(names: object, argument: str) -> tuple[str, ...]:
     return tuple(result)
 
 
-def split_items(inputs: Mapping[str, Any], map_over: tuple[str, ...], mode: str) -> Items:
+def split_items(
+    inputs: Mapping[str, Any],
+    map_over: tuple[str, ...],
+    mode: str,
+    labels: Mapping[str, str] | None = None,
+) -> Items:
     """Split the inputs of a map into those of its items.
 
     Args:
         inputs: All inputs; those in `map_over` are iterables with a value for each item.
         map_over: The names that are mapped over.
         mode: `"zip"` or `"product"` (the last name varies fastest).
+        labels: What to call the names of `map_over` in a message.
 
     Raises:
-        MissingInputError: A name of `map_over` was not given.
         InputError: A value cannot be mapped over, or the lengths to be zipped differ.
     """
     shared = {name: value for name, value in inputs.items() if name not in map_over}
-    columns = {name: _column(inputs, name) for name in map_over}
+    labels = labels or {}
+    columns = {name: _column(inputs, name, labels.get(name, name)) for name in map_over}
     if mode == "product":
         return _product(shared, columns)
-    return _zip(shared, columns)
+    return _zip(shared, columns, labels)
 
 
-def _column(inputs: Mapping[str, Any], name: str) -> Iterable[Any]:
-    if name not in inputs:
-        message = f"map_over names {name!r}, but there is no such input; give it a list of values"
-        raise MissingInputError(message, missing=(name,), name=name)
+def _column(inputs: Mapping[str, Any], name: str, label: str) -> Iterable[Any]:
     values = inputs[name]
     kind = type(values).__name__
     if isinstance(values, str | bytes | bytearray | Mapping) or kind == "DataFrame":
-        message = (
-            f"cannot map over {name!r}: it is a {kind}, which is one value; put values into a list "
-            f"(of a mapping, say which: list(d), list(d.values()))"
-        )
-        raise InputError(message, name=name)
+        remedy = _REMEDIES.get(kind, "put it into a list")
+        message = f"cannot map over {label!r}: a {kind} is one value; {remedy}"
+        raise InputError(message, name=label)
     try:
         iter(values)
     except TypeError as error:
-        message = f"cannot map over {name!r}: it is of type {kind} ({error}); give a list of values"
-        raise InputError(message, name=name) from error
+        message = (
+            f"cannot map over {label!r}: it is of type {kind} ({error}); give a list of values"
+        )
+        raise InputError(message, name=label) from error
     return values  # type: ignore[no-any-return]
 
 
@@ -104,26 +111,29 @@ def _product(shared: dict[str, Any], columns: dict[str, Iterable[Any]]) -> Items
     return Items(shared, (dict(zip(names, row, strict=True)) for row in rows), count)
 
 
-def _zip(shared: dict[str, Any], columns: dict[str, Iterable[Any]]) -> Items:
+def _zip(
+    shared: dict[str, Any], columns: dict[str, Iterable[Any]], labels: Mapping[str, str]
+) -> Items:
     lengths = {name: _length(values) for name, values in columns.items()}
     known = {length for length in lengths.values() if length is not None}
     if len(known) > 1:
-        raise _unequal({name: str(n) for name, n in lengths.items() if n is not None})
+        raise _unequal({labels.get(k, k): str(n) for k, n in lengths.items() if n is not None})
     count = known.pop() if known else None
     if len(columns) == 1:
         ((name, values),) = columns.items()
         return Items(shared, ({name: value} for value in values), count)
-    return Items(shared, _rows(columns), count)
+    return Items(shared, _rows(columns, labels), count)
 
 
-def _rows(columns: dict[str, Iterable[Any]]) -> Iterator[Item]:
+def _rows(columns: dict[str, Iterable[Any]], labels: Mapping[str, str]) -> Iterator[Item]:
     names = tuple(columns)
     missing = object()
     rows = itertools.zip_longest(*columns.values(), fillvalue=missing)
     for number, row in enumerate(rows):
         if any(value is missing for value in row):
             lengths = [str(number) if value is missing else f"more than {number}" for value in row]
-            raise _unequal(dict(zip(names, lengths, strict=True)))
+            spelled = [labels.get(name, name) for name in names]
+            raise _unequal(dict(zip(spelled, lengths, strict=True)))
         yield dict(zip(names, row, strict=True))
 
 

@@ -8,7 +8,7 @@ What is mapped, or runs elsewhere, is one step with a plan of its own inside.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._nested import PipelineNode
@@ -17,7 +17,7 @@ from hypernodes.abc import RunContext
 from hypernodes.exceptions import MissingInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from hypernodes._engine.graph import Graph
     from hypernodes._engine.kernel import PipelineExecutionEngine
@@ -96,7 +96,7 @@ class Inner:
         outputs: The inner names of the step's outputs.
         map_over: The inner names that are mapped over; empty for one run.
         map_mode: `"zip"` or `"product"`.
-        elsewhere: Whether another executor or backend runs it.
+        labels: What the names of `map_over` are called outside, for messages.
     """
 
     pipeline: Pipeline
@@ -105,7 +105,12 @@ class Inner:
     outputs: tuple[str, ...]
     map_over: tuple[str, ...] = ()
     map_mode: str = "zip"
-    elsewhere: bool = True
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether another executor or backend runs it."""
+        return self.ctx.away
 
     def engine(self, shared: Iterable[str]) -> PipelineExecutionEngine:
         """Return what runs one item, given the names of the `shared` inputs."""
@@ -152,7 +157,7 @@ def compile_plan(pipeline: Pipeline, request: Request) -> Plan:
     """
     plan = draft_plan(pipeline, request)
     if plan.missing:
-        raise _missing_error(plan)
+        raise _missing_error(pipeline, plan)
     return plan
 
 
@@ -161,14 +166,15 @@ def draft_plan(pipeline: Pipeline, request: Request) -> Plan:
     return _Compiler(pipeline, request).compile()
 
 
-def _missing_error(plan: Plan) -> MissingInputError:
+def _missing_error(pipeline: Pipeline, plan: Plan) -> MissingInputError:
+    missing = {name: plan.missing[name] for name in pipeline.root_args if name in plan.missing}
     needs = ", ".join(
         f"{name!r} (needed by node {path[-1]!r} of pipeline {' > '.join(path[:-1])!r})"
-        for name, path in plan.missing.items()
+        for name, path in missing.items()
     )
     message = f"missing input: {needs}; give it in inputs, or bind() it"
-    names = tuple(plan.missing)
-    return MissingInputError(message, missing=names, node=plan.missing[names[0]][-1], name=names[0])
+    first, path = next(iter(missing.items()))
+    return MissingInputError(message, missing=tuple(missing), node=path[-1], name=first)
 
 
 # ---------------------------------------------------------------- where a value comes from
@@ -333,7 +339,7 @@ class _Compiler:
 
     def _connect_function(self, vertex: _Vertex, node: Node) -> None:
         found = list(self._function_arguments(vertex, node))
-        if not self._is_elsewhere(vertex.ctx):
+        if not vertex.ctx.away:
             vertex.arguments = tuple((source, keyword) for _, source, keyword in found)
             return
         given = [(name, source) for name, source, _ in found if not isinstance(source, _Default)]
@@ -389,7 +395,7 @@ class _Compiler:
             outputs,
             map_over=tuple(node.inner_args[node.root_args.index(name)] for name in node.map_over),
             map_mode=node.map_mode,
-            elsewhere=self._is_elsewhere(vertex.ctx),
+            labels=dict(zip(node.inner_args, node.root_args, strict=True)),
         )
 
     def _is_elsewhere(self, ctx: RunContext) -> bool:
@@ -430,7 +436,10 @@ class _Compiler:
             position = scope.graph.positions[name]
         vertex = scope.vertices.get(node)
         if vertex is None:
-            vertex = scope.vertices[node] = _Vertex(scope, node, scope.context_of(node))
+            ctx = scope.context_of(node)
+            if self._is_elsewhere(ctx):
+                ctx = replace(ctx, away=True)
+            vertex = scope.vertices[node] = _Vertex(scope, node, ctx)
         return _Made(vertex, position)
 
     def _dissolved(self, scope: _Scope, node: PipelineNode) -> _Scope | None:

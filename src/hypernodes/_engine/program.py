@@ -36,8 +36,8 @@ class Program:
 
     def __init__(self, plan: Plan, calls: Sequence[Callable[..., Any]]) -> None:
         self._plan = plan
-        self._loads = [f"v{slot} = inputs[{name!r}]" for name, slot in plan.shared.items()]
-        self._loads += [f"v{slot} = item[{name!r}]" for name, slot in plan.mapped.items()]
+        self._loads = [f"v{slot} = inputs[{_literal(name)}]" for name, slot in plan.shared.items()]
+        self._loads += [f"v{slot} = item[{_literal(name)}]" for name, slot in plan.mapped.items()]
         self._filename = f"<hypernodes plan {next(_numbers)}>"
         space: dict[str, Any] = {f"c{index}": call for index, call in enumerate(calls)}
         space |= {f"v{slot}": value for slot, value in plan.constants.items()}
@@ -63,7 +63,7 @@ class Program:
         plan = self._plan
         uses = plan.uses()
         lines = [_step_line(step, uses) for step in plan.steps]
-        results = ", ".join(f"{name!r}: v{slot}" for name, slot in plan.results.items())
+        results = ", ".join(f"{_literal(name)}: v{slot}" for name, slot in plan.results.items())
         body = [*self._loads, *lines, f"return {{{results}}}"]
         return "\n ".join(["def program(inputs, item):", *body])
 
@@ -86,6 +86,11 @@ def _step_line(step: Step, uses: Counter[Slot]) -> str:
     done = dict.fromkeys(argument.slot for argument in step.arguments)
     dead = [f"v{slot}" for slot in (*done, *step.outputs) if not uses[slot]]
     return f"{line}; del {', '.join(dead)}" if dead else line
+
+
+def _literal(name: str) -> str:
+    """Return `name` as a literal, also where it is a member of an enumeration of strings."""
+    return repr(str.__str__(name))
 
 
 def _argument(argument: Argument) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.plan import Request
-from hypernodes.exceptions import InputError, UnknownInputError, hint, nearest
+from hypernodes.exceptions import InputError, MissingInputError, UnknownInputError, hint, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping
 
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._node import BaseNode
@@ -68,6 +69,31 @@ def check_known(pipeline: Pipeline, name: object) -> None:
         raise UnknownInputError(message, name=name, suggestion=nearest(name, known))
 
 
+def check_mapped(pipeline: Pipeline, names: Iterable[str], given: Container[str]) -> None:
+    """Raise `InputError` unless each of `names` is known and given."""
+    for name in names:
+        check_known(pipeline, name)
+        if name not in given:
+            node = next((n.name for n in pipeline.nodes if name in n.root_args), None)
+            message = f"map_over names {name!r}, but no such input is given; give a list of values"
+            raise MissingInputError(message, missing=(name,), name=name, node=node)
+
+
+def read_outputs(asked: object) -> str | tuple[str, ...] | None:
+    """Return which outputs are asked for, fit for a key; None stands for all.
+
+    Raises:
+        InputError: It is neither a name nor some names.
+    """
+    if asked is None or isinstance(asked, str):
+        return asked
+    names = tuple(asked) if isinstance(asked, Iterable) else (asked,)
+    if all(isinstance(name, str) for name in names):
+        return names
+    message = f"output_name={asked!r} has to be a name or a sequence of names"
+    raise InputError(message, name="output_name")
+
+
 def check_input(pipeline: Pipeline, name: str) -> None:
     """Raise `UnknownInputError` unless `name` is an input."""
     if name in pipeline.root_args:
@@ -85,7 +111,10 @@ def find_node(pipeline: Pipeline, name: str) -> BaseNode:
         UnknownInputError: There is none.
         InputError: There are several.
     """
-    found = [node for node in pipeline.nodes if name in {node.name, *node.output_names}]
+    maker = pipeline.graph.producers.get(name)
+    if maker is not None:
+        return maker
+    found = [node for node in pipeline.nodes if name == node.name]
     if not found:
         names = [node.name for node in pipeline.nodes]
         known = list(dict.fromkeys((*names, *pipeline.output_names)))

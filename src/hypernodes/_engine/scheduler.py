@@ -33,9 +33,11 @@ class Scheduler:
     Args:
         executor: Whose workers they are.
         workers: The workers.
+        inline: Whether a segment that is alone ready runs in the caller's thread.
     """
 
-    def __init__(self, executor: Hashable, workers: Workers) -> None:
+    def __init__(self, executor: Hashable, workers: Workers, *, inline: bool = True) -> None:
+        self._inline = inline
         self._inbox: SimpleQueue[Message] = SimpleQueue()
         self._ready: deque[tuple[Frame, Segment]] = deque()
         self._away = 0
@@ -124,7 +126,7 @@ class Scheduler:
 
     def _compute(self, frame: Frame, segment: Segment) -> None:
         settle = partial(self._settle, frame, segment)
-        self._crew.run_segment(frame, segment, settle, alone=self._is_alone)
+        self._crew.run_segment(frame, segment, settle, alone=self._inline and self._is_alone)
 
     @staticmethod
     def _attempt(frame: Frame, segment: Segment) -> Given:

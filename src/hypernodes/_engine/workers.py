@@ -12,6 +12,8 @@ from abc import ABC, abstractmethod
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
+from hypernodes.exceptions import HyperNodesError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
@@ -83,6 +85,12 @@ class Crew(ABC):
     @abstractmethod
     def close(self) -> None:
         """Drop what has not started; what runs on is not waited for."""
+
+
+def closed_error() -> HyperNodesError:
+    """Return the error for a run whose workers were ended under it."""
+    message = "the executor was closed in the middle of a run; run it again"
+    return HyperNodesError(message)
 
 
 class _Registry:

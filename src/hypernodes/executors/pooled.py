@@ -33,9 +33,9 @@ class PooledExecutor(Executor):
         output_name: OutputName = None,
     ) -> dict[str, Any]:
         engine = pipeline.engine(inputs, ctx, output_name)
-        if self._gains(engine) and not self._is_occupied:
-            return outputs_of(self._scheduler().run(engine, inputs))
-        return outputs_of(engine.attempt(inputs))
+        if self._is_occupied or not (self._gains(engine) or ctx.away):
+            return outputs_of(engine.attempt(inputs))
+        return outputs_of(self._scheduler(ctx).run(engine, inputs))
 
     def map_items(
         self,
@@ -74,7 +74,7 @@ class PooledExecutor(Executor):
         engine, items = found
         if self._is_occupied:
             return engine.attempt_all(inputs, items)
-        return self._scheduler().map(engine, inputs, items, ordered=ordered)
+        return self._scheduler(ctx).map(engine, inputs, items, ordered=ordered)
 
     def close(self) -> None:
         """End the workers of this executor and its equals; the next run opens new ones."""
@@ -90,5 +90,6 @@ class PooledExecutor(Executor):
         occupied = OCCUPIED.get()
         return bool(occupied) and self in occupied
 
-    def _scheduler(self) -> Scheduler:
-        return Scheduler(self, REGISTRY.of(self, self.open_workers))
+    def _scheduler(self, ctx: RunContext) -> Scheduler:
+        # A node that was sent here from another executor is to run here, and not with its sender.
+        return Scheduler(self, REGISTRY.of(self, self.open_workers), inline=not ctx.away)

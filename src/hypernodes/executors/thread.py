@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from hypernodes._engine.local import LocalWorkers
+from hypernodes._engine.workers import closed_error
 from hypernodes.executors.pooled import PooledExecutor
 
 if TYPE_CHECKING:
@@ -45,7 +46,10 @@ class _Threads(LocalWorkers):
         return self._size
 
     def submit(self, work: Callable[..., Any], *args: Any) -> futures.Future[Any]:
-        return self._pool.submit(work, *args)
+        try:
+            return self._pool.submit(work, *args)
+        except RuntimeError as error:
+            raise closed_error() from error
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
