@@ -38,7 +38,11 @@ if TYPE_CHECKING:
         UnknownInputError,
         WorkerCrashedError,
     )
-    from hypernodes.executors import SequentialExecutor, ThreadPoolExecutor
+    from hypernodes.executors import (
+        ProcessPoolExecutor,
+        SequentialExecutor,
+        ThreadPoolExecutor,
+    )
     from hypernodes.pipeline import Pipeline
 
 __all__ = [
@@ -62,6 +66,7 @@ __all__ = [
     "PipelineDefinitionError",
     "PipelineExecutionEngine",
     "PipelineNode",
+    "ProcessPoolExecutor",
     "ResourceError",
     "RetryPolicy",
     "RunContext",
@@ -107,7 +112,11 @@ _PLACES = {
         "UnknownInputError",
         "WorkerCrashedError",
     ),
-    "hypernodes.executors": ("SequentialExecutor", "ThreadPoolExecutor"),
+    "hypernodes.executors": (
+        "ProcessPoolExecutor",
+        "SequentialExecutor",
+        "ThreadPoolExecutor",
+    ),
     "hypernodes._nested": ("PipelineNode",),
     "hypernodes._node": ("Node", "node"),
     "hypernodes.pipeline": ("Pipeline",),

@@ -36,6 +36,7 @@ class Frame:
         "closed",
         "engine",
         "index",
+        "inputs",
         "jobs",
         "values",
     )
@@ -50,6 +51,7 @@ class Frame:
     ) -> None:
         plan = engine.plan
         self.engine = engine
+        self.inputs = inputs
         self.index = index
         self._item = item
         self.closed = False
