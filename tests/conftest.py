@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from hypernodes import (
+    ProcessPoolExecutor,
     RuntimeConfig,
     SequentialExecutor,
     ThreadPoolExecutor,
@@ -30,6 +31,7 @@ EXECUTORS = {
     "sequential": SequentialExecutor(),
     "thread": ThreadPoolExecutor(max_workers=4),
     "one-thread": ThreadPoolExecutor(max_workers=1),
+    "process": ProcessPoolExecutor(max_workers=2),
 }
 
 

@@ -24,6 +24,7 @@ from hypernodes import (
     Failure,
     HyperNodesError,
     Pipeline,
+    ProcessPoolExecutor,
     RuntimeConfig,
     SequentialExecutor,
     ThreadPoolExecutor,
@@ -49,6 +50,8 @@ CASES = (
     Case(ThreadPoolExecutor(max_workers=4), 4),
     Case(ThreadPoolExecutor(max_workers=1), 1),
     Case(ThreadPoolExecutor(max_workers=32), 32),
+    Case(ProcessPoolExecutor(max_workers=2), 2, shares_memory=False),
+    Case(ProcessPoolExecutor(max_workers=1), 1, shares_memory=False),
 )
 LOCAL = tuple(case for case in CASES if case.shares_memory)
 PARALLEL = tuple(case for case in LOCAL if case.workers > 1)

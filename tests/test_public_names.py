@@ -24,6 +24,7 @@ NAMES = [
     "PipelineDefinitionError",
     "PipelineExecutionEngine",
     "PipelineNode",
+    "ProcessPoolExecutor",
     "ResourceError",
     "RetryPolicy",
     "RunContext",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from time import perf_counter
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.segments import Segment
 
 Entry = tuple[int, Mapping[str, Any]]
-MOST_AHEAD: Final = 1024
+MOST_GROWTH: Final = 8
 
 
 class MapJob:
@@ -73,6 +73,12 @@ class MapJob:
         """Hand over the outcome of an item."""
         self._frames.pop(index, None)
         self._deliver(index, outcome)
+
+    def receive(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
+        """Hand over outcomes of items that have no frame."""
+        deliver = self._deliver
+        for index, outcome in outcomes:
+            deliver(index, outcome)
 
     def drain(self, post: Callable[[Callable[[], None]], None]) -> None:
         """Run items until none waits; called by workers, several at once.
@@ -158,6 +164,7 @@ class Stream:
         ahead: How many may be taken ahead of the consumer.
         ordered: Whether outcomes are handed over in the order of the items.
         patience: More are taken ahead while half of them go, on to the consumer, in less seconds.
+        farthest: How many are taken ahead at the most.
     """
 
     def __init__(
@@ -167,11 +174,13 @@ class Stream:
         ahead: int,
         ordered: bool,
         patience: float,
+        farthest: int,
     ) -> None:
         self._items = items
         self._ahead = ahead
         self._ordered = ordered
         self._patience = patience
+        self._farthest = farthest
         self._taken = 0
         self._received = 0
         self._delivered = 0
@@ -219,8 +228,10 @@ class Stream:
     def _look_at_clock(self) -> None:
         """Take more ahead while half of it goes, on to the consumer, in next to no time."""
         now = perf_counter()
-        if now - self._last_look < self._patience:
-            self._ahead = min(2 * self._ahead, MOST_AHEAD)
+        took = now - self._last_look
+        if took < self._patience:
+            growth = min(max(2, int(self._patience / took)), MOST_GROWTH)
+            self._ahead = min(growth * self._ahead, self._farthest)
         self._last_look = now
         self._next_look = self._taken + self._ahead // 2
 

@@ -71,8 +71,14 @@ class Scheduler:
         Items are taken a bounded number ahead of the consumer: few at first, more where workers run
         dry. Closing the iterator drops what has not started.
         """
-        size = self._size
-        stream = Stream(items, ahead=2 * size, ordered=ordered, patience=self._crew.patience)
+        size, crew = self._size, self._crew
+        stream = Stream(
+            items,
+            ahead=2 * size,
+            ordered=ordered,
+            patience=crew.patience,
+            farthest=crew.farthest,
+        )
         entries = stream.take()
         job = MapJob(engine, inputs, stream.put, apart=engine.leaves or len(entries) < size)
         try:

@@ -56,9 +56,11 @@ class Crew(ABC):
 
     Attributes:
         patience: For how many seconds of work items are taken ahead of a map's consumer.
+        farthest: How many are taken ahead at the most.
     """
 
     patience: float = 0.005
+    farthest: int = 1024
 
     @property
     @abstractmethod

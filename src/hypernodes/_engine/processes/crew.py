@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 class ProcessCrew(Crew):
     """Sends chunks to processes; see `Crew`."""
 
-    patience = 0.05
+    patience = 0.008
+    farthest = 16_384
 
     def __init__(self, pool: Pool, executor: Hashable, post: Post) -> None:
         self._pool = pool
@@ -159,13 +160,13 @@ class ProcessCrew(Crew):
             del self._unread[id(entries)]
         take(source, entries, outcomes)
 
-    def _take_items(self, source: Any, entries: list[Any], outcomes: Iterator[Any]) -> None:
-        deliver = source.job.deliver
-        for (index, item), outcome in zip(entries, outcomes, strict=True):
-            if type(outcome) is Failure:
-                deliver(index, outcome.at_item(index, item))
-            else:
-                deliver(index, outcome)
+    @staticmethod
+    def _take_items(source: Any, entries: list[Any], outcomes: Iterator[Any]) -> None:
+        pairs = zip(entries, outcomes, strict=True)
+        source.job.receive(
+            (index, outcome.at_item(index, item) if type(outcome) is Failure else outcome)
+            for (index, item), outcome in pairs
+        )
 
     def _take_given(self, source: Source, entries: list[Any], outcomes: Iterator[Any]) -> None:
         del source

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -33,7 +32,7 @@ class Ledger:
     def __init__(self, cells: memoryview, tell: Callable[..., None]) -> None:
         self.cells = cells
         self._tell = tell
-        self._numbers = itertools.count(1)
+        self.count = 0
         self._calls: Counter[tuple[str, ...]] = Counter()
         self._spent: Mapping[Key, int] = {}
         self.ordinal = 0
@@ -66,7 +65,8 @@ class Ledger:
         ) -> Watch:
             if timeout is None and policy is None and not careful:
                 return UNWATCHED
-            number = next(self._numbers)
+            self.count += 1
+            number = self.count
             self._tell(number, path, timeout, policy)
             return _BoardWatch(self, number, path, timeout, GRACE if coroutine else 0.0)
 

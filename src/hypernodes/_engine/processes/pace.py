@@ -50,12 +50,18 @@ class Pace:
         aim = min(max(SHORTEST, elapsed / SHARE), LONGEST)
         by_time = aim / max(self._seconds, 1e-8)
         by_bytes = MOST_BYTES / self._bytes if self._bytes else math.inf
-        by_share = math.ceil(waiting / (2 * workers))
+        # Shares get smaller towards the end, but none so small that its way is all it costs.
+        by_share = max(math.ceil(waiting / (2 * workers)), SHORTEST / 4 / max(self._seconds, 1e-8))
         return max(1, int(min(by_time, by_bytes, by_share, MOST_ITEMS)))
 
-    def is_brief(self, count: int) -> bool:
-        """Whether a chunk of `count` items is over so soon that another should wait behind it."""
-        return self._seconds is not None and count * self._seconds < BRIEF
+    def may_wait(self, count: int) -> bool:
+        """Whether a chunk of `count` items may wait behind others: it is over soon, yet worth it.
+
+        Smaller ones are kept for workers that run dry, and grow meanwhile.
+        """
+        if self._seconds is None:
+            return False
+        return self._fixed is not None or SHORTEST / 2 <= count * self._seconds < BRIEF
 
     def learn(self, count: int, seconds: float) -> None:
         """Take in what a chunk took."""

@@ -319,7 +319,7 @@ class MapSource(Source):
     def _next(self, workers: int, *, behind: bool, most: int) -> Chunk | None:
         pending = self.job.pending
         count = min(self._pace.count(len(pending), workers), most)
-        if behind and not self._pace.is_brief(count):
+        if behind and not self._pace.may_wait(count):
             return None
         entries = []
         try:

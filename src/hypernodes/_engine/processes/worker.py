@@ -79,6 +79,15 @@ class _Job(NamedTuple):
     inputs: Mapping[str, Any]
     values: dict[int, Any]
     context: Context
+    is_watched: bool
+
+
+class _Claims(NamedTuple):
+    """Where pieces are claimed, the number of the first, and what to do before each, if anything."""
+
+    cells: memoryview
+    base: int
+    begin: Callable[[], None] | None
 
 
 class _Raised(NamedTuple):
@@ -144,8 +153,10 @@ class Worker:
     def _on_job(self, token: int, careful: bool, *parcels: Any) -> None:  # noqa: FBT001 - a message
         watching = copy_context()
         watching.run(NEW_WATCH.set, self._ledger.watches(careful=careful))
+        watches = self._ledger.count
         try:
-            self._jobs[token] = watching.run(_loaded, *(Parcel(*parcel) for parcel in parcels))
+            job = watching.run(_loaded, *(Parcel(*parcel) for parcel in parcels))
+            self._jobs[token] = job._replace(is_watched=self._ledger.count > watches)
         except BaseException as error:  # noqa: BLE001 - whatever the user's classes raise
             self._jobs[token] = pack_error(error)
 
@@ -162,34 +173,26 @@ class Worker:
         try:
             if isinstance(job, PackedError):
                 raise _UnusableError(job)
-            indices, pieces = _pieces(job, unpack(Parcel(*parcel)))
+            kind, body = unpack(Parcel(*parcel))
         except _UnusableError as error:
             self._refuse(number, base, count, error.packed)
             return
         except BaseException as error:  # noqa: BLE001 - whatever the user's classes raise
             self._refuse(number, base, count, pack_error(error))
             return
+        run, indices = (_run_items, body[1]) if kind == "items" else (_run_segment, (body[2],))
         self._chunk = chunk = _Running(number, job, indices)
+        begin = partial(self._ledger.open, spent) if job.is_watched else None
         started = perf_counter()
-        job.context.copy().run(self._run, chunk, base, pieces, spent)
+        try:
+            job.context.copy().run(run, job, body, _Claims(self._cells, base, begin), chunk.done.append)
+        except BaseException as error:  # noqa: BLE001 - ends the run, in the driver
+            chunk.done.append(_Raised(pack_error(error)))
         chunk.seconds = perf_counter() - started
         self._chunk = None
-        del pieces
+        del body
         _flush()
         self._report(chunk, last=True)
-
-    def _run(self, chunk: _Running, base: int, pieces: Iterator[Callable[[], Any]], spent: Any) -> None:
-        cells, done, ledger = self._cells, chunk.done, self._ledger
-        for number, piece in enumerate(pieces, base):
-            cells[CURSOR] = number + 1
-            if number >= cells[LIMIT]:
-                return
-            ledger.open(spent)
-            try:
-                done.append(piece())
-            except BaseException as error:  # noqa: BLE001 - ends the run, in the driver
-                done.append(_Raised(pack_error(error)))
-                return
 
     def _refuse(self, number: int, base: int, count: int, error: PackedError) -> None:
         self._cells[CURSOR] = base + count
@@ -235,7 +238,7 @@ def _loaded(engine_parcel: Parcel, inputs_parcel: Parcel, facts_parcel: Parcel) 
     context = Context()
     context.run(_config._used.set, used)  # noqa: SLF001
     context.run(OCCUPIED.set, occupied)
-    return _Job(engine, inputs, values, context)
+    return _Job(engine, inputs, values, context, is_watched=False)
 
 
 def _compile_inner(engine: PipelineExecutionEngine) -> None:
@@ -246,38 +249,41 @@ def _compile_inner(engine: PipelineExecutionEngine) -> None:
             _compile_inner(inner.engine(shared))
 
 
-def _pieces(
-    job: _Job, work: tuple[str, Any]
-) -> tuple[Sequence[int | None], Iterator[Callable[[], Any]]]:
-    """Return the indexes and the calls for the pieces of a chunk."""
-    kind, body = work
-    return _KINDS[kind](job, body)
-
-
-def _items(job: _Job, body: Any) -> tuple[Sequence[int | None], Iterator[Callable[[], Any]]]:
+def _run_items(job: _Job, body: Any, claims: _Claims, append: Callable[[Any], None]) -> None:
+    """Run items, from the first; stop where the driver has taken them back."""
     names, indices, columns = body
+    cells, number, begin = claims
     attempt, inputs = job.engine.attempt, job.inputs
+    for index, item in zip(indices, _rows(names, columns), strict=True):
+        cells[CURSOR] = number + 1
+        if number >= cells[LIMIT]:
+            return
+        if begin is not None:
+            begin()
+        append(attempt(inputs, item, index))
+        number += 1
+
+
+def _rows(names: tuple[str, ...], columns: list[list[Any]]) -> Iterator[dict[str, Any]]:
     if len(names) == 1:
         (name,) = names
-        items: Iterator[dict[str, Any]] = ({name: value} for value in columns[0])
-    else:
-        items = (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
-    return indices, map(partial(partial, attempt, inputs), items, indices)
+        return ({name: value} for value in columns[0])
+    return (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
 
 
-def _segment(job: _Job, body: Any) -> tuple[Sequence[int | None], Iterator[Callable[[], Any]]]:
+def _run_segment(job: _Job, body: Any, claims: _Claims, append: Callable[[Any], None]) -> None:
+    """Run a segment, unless the driver has taken it back."""
     number, values, index = body
+    cells, base, begin = claims
     segment = job.engine.segments[number]
-
-    def piece() -> Any:
-        shared = {slot: job.values[slot] for slot in segment.takes if slot in job.values}
-        given = job.engine.attempt_segment(number, shared | values, index)
-        return given if isinstance(given, Failure) else {s: given[s] for s in segment.gives}
-
-    return (index,), iter((piece,))
-
-
-_KINDS: Final = {"items": _items, "segment": _segment}
+    cells[CURSOR] = base + 1
+    if base >= cells[LIMIT]:
+        return
+    if begin is not None:
+        begin()
+    shared = {slot: job.values[slot] for slot in segment.takes if slot in job.values}
+    given = job.engine.attempt_segment(number, shared | values, index)
+    append(given if isinstance(given, Failure) else {s: given[s] for s in segment.gives})
 
 
 def _packed(
