@@ -760,13 +760,15 @@ def test_workers_end_when_their_driver_does(busy, end, method):
     with subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        pids = [int(process.stdout.readline()) for _ in range(2)]
-        folder = [name for name in os.listdir("/dev/shm") if f"-{process.pid}-" in name]
-        assert len(folder) == 1
-        process.send_signal(end)
+        try:
+            pids = [int(process.stdout.readline()) for _ in range(2)]
+            folder = [name for name in os.listdir("/dev/shm") if f"-{process.pid}-" in name]
+        finally:
+            process.send_signal(end)
+        assert len(folder) == 1, folder
         start = time.monotonic()
         wait_until(lambda: not any(is_alive(pid) for pid in pids), 5)
-        assert time.monotonic() - start < 4.5 if end == signal.SIGINT else 2
+        assert time.monotonic() - start < (4.5 if end == signal.SIGINT else 2)
         process.wait(LIMIT)
         wait_until(lambda: not os.path.exists(f"/dev/shm/{folder[0]}"), 2)
         noise = process.stderr.read()

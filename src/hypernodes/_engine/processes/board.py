@@ -47,6 +47,14 @@ def map_board(fd: int) -> memoryview:
     return cells
 
 
+def unmap_board(cells: memoryview) -> None:
+    """Let go of a board, and of the descriptor that its mapping keeps."""
+    board = cells.obj
+    cells.release()
+    if isinstance(board, mmap.mmap):
+        board.close()
+
+
 def read_watch(cells: memoryview) -> tuple[int, int, int, int]:
     """Return watch, ordinal, attempt and deadline; all 0 while they are being written."""
     before = cells[SERIAL]

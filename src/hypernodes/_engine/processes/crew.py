@@ -85,6 +85,8 @@ class ProcessCrew(Crew):
             unlink(parcel.files)
         for parcel in list(self._unread.values()):
             unlink(parcel.files)
+        self._segments.clear()
+        self._maps.clear()
 
     # ------------------------------------------------------------ what goes out
 

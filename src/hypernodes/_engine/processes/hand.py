@@ -7,7 +7,6 @@ import signal
 import socket
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hypernodes._engine.processes.board import (
@@ -16,6 +15,7 @@ from hypernodes._engine.processes.board import (
     NO_LIMIT,
     SETTLED,
     read_watch,
+    unmap_board,
 )
 from hypernodes._engine.processes.parcels import Parcel, unlink, unpack
 from hypernodes._engine.processes.sources import Chunk, Death
@@ -298,10 +298,7 @@ class Hand:
     def close(self) -> None:
         """Let go of what leads to it; an idle worker ends by that."""
         self.socket.close()
+        unmap_board(self._cells)
         if self.pidfd is not None:
             os.close(self.pidfd)
             self.pidfd = None
-
-    def unfinished(self) -> Iterator[Chunk]:
-        """Yield the chunks that it has."""
-        yield from self.chunks

@@ -126,6 +126,7 @@ class Pool(Workers):
         """Close what a forked child of this process has inherited."""
         for hand in self._hands:
             hand.close()
+        self._hands.clear()
         if self._server is not None:
             self._server.abandon()
         self._wake.close()
@@ -244,6 +245,7 @@ class Pool(Workers):
             if hand.chunks:
                 hand.kill()
             hand.close()
+        self._hands.clear()
         if self._server is not None:
             self._server.close()
         self._selector.close()
@@ -379,20 +381,24 @@ class Pool(Workers):
         self._on_death(hand)
 
     def _on_death(self, hand: Hand) -> None:
-        self._dismiss(hand)
+        self._leave_out(hand)
         if hand.pid is None and not hand.killed:
             self._failed_starts += 1
         if self._failed_starts >= MOST_FAILED_STARTS:
             self._failed_starts = 0
             self._stop_all(_start_error("see what they wrote to stderr"))
         hand.bury()
+        hand.close()
 
     def _dismiss(self, hand: Hand) -> None:
+        self._leave_out(hand)
+        hand.close()
+
+    def _leave_out(self, hand: Hand) -> None:
         self._hands.remove(hand)
         self._selector.unregister(hand.socket)
         if hand.pidfd is not None:
             self._selector.unregister(hand.pidfd)
-        hand.close()
 
 
 def _start_error(reason: str) -> HyperNodesError:
