@@ -181,9 +181,7 @@ def in_reverse(count):
 def test_results_keep_the_order_of_the_items_whatever_the_order_in_which_they_finish(parallel):
     count = parallel.workers
 
-    found = in_reverse(count).map(
-        {"index": range(count)}, map_over="index", config=parallel.config
-    )
+    found = in_reverse(count).map({"index": range(count)}, map_over="index", config=parallel.config)
 
     assert found == [{"place": index} for index in range(count)]
 
@@ -373,9 +371,7 @@ def test_inner_maps_of_inner_maps_use_the_workers_that_are_left_over(parallel):
     innermost = Pipeline([mapped(lambda x: barrier.wait(LIMIT), "met")], name="innermost")
     middle = Pipeline([innermost.as_node(map_over="xs")], name="middle")
 
-    found = middle.map(
-        {"xs": [[range(half), range(half)]]}, map_over="xs", config=parallel.config
-    )
+    found = middle.map({"xs": [[range(half), range(half)]]}, map_over="xs", config=parallel.config)
 
     assert sorted(itertools.chain(*found[0]["mets"])) == list(range(2 * half))
 
@@ -538,9 +534,7 @@ def test_a_node_may_run_and_map_pipelines(every, who):
     pipeline = Pipeline([node(f"n{i}")(work) for i in range(3)])
 
     run = within(LIMIT, lambda: pipeline.run({"x": 2}, config=every.config))
-    items = within(
-        LIMIT, lambda: pipeline.map({"x": range(40)}, map_over="x", config=every.config)
-    )
+    items = within(LIMIT, lambda: pipeline.map({"x": range(40)}, map_over="x", config=every.config))
 
     assert run == {f"n{i}": worked(2) for i in range(3)}
     assert items == [{f"n{i}": worked(x) for i in range(3)} for x in range(40)]
@@ -813,9 +807,7 @@ def test_where_failures_are_returned_everything_else_is_there(every, count):
 
     pipeline = Pipeline([node("y")(work), node("z")(lambda y: -y)], name="maybe")
 
-    found = pipeline.map(
-        {"x": range(count)}, map_over="x", on_error="return", config=every.config
-    )
+    found = pipeline.map({"x": range(count)}, map_over="x", on_error="return", config=every.config)
 
     assert len(found) == count
     for x, outcome in enumerate(found):
@@ -919,9 +911,11 @@ def test_map_iter_takes_a_bounded_number_of_items_ahead(every, ordered):
         {"x": counted(taken)}, map_over="x", ordered=ordered, config=every.config
     )
 
+    # What travels in chunks is taken further ahead: a chunk may have 10,000 items.
+    bound = 2048 if every.shares_memory else 32_768
     for number in range(3000):
         next(results)
-        assert len(taken) <= number + 2048
+        assert len(taken) <= number + bound
     results.close()
 
 
@@ -1438,7 +1432,6 @@ class Witness:
     def note(self, *names):
         self.seen |= {name: self.alive(name) for name in names}
 
-
     def note_end(self, name):
         """Note how many are alive, once the thread that drops them had a moment to do so."""
         deadline = time.perf_counter() + 0.5
@@ -1536,9 +1529,7 @@ def test_outputs_that_nobody_asked_for_are_let_go(local, witness):
     after = node("c")(lambda a: witness.note("b"))
     beside = node("d")(lambda x: x)
 
-    Pipeline([pair, after, beside]).run(
-        {"x": 1}, output_name=["c", "d"], config=local.config
-    )
+    Pipeline([pair, after, beside]).run({"x": 1}, output_name=["c", "d"], config=local.config)
 
     assert witness.seen == {"b": 0}
 

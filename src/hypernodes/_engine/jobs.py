@@ -189,6 +189,7 @@ class Stream:
         self._error: Exception | None = None
         self._last_look = perf_counter()
         self._next_look = ahead
+        self._growth = 2  # the first time, nobody has consumed anything yet
 
     @property
     def outstanding(self) -> bool:
@@ -230,8 +231,9 @@ class Stream:
         now = perf_counter()
         took = now - self._last_look
         if took < self._patience:
-            growth = min(max(2, int(self._patience / took)), MOST_GROWTH)
+            growth = min(max(2, int(self._patience / took)), self._growth)
             self._ahead = min(growth * self._ahead, self._farthest)
+            self._growth = MOST_GROWTH
         self._last_look = now
         self._next_look = self._taken + self._ahead // 2
 

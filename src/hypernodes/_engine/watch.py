@@ -39,7 +39,10 @@ NewWatch = Callable[[tuple[str, ...], "float | None", "RetryPolicy | None", bool
 
 
 def _unwatched(
-    _path: tuple[str, ...], _timeout: float | None, _policy: RetryPolicy | None, _coroutine: bool
+    _path: tuple[str, ...],
+    _timeout: float | None,
+    _policy: RetryPolicy | None,
+    _coroutine: bool,  # noqa: FBT001 - the contract of NEW_WATCH
 ) -> Watch:
     return UNWATCHED
 

@@ -78,8 +78,8 @@ def output_failure(
     plan = engine.plan
     places = plan.results if all(isinstance(key, str) for key in outcome) else None
     key = next((key for key, value in outcome.items() if not _comes_back(value, depot)), None)
-    slot = key if places is None else places.get(key)
-    name = _name_of(plan, slot) if places is None else key
+    slot = key if places is None else places.get(str(key))
+    name = _name_of(plan, slot) if places is None else str(key)
     step = next((step for step in plan.steps if slot in step.outputs), plan.steps[-1])
     error = _error(step.node.name, name, f"its output {name!r}", cause, index)
     return engine.failure(error, step, index)

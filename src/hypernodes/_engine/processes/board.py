@@ -1,9 +1,9 @@
 """A few numbers that a worker and its driver both see, also while the worker cannot answer.
 
 The worker claims an item by writing `CURSOR` and reads `LIMIT` after that; the driver takes back
-what has not started by writing `LIMIT`, and reads `CURSOR` some milliseconds later, when every write
-that came before a reading of the old limit is visible. What lies at or above the cursor then will
-never be started; the one item below it was started or refused, which the worker's answer tells.
+what has not started by writing `LIMIT`, and reads `CURSOR` some milliseconds later, when every
+write that came before a reading of the old limit is visible. What lies at or above the cursor then
+will never be started; the one item below it was started or refused: the worker's answer tells.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+from pathlib import Path
 from typing import Final
 
 CELLS: Final = 8
@@ -35,7 +36,7 @@ def make_board() -> int:
         fd = os.memfd_create("hypernodes-board", os.MFD_CLOEXEC)
     else:
         fd, path = tempfile.mkstemp(prefix="hypernodes-board-")
-        os.unlink(path)
+        Path(path).unlink()
     os.ftruncate(fd, SIZE)
     return fd
 

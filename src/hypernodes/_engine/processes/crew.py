@@ -58,7 +58,7 @@ class ProcessCrew(Crew):
     def run_segment(
         self, frame: Frame, segment: Segment, then: Callable[[Given], None], *, alone: bool
     ) -> None:
-        # Also what is alone runs in a worker: whoever chooses processes wants nodes apart from here.
+        # Also what is alone runs in a worker: who chooses processes wants nodes apart from here.
         del alone
         source = self._segment_source(frame)
         shared = {*frame.engine.plan.shared.values(), *frame.engine.plan.constants}

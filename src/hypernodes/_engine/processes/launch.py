@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hypernodes._engine.processes.board import make_board, map_board
@@ -26,8 +27,8 @@ def default_method() -> str:
 
 def import_path() -> list[str]:
     """Return `sys.path` in a form that holds in any working directory."""
-    here = os.getcwd()
-    return [os.path.join(here, entry) for entry in sys.path]
+    here = Path.cwd()
+    return [str(here / entry) for entry in sys.path]
 
 
 class Server:
@@ -66,7 +67,7 @@ class Server:
                 ours.close()
                 os.close(board)
                 raise
-        ours.setblocking(False)
+        ours.setblocking(False)  # noqa: FBT003 - the standard library's own
         return ours, map_board(board)
 
     def close(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._engine.calls import overdue
@@ -12,6 +11,8 @@ from hypernodes._engine.processes.board import write_watch
 from hypernodes._engine.watch import UNWATCHED, Call, Watch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from hypernodes.config import RetryPolicy
 
 Key = tuple[tuple[str, ...], int]

@@ -103,8 +103,7 @@ class Depot:
 
         try:
             data = dumps(value, protocol=5, buffer_callback=keep)
-            if plain and (b"__main__" in data or cloudpickle.list_registry_pickle_by_value()):
-                raise _NeedsCloudpickle
+            _check_will_do(data, plain=plain)
             kept = data if len(data) < LARGE else self._store(memoryview(data))
         except Exception as error:
             unlink(buffer.path for buffer in stored)
@@ -117,7 +116,7 @@ class Depot:
         try:
             return self._write(self.folder, raw)
         except OSError:
-            os.makedirs(self.spare, mode=0o700, exist_ok=True)
+            Path(self.spare).mkdir(mode=0o700, exist_ok=True)
             return self._write(self.spare, raw)
 
     def _write(self, folder: str, raw: memoryview) -> Stored:
@@ -143,6 +142,12 @@ class _NeedsCloudpickle(Exception):  # noqa: N818 - a signal, never seen outside
     """Plain pickle will not do."""
 
 
+def _check_will_do(data: bytes, *, plain: bool) -> None:
+    """Refuse a plain pickle that names what workers cannot find by its name."""
+    if plain and (b"__main__" in data or cloudpickle.list_registry_pickle_by_value()):
+        raise _NeedsCloudpickle
+
+
 def remove(*folders: str) -> None:
     """Remove folders and what is in them."""
     for folder in folders:
@@ -153,7 +158,7 @@ def unlink(paths: Any) -> None:
     """Remove files, if they are there."""
     for path in paths:
         try:
-            os.unlink(path)
+            Path(path).unlink()
         except OSError:
             continue
 
@@ -187,7 +192,7 @@ def _mapped(stored: Stored) -> mmap.mmap:
 def _read(stored: Stored) -> bytearray:
     """Read a file: before Python 3.13 every mapping keeps a descriptor, and those are few."""
     content = bytearray(stored.size)
-    with open(stored.path, "rb", buffering=0) as file:
+    with Path(stored.path).open("rb", buffering=0) as file:
         view = memoryview(content)
         while view.nbytes and (count := file.readinto(view)):
             view = view[count:]

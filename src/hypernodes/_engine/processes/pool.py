@@ -18,6 +18,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from hypernodes._engine.processes.crew import ProcessCrew
 from hypernodes._engine.processes.hand import Hand
 from hypernodes._engine.processes.launch import Server
 from hypernodes._engine.processes.parcels import Depot
@@ -65,8 +66,8 @@ class Pool(Workers):
         self._failed_starts = 0
         self._mail: deque[Callable[[], None]] = deque()
         self._wake, self._bell = socket.socketpair()
-        self._wake.setblocking(False)
-        self._bell.setblocking(False)
+        self._wake.setblocking(False)  # noqa: FBT003 - the standard library's own
+        self._bell.setblocking(False)  # noqa: FBT003
         self._rung = False
         self._closing_at: float | None = None
         self._closed = False
@@ -87,8 +88,6 @@ class Pool(Workers):
         return self._size
 
     def crew(self, executor: Hashable, post: Post) -> Crew:
-        from hypernodes._engine.processes.crew import ProcessCrew
-
         return ProcessCrew(self, executor, post)
 
     def offer(self, source: Source) -> None:
@@ -318,9 +317,7 @@ class Pool(Workers):
                     self._server = None
                 continue
             self._hands.append(hand)
-            self._selector.register(
-                hand.socket, selectors.EVENT_READ, partial(self._on_news, hand)
-            )
+            self._selector.register(hand.socket, selectors.EVENT_READ, partial(self._on_news, hand))
             return hand
         self._stop_all(_start_error(repr(reason)))
         return None

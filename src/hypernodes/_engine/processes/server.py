@@ -1,8 +1,8 @@
 """The process that starts workers: clean, with one thread, and gone when its driver is.
 
 It forks workers from itself (`forkserver`: the library is imported once) or starts an interpreter
-for each (`spawn`). Workers are its children, so that they die with it; it dies when the driver's end
-of its socket closes, or the driver is its parent no more, and then removes the driver's files.
+for each (`spawn`). Workers are its children, so that they die with it; it dies when the driver's
+end of its socket closes, or the driver is its parent no more, and then removes the driver's files.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ import os
 import re
 import sys
 import warnings
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from hypernodes._engine.processes.launch import import_path
@@ -26,7 +28,7 @@ def current() -> Settings:
         (action, _pattern(message), category, _pattern(module), line)
         for action, message, category, module, line in warnings.filters
     ]
-    return Settings(import_path(), os.getcwd(), dict(os.environ), filters)
+    return Settings(import_path(), str(Path.cwd()), dict(os.environ), filters)
 
 
 def _pattern(value: str | re.Pattern[str] | None) -> str:
@@ -41,10 +43,8 @@ def apply(settings: Settings) -> None:
     if settings.environment != dict(os.environ):
         os.environ.clear()
         os.environ.update(settings.environment)
-    try:
+    with suppress(OSError):  # it is gone: whoever needs it will say so
         os.chdir(settings.directory)
-    except OSError:  # it is gone: whoever needs it will say so
-        pass
     warnings.resetwarnings()
     for action, message, category, module, line in reversed(settings.filters):
         warnings.filterwarnings(action, message, category, module, line)

@@ -7,7 +7,7 @@ import itertools
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -20,9 +20,11 @@ from hypernodes._engine.retry import pause
 from hypernodes.exceptions import WorkerCrashedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from hypernodes._engine.jobs import MapJob
     from hypernodes._engine.kernel import PipelineExecutionEngine
-    from hypernodes._engine.plan import Slot
+    from hypernodes._engine.plan import Slot, Step
     from hypernodes._engine.processes.ledger import Key
     from hypernodes._engine.processes.pace import Pace
     from hypernodes.config import RetryPolicy
@@ -163,9 +165,10 @@ class Source(ABC):
         """Return the index of a piece's item."""
 
     @abstractmethod
-    def steps_of(self, entry: Any) -> list[Any]:
+    def steps_of(self, entry: Any) -> list[Step]:
         """Return the steps that a piece runs."""
 
+    @abstractmethod
     def learn(self, chunk: Chunk, seconds: float) -> None:
         """Take in what a chunk took."""
 
@@ -286,7 +289,9 @@ class Source(ABC):
         unlink(self.shipment.files)
 
 
-def _described(error: Exception, path: tuple[str, ...], index: int | None, attempts: int) -> Failure:
+def _described(
+    error: Exception, path: tuple[str, ...], index: int | None, attempts: int
+) -> Failure:
     """Return `error` as a failure of the node at `path`, with the note that says where."""
     if path:
         annotate(error, node_note(path, index))
@@ -321,12 +326,10 @@ class MapSource(Source):
         count = min(self._pace.count(len(pending), workers), most)
         if behind and not self._pace.may_wait(count):
             return None
-        entries = []
-        try:
-            for _ in range(count):
-                entries.append(pending.popleft())
-        except IndexError:
-            pass
+        entries: list[Any] = []
+        # The scheduler may drop what waits at any moment.
+        with suppress(IndexError):
+            entries.extend(pending.popleft() for _ in range(count))
         return self._made(entries) if entries else None
 
     def _pack(self, entries: list[Any]) -> Parcel:
@@ -353,7 +356,7 @@ class MapSource(Source):
     def index_of(self, entry: Any) -> int | None:
         return entry[0]  # type: ignore[no-any-return]
 
-    def steps_of(self, entry: Any) -> list[Any]:
+    def steps_of(self, entry: Any) -> list[Step]:
         del entry
         return list(self.engine.plan.steps)
 
@@ -371,13 +374,13 @@ class Task(NamedTuple):
 
     Attributes:
         number: The segment's index.
-        index: The item's index, or None.
+        item: The item's index, or None.
         values: What it takes and does not share with others.
         then: Takes what it gives.
     """
 
     number: int
-    index: int | None
+    item: int | None
     values: Mapping[Slot, Any]
     then: Callable[[Any], None]
 
@@ -401,17 +404,19 @@ class SegmentSource(Source):
 
     def _pack(self, entries: list[Any]) -> Parcel:
         task = entries[0]
-        return self._depot.pack(("segment", (task.number, task.values, task.index)))
+        return self._depot.pack(("segment", (task.number, task.values, task.item)))
 
     def _unpackable(self, entry: Any, cause: Exception) -> Failure:
-        return blame.values_failure(self.engine, entry.number, entry.values, entry.index, cause)
+        return blame.values_failure(self.engine, entry.number, entry.values, entry.item, cause)
 
     def _return(self, entries: list[Any]) -> None:
         self.tasks.extendleft(reversed(entries))
 
     def index_of(self, entry: Any) -> int | None:
-        return entry.index  # type: ignore[no-any-return]
+        return entry.item  # type: ignore[no-any-return]
 
-    def steps_of(self, entry: Any) -> list[Any]:
-        return self.engine.segments[entry.number].steps
+    def steps_of(self, entry: Any) -> list[Step]:
+        return list(self.engine.segments[entry.number].steps)
 
+    def learn(self, chunk: Chunk, seconds: float) -> None:
+        """Take nothing in: segments travel one by one."""

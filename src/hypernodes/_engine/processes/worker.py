@@ -16,6 +16,7 @@ import threading
 from collections import deque
 from contextvars import Context, copy_context
 from functools import partial
+from importlib import import_module
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -41,8 +42,8 @@ _PR_SET_PDEATHSIG: Final = 1
 
 def prepare() -> None:
     """Import, in a server, what workers that are forked from it will need."""
-    import hypernodes.executors  # noqa: PLC0415
-    import hypernodes.pipeline  # noqa: F401, PLC0415
+    for module in ("hypernodes.executors", "hypernodes.pipeline"):
+        import_module(module)
 
 
 def main(facts: dict[str, Any]) -> None:
@@ -53,7 +54,7 @@ def main(facts: dict[str, Any]) -> None:
     _die_with(facts["server"])
     connection = socket.socket(fileno=facts["socket"])
     connection.set_inheritable(False)
-    os.set_inheritable(facts["board"], False)
+    os.set_inheritable(facts["board"], False)  # noqa: FBT003 - the standard library's own
     Worker(connection, map_board(facts["board"]), Depot(*facts["folders"])).serve()
     _flush()
 
@@ -83,7 +84,7 @@ class _Job(NamedTuple):
 
 
 class _Claims(NamedTuple):
-    """Where pieces are claimed, the number of the first, and what to do before each, if anything."""
+    """Where pieces are claimed, the number of the first, and what to do before each."""
 
     cells: memoryview
     base: int
@@ -165,18 +166,16 @@ class Worker:
 
     # ------------------------------------------------------------ chunks
 
-    def _on_chunk(
+    def _on_chunk(  # noqa: PLR0917 - a message
         self, number: int, token: int, base: int, count: int, parcel: Any, spent: Any
     ) -> None:
         """Run the pieces of a chunk, from the first; stop where the driver took them back."""
         job = self._jobs[token]
-        try:
-            if isinstance(job, PackedError):
-                raise _UnusableError(job)
-            kind, body = unpack(Parcel(*parcel))
-        except _UnusableError as error:
-            self._refuse(number, base, count, error.packed)
+        if isinstance(job, PackedError):
+            self._refuse(number, base, count, job)
             return
+        try:
+            kind, body = unpack(Parcel(*parcel))
         except BaseException as error:  # noqa: BLE001 - whatever the user's classes raise
             self._refuse(number, base, count, pack_error(error))
             return
@@ -185,7 +184,9 @@ class Worker:
         begin = partial(self._ledger.open, spent) if job.is_watched else None
         started = perf_counter()
         try:
-            job.context.copy().run(run, job, body, _Claims(self._cells, base, begin), chunk.done.append)
+            job.context.copy().run(
+                run, job, body, _Claims(self._cells, base, begin), chunk.done.append
+            )
         except BaseException as error:  # noqa: BLE001 - ends the run, in the driver
             chunk.done.append(_Raised(pack_error(error)))
         chunk.seconds = perf_counter() - started
@@ -208,12 +209,6 @@ class Worker:
                 self._send(("out", chunk.number, size, parcel))
             if last:
                 self._send(("end", chunk.number, chunk.seconds))
-
-
-class _UnusableError(Exception):
-    def __init__(self, packed: PackedError) -> None:
-        super().__init__()
-        self.packed = packed
 
 
 class _Running:
