@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from time import perf_counter
@@ -22,21 +23,34 @@ Entry = tuple[int, Mapping[str, Any]]
 MOST_GROWTH: Final = 8
 
 
+class Receiver(ABC):
+    """Who gets the outcomes of a map."""
+
+    @abstractmethod
+    def put(self, index: int, outcome: Outcome) -> None:
+        """Receive the outcome of an item."""
+
+    def put_all(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
+        """Receive the outcomes of several items."""
+        for index, outcome in outcomes:
+            self.put(index, outcome)
+
+
 class MapJob:
     """The items of one map that wait for workers.
 
     Args:
         engine: What runs the plan of an item.
         inputs: The inputs that all items share.
-        deliver: Called in the scheduler's thread with the index and outcome of each item.
+        receiver: Gets the outcomes, in the scheduler's thread.
         apart: Whether each item is a frame of its own, whose nodes are scheduled one by one; else
             workers take whole items.
     """
 
     __slots__ = (
-        "_deliver",
         "_frames",
         "_outcomes",
+        "_receiver",
         "_signalled",
         "apart",
         "drains",
@@ -49,7 +63,7 @@ class MapJob:
         self,
         engine: PipelineExecutionEngine,
         inputs: Mapping[str, Any],
-        deliver: Callable[[int, Outcome], None],
+        receiver: Receiver,
         *,
         apart: bool,
     ) -> None:
@@ -58,7 +72,7 @@ class MapJob:
         self.apart = apart
         self.pending: deque[Entry] = deque()
         self.drains = 0
-        self._deliver = deliver
+        self._receiver = receiver
         self._frames: dict[int, Frame] = {}
         self._outcomes: deque[tuple[int, Outcome]] = deque()
         self._signalled = False
@@ -72,13 +86,11 @@ class MapJob:
     def deliver(self, index: int, outcome: Outcome) -> None:
         """Hand over the outcome of an item."""
         self._frames.pop(index, None)
-        self._deliver(index, outcome)
+        self._receiver.put(index, outcome)
 
-    def receive(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
+    def receive(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
         """Hand over outcomes of items that have no frame."""
-        deliver = self._deliver
-        for index, outcome in outcomes:
-            deliver(index, outcome)
+        self._receiver.put_all(outcomes)
 
     def drain(self, post: Callable[[Callable[[], None]], None]) -> None:
         """Run items until none waits; called by workers, several at once.
@@ -102,7 +114,7 @@ class MapJob:
         self._signalled = False
         outcomes = self._outcomes
         while outcomes:
-            self._deliver(*outcomes.popleft())
+            self._receiver.put(*outcomes.popleft())
 
     def close(self) -> None:
         """Drop what has not started."""
@@ -111,7 +123,7 @@ class MapJob:
             frame.close()
 
 
-class Collector:
+class Collector(Receiver):
     """Gathers the outcomes of a map inside a step, and settles the step's segment.
 
     Args:
@@ -137,7 +149,6 @@ class Collector:
         self._rows: dict[int, Outcome] = {}
 
     def put(self, index: int, outcome: Outcome) -> None:
-        """Receive the outcome of an item."""
         if self._frame.closed:
             return
         self._rows[index] = outcome
@@ -156,7 +167,7 @@ class Collector:
         self._settle(dict(zip(step.outputs, lists, strict=True)))
 
 
-class Stream:
+class Stream(Receiver):
     """The items and outcomes of a map whose consumer takes them one by one.
 
     Args:
@@ -238,9 +249,26 @@ class Stream:
         self._next_look = self._taken + self._ahead // 2
 
     def put(self, index: int, outcome: Outcome) -> None:
-        """Receive the outcome of an item."""
         self._received += 1
         self._outcomes[index] = outcome
+
+    def put_all(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
+        self._received += len(outcomes)
+        self._outcomes.update(outcomes)
+
+    def _in_order(self) -> Iterator[tuple[int, Outcome]]:
+        outcomes = self._outcomes
+        while (index := self._delivered) in outcomes:
+            self._delivered = index + 1
+            yield index, outcomes.pop(index)
+
+    def _as_received(self) -> Iterator[tuple[int, Outcome]]:
+        outcomes = self._outcomes
+        while outcomes:
+            # All at once: a dict finds its first entry slowly when those before it are gone.
+            for index in list(outcomes):
+                self._delivered += 1
+                yield index, outcomes.pop(index)
 
     def ready(self) -> Iterator[tuple[int, Outcome]]:
         """Yield the outcomes that can be handed over by now.
@@ -248,12 +276,6 @@ class Stream:
         Raises:
             Exception: What the items' own iterator raised, after everything before it.
         """
-        outcomes = self._outcomes
-        while outcomes:
-            index = self._delivered if self._ordered else next(iter(outcomes))
-            if index not in outcomes:
-                return
-            self._delivered += 1
-            yield index, outcomes.pop(index)
+        yield from self._in_order() if self._ordered else self._as_received()
         if self.is_done and self._error is not None:
             raise self._error

@@ -80,7 +80,7 @@ class Scheduler:
             farthest=crew.farthest,
         )
         entries = stream.take()
-        job = MapJob(engine, inputs, stream.put, apart=engine.leaves or len(entries) < size)
+        job = MapJob(engine, inputs, stream, apart=engine.leaves or len(entries) < size)
         try:
             while entries or not stream.is_done:
                 self._add(job, entries)
@@ -182,7 +182,7 @@ class Scheduler:
             return
         engine = inner.engine(items.shared)
         apart = engine.leaves or len(entries) < self._size
-        job = MapJob(engine, items.shared, collector.put, apart=apart)
+        job = MapJob(engine, items.shared, collector, apart=apart)
         frame.jobs.append(job)
         self._add(job, entries)
 

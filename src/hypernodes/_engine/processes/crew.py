@@ -22,7 +22,7 @@ from hypernodes.config import current_config
 from hypernodes.exceptions import SerializationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
     from hypernodes._engine.failure import Given
     from hypernodes._engine.frame import Frame
@@ -154,7 +154,7 @@ class ProcessCrew(Crew):
         found: Parcel | Failure,
     ) -> None:
         if isinstance(found, Failure):
-            take(source, entries, iter((found,)))
+            take(source, entries, [found])
             return
         try:
             outcomes = _outcomes(source, entries, found)
@@ -163,14 +163,14 @@ class ProcessCrew(Crew):
         take(source, entries, outcomes)
 
     @staticmethod
-    def _take_items(source: Any, entries: list[Any], outcomes: Iterator[Any]) -> None:
-        pairs = zip(entries, outcomes, strict=True)
-        source.job.receive(
-            (index, outcome.at_item(index, item) if type(outcome) is Failure else outcome)
-            for (index, item), outcome in pairs
-        )
+    def _take_items(source: Any, entries: list[Any], outcomes: list[Any]) -> None:
+        indices = [index for index, _ in entries]
+        for place, outcome in enumerate(outcomes):
+            if type(outcome) is Failure:
+                outcomes[place] = outcome.at_item(*entries[place])
+        source.job.receive(list(zip(indices, outcomes, strict=True)))
 
-    def _take_given(self, source: Source, entries: list[Any], outcomes: Iterator[Any]) -> None:
+    def _take_given(self, source: Source, entries: list[Any], outcomes: list[Any]) -> None:
         del source
         for task, given in zip(entries, outcomes, strict=True):
             self._running -= 1
@@ -184,22 +184,21 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
-def _outcomes(source: Source, entries: list[Any], parcel: Parcel) -> Iterator[Any]:
+def _outcomes(source: Source, entries: list[Any], parcel: Parcel) -> list[Any]:
     """Return the outcomes in a parcel, in the order of the entries."""
     try:
         found = unpack(parcel)
     except Exception as error:  # noqa: BLE001 - whatever the user's classes raise
-        return (_unreadable(source, entry, error) for entry in entries)
+        return [_unreadable(source, entry, error) for entry in entries]
     if isinstance(found, tuple):
         names, columns, count = found
-        if not names:
-            return iter([{} for _ in range(count)])
         if len(names) == 1:
             (name,) = names
-            return ({name: value} for value in columns[0])
-        return (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
+            return [{name: value} for value in columns[0]]
+        rows = zip(*columns, strict=True) if names else [()] * count
+        return [dict(zip(names, row, strict=True)) for row in rows]
     indices = map(source.index_of, entries)
-    return (_outcome(value, index) for value, index in zip(found, indices, strict=True))
+    return [_outcome(value, index) for value, index in zip(found, indices, strict=True)]
 
 
 def _outcome(value: Any, index: int | None) -> Any:

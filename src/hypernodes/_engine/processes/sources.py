@@ -339,9 +339,7 @@ class MapSource(Source):
             columns = [[item[name] for _, item in entries]]
         else:
             columns = [[item[name] for _, item in entries] for name in names]
-        first, last = entries[0][0], entries[-1][0]
-        run = last - first + 1 == len(entries)
-        indices = range(first, last + 1) if run else [index for index, _ in entries]
+        indices = [index for index, _ in entries]
         parcel = self._depot.pack(("items", (names, indices, columns)))
         self._pace.weigh(len(entries), parcel.size)
         return parcel
