@@ -15,6 +15,8 @@ from benchmarks.contender import Contender, reason
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+JUDGED = 3  # times the time of others for those who are judged by limits
+
 # By step and contender: size, seconds.
 Costs = dict[tuple[str, str], dict[int, float]]
 
@@ -37,7 +39,7 @@ class Effort:
     patience: float
 
 
-FULL = Effort(rounds=15, enough=3, seconds=2.0, patience=6.0)
+FULL = Effort(rounds=15, enough=3, seconds=1.5, patience=6.0)
 QUICK = Effort(rounds=5, enough=2, seconds=0.2, patience=0.6)
 
 
@@ -74,7 +76,7 @@ class Result:
     def wants_more(self, effort: Effort) -> bool:
         """Return whether the contender should take another turn."""
         allowed = effort.patience if len(self.samples) < effort.enough else effort.seconds
-        return not self.note and self.spent < allowed
+        return not self.note and self.spent < allowed * (JUDGED if self.key in peers.OURS else 1)
 
 
 class Arena:

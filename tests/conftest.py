@@ -8,7 +8,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from hypernodes import (
-    ProcessPoolExecutor,
     RuntimeConfig,
     SequentialExecutor,
     ThreadPoolExecutor,
@@ -31,7 +30,6 @@ EXECUTORS = {
     "sequential": SequentialExecutor(),
     "thread": ThreadPoolExecutor(max_workers=4),
     "one-thread": ThreadPoolExecutor(max_workers=1),
-    "process": ProcessPoolExecutor(max_workers=2),
 }
 
 
@@ -65,7 +63,8 @@ def run_script(tmp_path):
 
     def run(source, *, env=(), seconds=30, status=0):
         path = tmp_path / "script.py"
-        path.write_text(source, encoding="utf-8")
+        watch = f"import faulthandler; faulthandler.dump_traceback_later({seconds}, exit=True)\n"
+        path.write_text(watch + source, encoding="utf-8")
         try:
             result = subprocess.run(
                 [sys.executable, "-W", "error", path],
@@ -73,11 +72,11 @@ def run_script(tmp_path):
                 env=os.environ | dict(env),
                 capture_output=True,
                 encoding="utf-8",
-                timeout=seconds,
+                timeout=2 * seconds,
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            pytest.fail(f"still running after {seconds} s")
+            pytest.fail(f"still running after {2 * seconds} s")
         assert result.returncode == status, result.stderr
         return result
 

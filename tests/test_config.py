@@ -488,6 +488,13 @@ def test_map_iter_keeps_the_config_that_was_in_force_at_the_call():
     assert len(attempts) == 3
 
 
+def test_nodes_of_map_iter_see_the_use_of_the_call_wherever_results_are_consumed(config):
+    pipeline = Pipeline([node("y")(lambda x: Pipeline([]).effective_config)])
+    with RuntimeConfig.use(saying("use")):
+        results = pipeline.map_iter({"x": range(4)}, map_over="x", config=config)
+    assert [outputs["y"] for outputs in results] == [saying("use")] * 4
+
+
 # ---------------------------------------------------------------- the global default
 
 

@@ -299,7 +299,9 @@ def test_a_slow_nested_map_delays_no_step_of_a_branch_beside_it(parallel):
 
 
 @pytest.mark.parametrize(
-    "other", [SEQUENTIAL, RuntimeConfig(executor=ThreadPoolExecutor(max_workers=2))], ids=str
+    "other",
+    [SEQUENTIAL, RuntimeConfig(executor=ThreadPoolExecutor(max_workers=2))],
+    ids=lambda config: repr(config.executor),
 )
 def test_a_slow_node_with_a_config_of_its_own_delays_no_step_beside_it(parallel, other):
     done = threading.Event()
@@ -420,7 +422,7 @@ def test_one_slow_item_of_a_map_delays_no_other(parallel, count, slow):
 @pytest.mark.parametrize(("count", "slow"), [(1000, 0), (1000, 500)])
 def test_one_slow_item_of_a_nested_map_delays_no_other(parallel, count, slow):
     others = Others(count, slow)
-    pipeline = Pipeline([mapped(lambda x: others(x), "seen")])
+    pipeline = Pipeline([mapped(others, "seen")])
 
     found = pipeline.run({"xs": range(count)}, config=parallel.config)
 
@@ -744,7 +746,7 @@ def test_after_a_failure_no_further_node_of_an_item_starts(parallel):
             raise ZeroDivisionError
         release.wait(LIMIT)
 
-    second = node("second")(lambda first: begun.append(first))
+    second = node("second")(begun.append).rename(inputs={"object": "first"})
     with pytest.raises(ZeroDivisionError):
         Pipeline([node("first")(first), second]).map(
             {"x": range(parallel.workers)}, map_over="x", config=parallel.config
@@ -978,17 +980,43 @@ def test_an_abandoned_map_iter_leaves_the_executor_usable(every):
     assert pipeline.run({"x": 1}, config=every.config) == {"y": 1}
 
 
-def test_an_error_of_the_input_iterator_is_raised(every):
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 8, 9, 64, 65])
+def test_an_error_of_the_input_iterator_is_raised_after_the_results_before_it(every, count):
     def broken():
-        yield from range(5)
+        yield from range(count)
         raise OSError("no more")
 
     pipeline = Pipeline([node("y")(lambda x: x)])
 
+    def consume(pause):
+        for result in pipeline.map_iter({"x": broken()}, map_over="x", config=every.config):
+            seen.append(result["y"])
+            time.sleep(pause)
+
+    for pause in (0, 0.001):
+        seen = []
+        with pytest.raises(OSError, match="no more"):
+            consume(pause)
+        assert seen == list(range(count))
     with pytest.raises(OSError, match="no more"):
-        list(pipeline.map_iter({"x": broken()}, map_over="x", config=every.config))
+        dict(pipeline.map_iter({"x": broken()}, map_over="x", ordered=False, config=every.config))
+    with pytest.raises(OSError, match="no more"):
+        pipeline.map({"x": broken()}, map_over="x", config=every.config)
     with pytest.raises(OSError, match="no more"):
         Pipeline([mapped(lambda x: x, "y")]).run({"xs": broken()}, config=every.config)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 8, 9, 64, 65])
+def test_unequal_lengths_that_show_only_at_the_end_are_refused(every, count):
+    pipeline = Pipeline([node("y")(lambda x, z: x)])
+
+    for longer in ("x", "z"):
+        lengths = {name: range(count + (name == longer)) for name in ("x", "z")}
+        options = {"map_over": ["x", "z"], "config": every.config}
+        with pytest.raises(ValueError, match="length"):
+            list(pipeline.map_iter({n: iter(v) for n, v in lengths.items()}, **options))
+        with pytest.raises(ValueError, match="length"):
+            pipeline.map({n: iter(v) for n, v in lengths.items()}, **options)
 
 
 # ---------------------------------------------------------------- context
@@ -1537,7 +1565,7 @@ def test_outputs_that_nobody_asked_for_are_let_go(local, witness):
 def test_lists_of_a_nested_map_are_let_go_when_nobody_needs_them_any_more(local, witness):
     nodes = [
         mapped(lambda x: witness.make("item"), "y"),
-        node("z")(lambda ys: len(ys)),
+        node("z")(len).rename(inputs={"obj": "ys"}),
         node("last")(lambda z: witness.note("item") or z),
         node("beside")(lambda x: x),
     ]
@@ -1572,9 +1600,7 @@ def test_map_iter_keeps_no_results(local, witness, ordered):
         {"x": range(100)}, map_over="x", ordered=ordered, config=local.config
     )
 
-    consumed = 0
-    for entry in results:
-        consumed += 1
+    for consumed, entry in enumerate(results, 1):
         del entry
         made = len(witness._values["y"])
         assert witness.alive("y") <= made - consumed + 1
@@ -1641,8 +1667,8 @@ def test_a_run_leaves_no_reference_cycles_behind(local, witness, nested):
 
 
 FORKED = """
-import faulthandler, os, sys
-faulthandler.dump_traceback_later(15, exit=True)
+import os, signal
+signal.alarm(15)
 from hypernodes import *
 
 async def later(x):
@@ -1663,6 +1689,8 @@ def use():
 
 use()
 child = os.fork()
+if not child:
+    signal.alarm(10)
 use()
 if child:
     _, status = os.waitpid(child, 0)

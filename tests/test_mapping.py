@@ -702,6 +702,23 @@ def test_error_of_the_users_generator_comes_after_the_results_of_the_items_befor
     assert got == [1, 2, 3]
 
 
+@pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
+def test_error_of_the_users_generator_is_never_lost_wherever_it_stands(ordered, config):
+    def fails_after(count):
+        yield from range(count)
+        raise KeyError("the user's generator")
+
+    for count in range(1, 40):
+        seen = []
+        results = same.map_iter(
+            {"x": fails_after(count)}, map_over="x", config=config, ordered=ordered
+        )
+        with pytest.raises(KeyError, match="the user's generator"):
+            seen.extend(results)
+        with pytest.raises(KeyError, match="the user's generator"):
+            same.map({"x": fails_after(count)}, map_over="x", config=config)
+
+
 def test_users_generator_is_closed_with_the_iterator(config):
     closed = threading.Event()
 
@@ -715,7 +732,10 @@ def test_users_generator_is_closed_with_the_iterator(config):
     next(results)
     results.close()
     del results
-    gc.collect()
+    for _ in range(100):  # a worker may hold on to it for a moment
+        gc.collect()
+        if closed.wait(0.05):
+            break
     assert closed.is_set()
 
 
@@ -781,4 +801,4 @@ assert found == [{"y": [{"y": 1}, {"y": 2}, {"y": 3}]}] * 2
 
 
 def test_map_in_a_thread_that_a_node_starts_and_waits_for_does_not_deadlock(run_script):
-    run_script(USER_THREADS, seconds=15)
+    run_script(USER_THREADS, seconds=5)

@@ -162,43 +162,48 @@ class Needs:
 
 def needs(graph: Graph, present: set[str], wanted: list[str]) -> Needs:
     """Return which of the `present` names are needed for `wanted`, and which others are missing."""
-    found = Needs()
-    seen: set[str] = set()
+    demand = Demand(graph, present)
+    for name in wanted:
+        demand.need(name)
+    return demand.found
 
-    def need(name: str, *, optional: bool = False) -> None:
-        if name in present:
-            found.outside.add(name)
-        elif graph.maker(name) is not None:
-            make(name)
-        elif name not in graph.bound and not optional:
-            found.missing.add(name)
 
-    def make(name: str) -> None:
-        if name in seen:
+class Demand:
+    """What is needed of one graph, found out name by name."""
+
+    def __init__(self, graph: Graph, present: set[str]) -> None:
+        self.graph = graph
+        self.present = present
+        self.found = Needs()
+        self._seen: set[str] = set()
+
+    def need(self, name: str, *, optional: bool = False) -> None:
+        if name in self.present:
+            self.found.outside.add(name)
+        elif self.graph.maker(name) is not None:
+            self._make(name)
+        elif name not in self.graph.bound and not optional:
+            self.found.missing.add(name)
+
+    def _make(self, name: str) -> None:
+        if name in self._seen:
             return
-        seen.add(name)
-        maker = graph.maker(name)
-        if isinstance(maker, Func):
-            for param in maker.params:
-                need(param.name, optional=param.default is not None)
-        else:
-            descend(maker, name)
+        self._seen.add(name)
+        maker = self.graph.maker(name)
+        if isinstance(maker, Nest):
+            self._descend(maker, name)
+            return
+        for param in maker.params:
+            self.need(param.name, optional=param.default is not None)
 
-    def descend(nest: Nest, name: str) -> None:
-        outer = {i: o for o, i in nest.inner_names.items()}
-        there = {i for i, o in outer.items() if is_there(graph, present, o)}
-        (inner,) = [i for i, o in nest.outer_names.items() if o == name]
+    def _descend(self, nest: Nest, name: str) -> None:
+        outer, there, inner = view(self.graph, self.present, nest, name)
         below = needs(nest.graph, there, [inner])
         for other in below.outside:
-            need(outer[other])
-        found.missing.update(outer[other] for other in below.missing)
+            self.need(outer[other])
+        self.found.missing.update(outer[other] for other in below.missing)
         for other in nest.map_over:
-            bound = nest.inner_names[other] in nest.graph.bound
-            need(other, optional=bound)
-
-    for name in wanted:
-        need(name)
-    return found
+            self.need(other, optional=nest.inner_names[other] in nest.graph.bound)
 
 
 def is_there(graph: Graph, present: set[str], name: str) -> bool:
@@ -297,17 +302,19 @@ class Evaluation:
         outer = {i: o for o, i in nest.inner_names.items()}
         there = {i for i, o in outer.items() if self.has(o)}
         names = [nest.inner_names[o] for o in nest.map_over]
-        lists = [
-            self.get(outer[n]) if n in there else nest.graph.bound[n] for n in names
-        ]
+        lists = [self.get(outer[n]) if n in there else nest.graph.bound[n] for n in names]
         faults = [value for value in lists if isinstance(value, FaultError)]
         if faults:
             self.children[nest] = faults[0]
             return faults[0]
         rows = zip(*lists, strict=True) if nest.mode == "zip" else itertools.product(*lists)
         self.children[nest] = [
-            Evaluation(nest.graph, self._item(outer, dict(zip(names, row, strict=True))),
-                       there | set(names), self.log)
+            Evaluation(
+                nest.graph,
+                self._item(outer, dict(zip(names, row, strict=True))),
+                there | set(names),
+                self.log,
+            )
             for row in rows
         ]
         return self.children[nest]
@@ -339,37 +346,62 @@ def expected_names(graph: Graph, inputs: dict[str, Any], asked: Any) -> list[str
 def computed(graph: Graph, inputs: dict[str, Any]) -> set[str]:
     """Return what is computed where outputs are given and no output is asked for.
 
-    That is: what leads to an output that nothing takes, and comes with it.
+    That is: what leads to an output that nothing takes, and what comes with it.
     """
-    made: set[str] = set()
+    ends = graph.outputs.keys() - taken(graph, set(graph.outputs))
+    return made(graph, set(inputs), ends)
+
+
+def taken(graph: Graph, live: set[str]) -> set[str]:
+    """Return what is taken by those that make something of `live`, also inside nested pipelines."""
+    found: set[str] = set()
+    for member in graph.members:
+        if live.isdisjoint(member.outputs):
+            continue
+        found.update(inputs_of(member))
+        if isinstance(member, Nest):
+            visible = {inner for inner, outer in member.outer_names.items() if outer in live}
+            inside = taken(member.graph, made(member.graph, set(), visible))
+            found |= {outer for inner, outer in member.outer_names.items() if inner in inside}
+    return found
+
+
+def made(graph: Graph, present: set[str], wanted: set[str]) -> set[str]:
+    """Return the outputs that are there once `wanted` has been computed."""
+    found: set[str] = set()
+    inside: dict[Nest, set[str]] = {}
 
     def visit(name: str) -> None:
         maker = graph.maker(name)
-        if name in inputs or name in made or maker is None:
+        if name in present or name in found or maker is None:
             return
+        found.add(name)
         if isinstance(maker, Func):
-            made.update(maker.outputs)
-            names = inputs_of(maker)
+            found.update(maker.outputs)
+            names = set(inputs_of(maker))
         else:
-            made.add(name)
-            names = lookups(graph, maker, name, inputs)
+            names = set(maker.map_over)
+            outer, there, inner = view(graph, present, maker, name)
+            inside.setdefault(maker, set()).add(inner)
+            names |= {outer[i] for i in needs(maker.graph, there, [inner]).outside}
         for other in names:
             visit(other)
 
-    taken = {name for member in graph.members for name in inputs_of(member)}
-    for name in graph.outputs:
-        if name not in taken:
-            visit(name)
-    return made
+    for name in wanted:
+        visit(name)
+    for nest, names in inside.items():
+        _, there, _ = view(graph, present, nest, next(iter(nest.outputs)))
+        below = made(nest.graph, there, names)
+        found |= {outer for inner, outer in nest.outer_names.items() if inner in below}
+    return found - present
 
 
-def lookups(graph: Graph, nest: Nest, name: str, inputs: dict[str, Any]) -> set[str]:
-    """Return the outer names that one output of a nested pipeline looks up."""
+def view(graph: Graph, present: set[str], nest: Nest, name: str) -> tuple[dict, set[str], str]:
+    """Return, of a nested pipeline: outer by inner inputs, which are there, an output inside."""
     outer = {i: o for o, i in nest.inner_names.items()}
-    there = {i for i, o in outer.items() if is_there(graph, set(inputs), o)}
+    there = {i for i, o in outer.items() if is_there(graph, present, o)}
     (inner,) = [i for i, o in nest.outer_names.items() if o == name]
-    below = needs(nest.graph, there, [inner])
-    return {outer[i] for i in below.outside | below.missing} | set(nest.map_over)
+    return outer, there, inner
 
 
 def wanted_names(graph: Graph, inputs: dict[str, Any], asked: Any) -> list[str]:
@@ -483,7 +515,7 @@ def funcs(draw, available: dict[str, Shape], names: Names, *, faults: bool) -> F
     renamed = draw(st.booleans())
     params, gap = [], False
     for number, (name, kind) in enumerate(zip(taken, kinds, strict=True)):
-        has_default = draw(st.integers(0, 3)) == 0 or (gap and kind < 2)
+        has_default = draw(st.integers(0, 3)) == 3 or (gap and kind < 2)
         gap = gap or (has_default and kind < 2)
         own_name = f"p{number}" if renamed else name
         params.append(Param(name, own_name, kind, draw(NUMBERS) if has_default else None))
@@ -494,8 +526,8 @@ def funcs(draw, available: dict[str, Shape], names: Names, *, faults: bool) -> F
         name,
         params,
         {f"{name}_{i}": draw(shapes) for i in range(count)},
-        single=count == 1 and draw(st.integers(0, 4)) > 0,
-        is_async=draw(st.integers(0, 7)) == 0,
+        single=count == 1 and draw(st.integers(0, 4)) < 4,
+        is_async=draw(st.integers(0, 7)) == 7,
         fault=draw(st.sampled_from([None, None, 0, 1])) if faults else None,
         config=draw(SOME_CONFIG),
     )
@@ -508,7 +540,7 @@ def nests(draw, available: dict[str, Shape], names: Names, depth: int, *, faults
     inner_names = {name: names.new("i") if renamed else name for name in taken}
     mode = draw(st.sampled_from(["zip", "product"]))
     lists = [name for name in taken if available[name]]
-    map_over = draw(st.lists(st.sampled_from(lists), max_size=2, unique=True)) if lists else []
+    map_over = draw(subsets(lists))[:2]
     if mode == "zip":
         map_over = [n for n in map_over if available[n][0] == available[map_over[0]][0]]
     roots = {
@@ -520,7 +552,7 @@ def nests(draw, available: dict[str, Shape], names: Names, depth: int, *, faults
     map_over = tuple(name for name in map_over if name in used)
     lengths = [available[name][0] for name in map_over]
     for outer, inner in used.items():
-        if draw(st.integers(0, 4)) == 0:
+        if draw(st.integers(0, 4)) == 4:
             graph.bound[inner] = shaped(available[outer], draw(NUMBERS))
     shown = draw(st.sets(st.sampled_from(sorted(graph.outputs)), min_size=1))
     renames_all = draw(st.booleans())
@@ -551,7 +583,7 @@ def graphs(
     available = dict(roots)
     members: list[Func | Nest] = []
     for _ in range(draw(st.integers(1, most))):
-        if depth > 0 and draw(st.integers(0, 2)) == 0:
+        if depth > 0 and draw(st.integers(0, 2)) == 2:
             member: Func | Nest = draw(nests(available, names, depth, faults=faults))
         else:
             member = draw(funcs(available, names, faults=faults))
@@ -572,6 +604,10 @@ class Scene:
     configured: bool
 
 
+def subsets(names: list[str]) -> st.SearchStrategy[list[str]]:
+    return st.lists(st.sampled_from(names), unique=True) if names else st.just([])
+
+
 ROOTS = {"x0": (), "x1": (), "x2": (2,), "x3": (3,), "x4": (3,), "x5": (0,), "x6": (2, 2)}
 
 
@@ -579,15 +615,15 @@ ROOTS = {"x0": (), "x1": (), "x2": (2,), "x3": (3,), "x4": (3,), "x5": (0,), "x6
 def scenes(draw, *, omit: bool = False, faults: bool = False, most: int = 8) -> Scene:
     graph = draw(graphs(Names(), ROOTS, draw(st.integers(0, 3)), most=most, faults=faults))
     for name, shape in graph.roots.items():
-        if draw(st.integers(0, 5)) == 0:
+        if draw(st.integers(0, 5)) == 5:
             graph.bound[name] = shaped(shape, draw(NUMBERS))
     overrides = draw(st.lists(st.sampled_from(sorted(graph.outputs)), max_size=3, unique=True))
     overrides = overrides if draw(st.booleans()) else []
     given_names = [*graph.roots, *overrides]
     if omit:
-        given_names = draw(st.lists(st.sampled_from(given_names), unique=True)) if given_names else []
+        given_names = draw(subsets(given_names))
     else:
-        dropped = draw(st.sets(st.sampled_from([*graph.bound]))) if graph.bound else set()
+        dropped = draw(subsets([*graph.bound]))
         given_names = [name for name in given_names if name not in dropped]
     names = graph.names
     inputs = {name: shaped(names[name], draw(NUMBERS), name) for name in given_names}
@@ -674,8 +710,9 @@ def mapped_scenes(draw, *, faults: bool):
     if not names:
         scene.inputs["x0"] = 1
         scene.graph.roots["x0"] = ()
-        scene.graph.members.append(Func("extra", [Param("x0", "x0", 1, None)], {"extra": ()},
-                                        True, False, None, None))
+        scene.graph.members.append(
+            Func("extra", [Param("x0", "x0", 1, None)], {"extra": ()}, True, False, None, None)
+        )
         names = ["x0"]
     map_over = draw(st.lists(st.sampled_from(names), min_size=1, max_size=2, unique=True))
     mode = draw(st.sampled_from(["zip", "product"]))

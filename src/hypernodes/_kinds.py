@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from inspect import isabstract
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
 
 from hypernodes.abc import Backend, Executor
-from hypernodes.exceptions import hint
+from hypernodes.exceptions import MissingDependencyError, hint
 
 Described = TypeVar("Described", bound=BaseModel)
 
@@ -82,10 +83,12 @@ def _find(contract: type[Described], kinds: Mapping[str, str], kind: str) -> typ
         raise ValueError(f"unknown {contract.__name__.lower()} {kind!r}; {hint(kind, kinds)}")
     try:
         found = import_place(place)
-    except (ModuleNotFoundError, AttributeError) as error:
+    except MissingDependencyError:
+        raise
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{kind!r} is not to be found: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, contract)):
-        raise ValueError(f"{kind!r} is no {contract.__name__}")
+    if not isinstance(found, type) or not issubclass(found, contract) or isabstract(found):
+        raise ValueError(f"{kind!r} is no {contract.__name__} that can be made")
     return found
 
 

@@ -35,6 +35,12 @@ def members(nodes: object) -> list[object]:
     return list(nodes)
 
 
+def check_name(name: object) -> None:
+    """Raise `PipelineDefinitionError` unless `name` is None or a name."""
+    if name is not None and (not isinstance(name, str) or not name):
+        raise PipelineDefinitionError(f"name has to be a string that is not empty, not {name!r}")
+
+
 def as_node(member: object) -> BaseNode:
     """Return `member`, a node or a pipeline, as a node.
 

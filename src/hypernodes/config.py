@@ -93,6 +93,10 @@ class RetryPolicy(BaseModel):
     retry_on: Annotated[tuple[ExceptionType, ...], BeforeValidator(_one_or_more)] = (Exception,)
 
 
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _nothing_but(empty: object, what: str, value: object) -> object:
     if value != empty:
         raise ValueError(f"this version has no {what} yet: leave it at {empty!r}")
@@ -126,6 +130,8 @@ class RuntimeConfig(BaseModel):
         SequentialExecutor()
     """
 
+    __slots__ = ("_hash",)
+    _hash: int
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     backend: Annotated[
@@ -140,7 +146,7 @@ class RuntimeConfig(BaseModel):
     ] = Field(default_factory=partial(_kinds.build_executor, "thread"))
     cache: Annotated[None, BeforeValidator(partial(_nothing_but, None, "caches"))] = None
     callbacks: Annotated[
-        tuple[()], BeforeValidator(lambda value: _nothing_but((), "callbacks", tuple(value)))
+        tuple[()], BeforeValidator(lambda value: _nothing_but((), "callbacks", _as_tuple(value)))
     ] = ()
     retries: Attempts | RetryPolicy = 0
     timeout: Timeout | None = None
@@ -201,13 +207,13 @@ class RuntimeConfig(BaseModel):
             _used.reset(token)
 
     def __hash__(self) -> int:
-        # Asked for at every run: worked out once, kept beside the fields, never pickled.
+        # Asked for at every run: worked out once, in a slot that is neither copied nor pickled.
         try:
-            return self.__dict__["_hash"]  # type: ignore[no-any-return]
-        except KeyError:
+            return self._hash
+        except AttributeError:
             facts = tuple(getattr(self, name) for name in type(self).model_fields)
-            self.__dict__["_hash"] = result = hash(facts)
-            return result
+            object.__setattr__(self, "_hash", hash(facts))
+            return self._hash
 
     def __eq__(self, other: object) -> bool:
         if self is other:
@@ -215,11 +221,6 @@ class RuntimeConfig(BaseModel):
         if type(self) is not type(other):
             return NotImplemented
         return all(getattr(self, n) == getattr(other, n) for n in type(self).model_fields)
-
-    def __getstate__(self) -> dict[Any, Any]:
-        state = super().__getstate__()
-        facts = {name: value for name, value in state["__dict__"].items() if name != "_hash"}
-        return state | {"__dict__": facts}
 
 
 def checked(config: object) -> RuntimeConfig:

@@ -19,7 +19,7 @@ from hypernodes._engine.requests import (
     read_outputs,
     read_request,
 )
-from hypernodes._members import as_node, members, replacement
+from hypernodes._members import as_node, check_name, members, replacement
 from hypernodes._nested import PipelineNode
 from hypernodes.abc import RunContext
 from hypernodes.config import RuntimeConfig, checked, checked_or_none, current_config
@@ -107,10 +107,7 @@ class Pipeline:
             _check_types(graph)
         if parent is not None and not isinstance(parent, Pipeline):
             raise PipelineDefinitionError(f"parent has to be a Pipeline, not {parent!r}")
-        if name is not None and not (name and isinstance(name, str)):
-            raise PipelineDefinitionError(
-                f"name has to be a string that is not empty, not {name!r}"
-            )
+        check_name(name)
         put = object.__setattr__
         put(self, "_graph", graph)
         put(self, "_name", name)
@@ -267,6 +264,8 @@ class Pipeline:
             if index >= len(results):
                 results.extend(itertools.repeat(None, index + 1 - len(results)))
             results[index] = outcome
+        while results and results[-1] is None:  # there were less items than `len` said
+            results.pop()
         return results
 
     def map_iter(
@@ -335,6 +334,7 @@ class Pipeline:
             InputError: The mode is unknown.
         """
         check_mode(map_mode)
+        check_name(name)
         return PipelineNode(
             self,
             name=name or self._name or UNNAMED,

@@ -6,7 +6,7 @@ Each layer is there only where it is asked for; a plain node is called directly.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from inspect import isawaitable
+from inspect import isawaitable, iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.loop import Overdue, run_coroutine
@@ -34,10 +34,10 @@ def node_call(node: Node, path: tuple[str, ...], config: RuntimeConfig) -> Call:
     policy = policy_of(config.retries if node.retries is None else node.retries)
     watch = NEW_WATCH.get()(path, timeout, policy, node.is_async)
     call = node.func
+    if timeout is not None and not (watch.kills or iscoroutinefunction(call)):
+        call = _timed(call, timeout, path)
     if node.is_async:
         call = _awaited(call, timeout, path)
-    elif timeout is not None and not watch.kills:
-        call = _timed(call, timeout, path)
     call = watch.attempt(call)
     if policy is not None:
         call = retrying(call, policy, path, watch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -49,10 +50,20 @@ class Faulted(Exception):  # noqa: N818 - never seen by a user: it only carries 
         self.failure = failure
 
 
-def annotate(error: BaseException, note: str) -> None:
-    """Add `note` to `error` once (the same exception may be raised again and again)."""
-    if note not in getattr(error, "__notes__", ()):
-        error.add_note(note)
+def annotate(error: BaseException, note: str, instead_of: str | None = None) -> None:
+    """Add `note` to `error` once (the same exception may be raised again and again).
+
+    Args:
+        error: What was raised.
+        note: What to add.
+        instead_of: A note that says less and goes.
+    """
+    with suppress(Exception):  # an exception class may refuse to be changed
+        notes = getattr(error, "__notes__", [])
+        if instead_of in notes:
+            notes.remove(instead_of)
+        if note not in notes:
+            error.add_note(note)
 
 
 def node_note(path: tuple[str, ...], index: int | None) -> str:
@@ -75,7 +86,8 @@ _ORIGIN = "__hypernodes_origin__"
 
 def remember(failure: Failure) -> Exception:
     """Return the failure's error, ready to be raised: it remembers where it came from."""
-    setattr(failure.error, _ORIGIN, (failure.node, failure.path, failure.attempts))
+    with suppress(Exception):
+        setattr(failure.error, _ORIGIN, (failure.node, failure.path, failure.attempts))
     return failure.error
 
 

@@ -71,8 +71,13 @@ class Frame:
         return [segment for segment in self.engine.segments if not segment.waits_for]
 
     def arguments(self, segment: Segment) -> dict[Slot, Any]:
-        """Return what `segment` takes, by slot."""
-        return {slot: self.values[slot] for slot in segment.takes}
+        """Hand over what `segment` takes, by slot; what no other needs is let go here."""
+        taken = {slot: self.values[slot] for slot in segment.takes}
+        for slot in taken:
+            self._uses[slot] -= 1
+            if not self._uses[slot]:
+                del self.values[slot]
+        return taken
 
     def settle(self, segment: Segment, outcome: Given) -> list[Segment]:
         """Take what `segment` gives, or its failure; return the segments that waited for it."""
@@ -81,7 +86,8 @@ class Frame:
         if isinstance(outcome, Failure):
             self._fail(outcome)
             return []
-        self._keep(segment, outcome)
+        for slot in segment.gives:
+            self.values[slot] = outcome[slot]
         self._left -= 1
         if not self._left:
             self._finish()
@@ -91,6 +97,10 @@ class Frame:
     def _fail(self, failure: Failure) -> None:
         self.close()
         self._done(failure if self.index is None else failure.at_item(self.index, self._item))
+
+    def is_open(self) -> bool:
+        """Tell whether the run is still wanted."""
+        return not self.closed
 
     def close(self) -> None:
         """Drop what has not started."""
@@ -103,15 +113,7 @@ class Frame:
         self._waiting[index] -= 1
         return not self._waiting[index]
 
-    def _keep(self, segment: Segment, given: dict[Slot, Any]) -> None:
-        """Keep what others need; drop what nothing needs any more."""
-        for slot in segment.gives:
-            self.values[slot] = given[slot]
-        for slot in segment.takes:
-            self._uses[slot] -= 1
-            if not self._uses[slot]:
-                del self.values[slot]
-
     def _finish(self) -> None:
         self.closed = True
+        self.jobs.clear()
         self._done({name: self.values[slot] for name, slot in self.engine.plan.results.items()})

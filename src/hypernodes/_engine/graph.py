@@ -52,11 +52,6 @@ class Graph:
         if not self._is_ordered():
             _refuse_cycle(self.nodes, self.producers)
 
-    def consumed(self) -> set[str]:
-        """Return the names of the outputs that some node takes."""
-        producers = self.producers
-        return {name for node in self.nodes for name in node.root_args if name in producers}
-
     def _add(self, node: BaseNode) -> None:
         for position, name in enumerate(node.output_names):
             other = self.producers.setdefault(name, node)

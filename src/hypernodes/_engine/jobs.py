@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import copy_context
 from functools import partial
-from itertools import islice
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,6 +36,36 @@ class Receiver(ABC):
             self.put(index, outcome)
 
 
+class Done:
+    """What workers have finished, on its way to the scheduler's thread.
+
+    One message for all that is finished before it is read: waking a thread is dear.
+    """
+
+    __slots__ = ("_finished", "_signalled")
+
+    def __init__(self) -> None:
+        self._finished: deque[Callable[[], None]] = deque()
+        self._signalled = False
+
+    def add(self, finish: Callable[[], None], post: Callable[[Callable[[], None]], None]) -> None:
+        """Have `finish` called in the scheduler's thread.
+
+        Args:
+            finish: Takes note of the work.
+            post: Takes what the scheduler's thread has to call.
+        """
+        self._finished.append(finish)
+        if not self._signalled:
+            self._signalled = True
+            post(self._collect)
+
+    def _collect(self) -> None:
+        self._signalled = False  # first: what is added from now on sends a message of its own
+        while self._finished:
+            self._finished.popleft()()
+
+
 class MapJob:
     """The items of one map that wait for workers.
 
@@ -48,10 +78,9 @@ class MapJob:
     """
 
     __slots__ = (
+        "_done",
         "_frames",
-        "_outcomes",
         "_receiver",
-        "_signalled",
         "apart",
         "drains",
         "engine",
@@ -74,8 +103,7 @@ class MapJob:
         self.drains = 0
         self._receiver = receiver
         self._frames: dict[int, Frame] = {}
-        self._outcomes: deque[tuple[int, Outcome]] = deque()
-        self._signalled = False
+        self._done = Done()
 
     def frame(self, index: int, item: Mapping[str, Any]) -> Frame:
         """Return a frame for an item, which delivers its outcome."""
@@ -98,23 +126,14 @@ class MapJob:
         Args:
             post: Takes what the scheduler's thread has to call.
         """
-        pending, outcomes = self.pending, self._outcomes
+        pending, attempt, context = self.pending, self.engine.attempt, copy_context()
         while True:
             try:
                 index, item = pending.popleft()
             except IndexError:
                 return
-            outcomes.append((index, self.engine.attempt(self.inputs, item, index)))
-            # One message for all outcomes that come before it is read: waking a thread is dear.
-            if not self._signalled:
-                self._signalled = True
-                post(self._collect)
-
-    def _collect(self) -> None:
-        self._signalled = False
-        outcomes = self._outcomes
-        while outcomes:
-            self._receiver.put(*outcomes.popleft())
+            outcome = context.copy().run(attempt, self.inputs, item, index)
+            self._done.add(partial(self._receiver.put, index, outcome), post)
 
     def close(self) -> None:
         """Drop what has not started."""
@@ -159,8 +178,9 @@ class Collector(Receiver):
         """Put the lists of outputs in their places, or fail with the item that failed."""
         frame, step = self._frame, self._step
         assert step.inner is not None  # noqa: S101 - only steps with a pipeline inside are mapped
+        rows, self._rows = self._rows, {}
         try:
-            lists = gather(step.inner, self._rows.items())
+            lists = gather(step.inner, rows.items())
         except Faulted as error:
             self._settle(frame.engine.failure(error, step, frame.index))
             return
@@ -199,8 +219,8 @@ class Stream(Receiver):
         self._exhausted = False
         self._error: Exception | None = None
         self._last_look = perf_counter()
-        self._next_look = ahead
-        self._growth = 2  # the first time, nobody has consumed anything yet
+        self._next_look = ahead // 2
+        self._growth = 2  # the first time, nobody has consumed much yet
 
     @property
     def outstanding(self) -> bool:
@@ -223,17 +243,21 @@ class Stream(Receiver):
         wanted = min(room, self._ahead // 2)
         entries = list(enumerate(self._pull(wanted), self._taken))
         self._taken += len(entries)
-        self._exhausted = self._exhausted or len(entries) < wanted
-        if self._taken >= self._next_look:
+        if self._delivered >= self._next_look:
             self._look_at_clock()
         return entries
 
     def _pull(self, wanted: int) -> list[Mapping[str, Any]]:
-        """Return the next items; where the user's iterator fails, those before it."""
+        """Return the next items; fewer where they are slow to come, end or fail."""
         items: list[Mapping[str, Any]] = []
+        enough = perf_counter() + self._patience
         try:
-            items.extend(islice(self._items, wanted))
+            while len(items) < wanted and (not items or perf_counter() < enough):
+                items.append(next(self._items))
+        except StopIteration:
+            self._exhausted = True
         except Exception as error:  # noqa: BLE001 - raised when what came before is handed over
+            self._exhausted = True
             self._error = error
         return items
 
@@ -246,7 +270,7 @@ class Stream(Receiver):
             self._ahead = min(growth * self._ahead, self._farthest)
             self._growth = MOST_GROWTH
         self._last_look = now
-        self._next_look = self._taken + self._ahead // 2
+        self._next_look = self._delivered + self._ahead // 2
 
     def put(self, index: int, outcome: Outcome) -> None:
         self._received += 1
@@ -270,12 +294,11 @@ class Stream(Receiver):
                 self._delivered += 1
                 yield index, outcomes.pop(index)
 
-    def ready(self) -> Iterator[tuple[int, Outcome]]:
-        """Yield the outcomes that can be handed over by now.
-
-        Raises:
-            Exception: What the items' own iterator raised, after everything before it.
-        """
-        yield from self._in_order() if self._ordered else self._as_received()
-        if self.is_done and self._error is not None:
+    def finish(self) -> None:
+        """Raise what the items' own iterator raised, now that all before it is handed over."""
+        if self._error is not None:
             raise self._error
+
+    def ready(self) -> Iterator[tuple[int, Outcome]]:
+        """Yield the outcomes that can be handed over by now."""
+        return self._in_order() if self._ordered else self._as_received()

@@ -76,7 +76,11 @@ class PipelineExecutionEngine:
             yield index, outcome
 
     def attempt_segment(
-        self, number: int, values: dict[Slot, Any], index: int | None = None
+        self,
+        number: int,
+        values: dict[Slot, Any],
+        index: int | None = None,
+        is_wanted: Callable[[], bool] | None = None,
     ) -> Given:
         """Run the steps of a segment, one after another, in this thread.
 
@@ -84,12 +88,15 @@ class PipelineExecutionEngine:
             number: The segment's index.
             values: What it takes, by slot; used up.
             index: The item's index, in a map.
+            is_wanted: Asked before each step; where it says no, the rest is left out.
 
         Returns:
             What it gives, by slot, or the failure.
         """
         segment = self.segments[number]
         for step, spent in zip(segment.steps, segment.spent, strict=True):
+            if is_wanted is not None and not is_wanted():
+                break
             positional = [values[a.slot] for a in step.arguments if a.keyword is None]
             named = {a.keyword: values[a.slot] for a in step.arguments if a.keyword is not None}
             try:
@@ -138,7 +145,8 @@ class PipelineExecutionEngine:
             return Failure(error, index, step.node.name, step.path)
         failure = error.failure
         if failure.path == step.path:
-            annotate(failure.error, node_note(step.path, index))
+            less = None if index is None else node_note(step.path, None)
+            annotate(failure.error, node_note(step.path, index), instead_of=less)
         elif index is not None:
             annotate(failure.error, item_note(self.plan.request.ctx.path, index))
         return failure

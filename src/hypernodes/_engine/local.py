@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import deque
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
+from hypernodes._engine.jobs import Done
 from hypernodes._engine.workers import OCCUPIED, Crew, Workers, closed_error
 
 if TYPE_CHECKING:
@@ -23,55 +26,121 @@ if TYPE_CHECKING:
 class LocalWorkers(Workers):
     """Workers that can call what lives in this process."""
 
+    def __init__(self) -> None:
+        self._crews: WeakSet[_LocalCrew] = WeakSet()
+
     @abstractmethod
     def submit(self, work: Callable[..., Any], *args: Any) -> futures.Future[Any]:
         """Start `work(*args)` as soon as there is room."""
 
     def crew(self, executor: Hashable, post: Post) -> Crew:
-        return _LocalCrew(self, executor, post)
+        crew = _LocalCrew(self, executor, post)
+        self._crews.add(crew)
+        return crew
+
+    def close(self) -> None:
+        for crew in tuple(self._crews):
+            crew.abandon()
 
 
 class _LocalCrew(Crew):
+    """Workers that take segments and items from common queues, as long as there are any."""
+
     def __init__(self, workers: LocalWorkers, executor: Hashable, post: Post) -> None:
         self._workers = workers
         self._post = post
         self._in_flight: set[futures.Future[None]] = set()
         self._context = copy_context()
         self._context.run(OCCUPIED.set, OCCUPIED.get() | {executor})
+        self._segments: deque[Callable[[], None]] = deque()
+        self._unsettled = 0
+        self._drains = 0
+        self._mapping = 0
+        self._done = Done()
 
     @property
     def is_idle(self) -> bool:
-        return not self._in_flight
+        return not self._unsettled and not self._mapping
 
     def run_segment(
         self, frame: Frame, segment: Segment, then: Callable[[Given], None], *, alone: bool
     ) -> None:
-        arguments = segment.index, frame.arguments(segment), frame.index
+        attempt = partial(
+            frame.engine.attempt_segment,
+            segment.index,
+            frame.arguments(segment),
+            frame.index,
+            frame.is_open,
+        )
         if alone:  # right here: a worker would only add its own time
-            then(frame.engine.attempt_segment(*arguments))
-        else:
-            self._submit(then, frame.engine.attempt_segment, *arguments)
+            then(attempt())
+            return
+        self._unsettled += 1
+        self._segments.append(partial(self._attempt, attempt, then))
+        if self._drains < self._workers.size:
+            self._drains += 1
+            self._submit(self._drained, self._drain)
 
     def serve(self, job: MapJob) -> None:
         for _ in range(min(self._workers.size - job.drains, len(job.pending))):
             job.drains += 1
-            self._submit(partial(self._drained, job), job.drain, self._post)
+            self._mapping += 1
+            self._submit(partial(self._mapped, job), job.drain, self._post)
 
-    def _drained(self, job: MapJob, _: None) -> None:
-        job.drains -= 1
-        self.serve(job)
+    def abandon(self) -> None:
+        """End the run or map, because the workers are closed under it."""
+        self._segments.clear()
+        self._post(_raise_closed)
 
     def close(self) -> None:
+        self._segments.clear()
         for future in tuple(self._in_flight):
             future.cancel()
 
-    def _submit(self, then: Callable[[Any], None], work: Callable[..., Any], *args: Any) -> None:
+    # ------------------------------------------------------------ on workers
+
+    def _drain(self) -> None:
+        """Run segments until none waits."""
+        while True:
+            try:
+                run = self._segments.popleft()
+            except IndexError:
+                return
+            run()
+
+    def _attempt(self, attempt: Callable[[], Given], then: Callable[[Given], None]) -> None:
+        given = self._context.copy().run(attempt)
+        self._done.add(partial(self._settle, then, given), self._post)
+
+    # ------------------------------------------------------------ in the scheduler's thread
+
+    def _settle(self, then: Callable[[Given], None], given: Given) -> None:
+        self._unsettled -= 1
+        then(given)
+
+    def _drained(self) -> None:
+        self._drains -= 1
+        if self._segments:
+            self._drains += 1
+            self._submit(self._drained, self._drain)
+
+    def _mapped(self, job: MapJob) -> None:
+        job.drains -= 1
+        self._mapping -= 1
+        self.serve(job)
+
+    def _submit(self, then: Callable[[], None], work: Callable[..., None], *args: Any) -> None:
         future = self._workers.submit(self._context.copy().run, work, *args)
         self._in_flight.add(future)
         future.add_done_callback(lambda done: self._post(partial(self._take, done, then)))
 
-    def _take(self, future: futures.Future[Any], then: Callable[[Any], None]) -> None:
+    def _take(self, future: futures.Future[None], then: Callable[[], None]) -> None:
         self._in_flight.discard(future)
         if future.cancelled():
             raise closed_error()
-        then(future.result())
+        future.result()
+        then()
+
+
+def _raise_closed() -> None:
+    raise closed_error()

@@ -44,7 +44,7 @@ class BackgroundLoop:
             return self._behind.get().run(coroutine, timeout)
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
-            done, _ = futures.wait((future,), timeout)
+            done, _ = futures.wait((future,), bounded(timeout))
         except BaseException:
             future.cancel()
             raise
@@ -63,6 +63,11 @@ class BackgroundLoop:
 
 class Overdue(Exception):  # noqa: N818 - a signal to the caller, which raises NodeTimeoutError
     """An attempt took longer than its timeout; it has been given up."""
+
+
+def bounded(timeout: float | None) -> float | None:
+    """Return `timeout` (seconds), or the longest that the platform can wait."""
+    return None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
 
 
 class _Lazy:

@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from hypernodes._engine.demand import default_outputs
 from hypernodes._nested import PipelineNode
 from hypernodes._node import BaseNode, Node
 from hypernodes.abc import RunContext
@@ -222,12 +223,16 @@ _Source = _Given | _Bound | _Default | _Made | _Absent
 
 @dataclass(slots=True, eq=False)
 class _Scope:
-    """A pipeline at one place of the plan: the outermost, or one that dissolves into it."""
+    """A pipeline at one place of the plan: the outermost, or one that dissolves into it.
+
+    `given` tells, for names whose values are given from outside, what the inputs call them.
+    """
 
     pipeline: Pipeline
     ctx: RunContext
     outer: _Scope | None = None
     outer_names: dict[str, str] = field(default_factory=dict)
+    given: dict[str, str] = field(default_factory=dict)
     children: dict[BaseNode, _Scope] = field(default_factory=dict)
     vertices: dict[BaseNode, _Vertex] = field(default_factory=dict)
 
@@ -271,64 +276,54 @@ class _Compiler:
     """The work on one plan: wanted values first, from the end; then the steps, from the start."""
 
     def __init__(self, pipeline: Pipeline, request: Request) -> None:
-        self._root = _Scope(pipeline, request.ctx)
+        given = {name: name for name in request.given}
+        self._root = _Scope(pipeline, request.ctx, given=given)
         self._request = request
         self._plan = Plan(pipeline, request)
         self._slots: dict[object, Slot] = {}
-        self._vertices: set[_Vertex] = set()
 
     def compile(self) -> Plan:
-        wanted = {name: self._resolve(self._root, name) for name in self._wanted_names()}
+        names = self._request.outputs
+        if names is None:
+            names = default_outputs(self._root.graph, self._request.given)
+        wanted = {name: self._resolve(self._root, name) for name in names}
         self._demand([source for source in wanted.values() if isinstance(source, _Made)])
         if self._plan.missing:
             return self._plan
         order = _in_order([s.vertex for s in wanted.values() if isinstance(s, _Made)])
         self._plan.steps = tuple(self._step(index, vertex) for index, vertex in enumerate(order))
-        self._plan.results = {name: self._slot(source) for name, source in self._results(wanted)}
+        self._plan.results = {name: self._slot(source) for name, source in wanted.items()}
         self._plan.slots = len(self._slots)
         return self._plan
 
     # ------------------------------------------------------------ what is wanted
 
-    def _wanted_names(self) -> tuple[str, ...]:
-        """Return the outputs asked for; without any, those that are not made needless by inputs."""
-        if self._request.outputs is not None:
-            return self._request.outputs
-        graph = self._root.graph
-        given = self._request.given & graph.producers.keys()
-        if not given:
-            return graph.output_names
-        consumed = graph.consumed()
-        return tuple(n for n in graph.output_names if n in given or n not in consumed)
-
-    def _results(self, wanted: dict[str, _Source]) -> Iterator[tuple[str, _Source]]:
-        """Yield the outputs asked for; without any, all that are there in the end."""
-        if self._request.outputs is not None:
-            yield from wanted.items()
-            return
-        for name in self._root.graph.output_names:
-            source = wanted.get(name) or self._resolve(self._root, name)
-            if not isinstance(source, _Made) or self._is_made(source):
-                yield name, source
-
-    def _is_made(self, source: _Made) -> bool:
-        vertex = source.vertex
-        whole = isinstance(vertex.node, Node)
-        return vertex in self._vertices and (whole or source.position in vertex.wanted)
-
     def _demand(self, sources: list[_Made]) -> None:
-        pending = list(sources)
-        while pending:
+        """Find all vertices that are needed, and what is wanted of each.
+
+        What a pipeline inside a vertex needs is asked when everything wanted of it so far is known:
+        the answer takes a plan of its own.
+        """
+        pending, inside = list(sources), dict[_Vertex, None]()
+        while pending or inside:
+            if not pending:
+                vertex, _ = inside.popitem()
+                pending += self._connected(vertex)
+                continue
             source = pending.pop()
             vertex = source.vertex
+            first = not vertex.wanted
             if source.position in vertex.wanted:
                 continue
-            first = not vertex.wanted
             vertex.wanted.add(source.position)
-            if first or vertex.inner is not None:
-                self._vertices.add(vertex)
-                self._connect(vertex)
-                pending += [s for s, _ in vertex.arguments if isinstance(s, _Made)]
+            if isinstance(vertex.node, PipelineNode):
+                inside[vertex] = None
+            elif first:
+                pending += self._connected(vertex)
+
+    def _connected(self, vertex: _Vertex) -> list[_Made]:
+        self._connect(vertex)
+        return [source for source, _ in vertex.arguments if isinstance(source, _Made)]
 
     def _connect(self, vertex: _Vertex) -> None:
         """Find out where the arguments of `vertex` come from."""
@@ -369,13 +364,16 @@ class _Compiler:
 
     def _connect_pipeline(self, vertex: _Vertex, node: PipelineNode) -> None:
         """Ask the inner pipeline what it needs for what is wanted of it."""
-        sources = {
+        sources: dict[str, _Source] = {
             inner: self._resolve(vertex.scope, outer)
             for inner, outer in zip(node.inner_args, node.root_args, strict=True)
         }
         mapped = {
             i for i, o in zip(node.inner_args, node.root_args, strict=True) if o in node.map_over
         }
+        if not node.map_over:
+            inside = _given_inside(vertex.scope, node)
+            sources |= {inner: _Given(name) for inner, name in inside.items()}
         there = {inner for inner, source in sources.items() if not isinstance(source, _Absent)}
         outputs = tuple(node.inner_outputs[position] for position in sorted(vertex.wanted))
         bound = mapped & node.pipeline.bound.keys()
@@ -386,7 +384,7 @@ class _Compiler:
             source = sources[inner]
             assert isinstance(source, _Absent)  # noqa: S101 - what is missing inside is not there
             self._plan.missing.setdefault(source.name, draft.missing.get(inner, vertex.path))
-        inputs = tuple(name for name in node.inner_args if name in (needed | mapped) & there)
+        inputs = tuple(name for name in sources if name in (needed | mapped) & there)
         vertex.arguments = tuple((sources[name], None) for name in inputs)
         vertex.inner = Inner(
             node.pipeline,
@@ -411,8 +409,8 @@ class _Compiler:
         """Find the source of a name that is used in `scope`: the outermost one wins."""
         passed: list[tuple[_Scope, str]] = []
         while True:
-            if scope.outer is None and name in self._request.given:
-                return _Given(name)
+            if name in scope.given:
+                return _Given(scope.given[name])
             node = scope.graph.producers.get(name)
             if node is not None:
                 return self._made(scope, node, scope.graph.positions[name])
@@ -450,7 +448,8 @@ class _Compiler:
             if self._is_elsewhere(ctx):
                 return None
             names = dict(zip(node.inner_args, node.root_args, strict=True))
-            scope.children[node] = _Scope(node.pipeline, ctx, scope, names)
+            given = _given_inside(scope, node)
+            scope.children[node] = _Scope(node.pipeline, ctx, scope, names, given)
         return scope.children[node]
 
     # ------------------------------------------------------------ steps
@@ -484,6 +483,12 @@ class _Compiler:
         elif isinstance(source, _Default):
             self._plan.constants[slot] = source.parameter.default
         return slot
+
+
+def _given_inside(scope: _Scope, node: PipelineNode) -> dict[str, str]:
+    """Return the outputs of a nested pipeline that are given from outside, by inner names."""
+    pairs = zip(node.inner_outputs, node.output_names, strict=True)
+    return {inner: scope.given[outer] for inner, outer in pairs if outer in scope.given}
 
 
 def _in_order(wanted: list[_Vertex]) -> list[_Vertex]:

@@ -87,6 +87,7 @@ class Scheduler:
                 self._receive(stream)
                 yield from stream.ready()
                 entries = stream.take()
+            stream.finish()
         finally:
             self._close(job)
 
@@ -171,7 +172,8 @@ class Scheduler:
     def _open_map(self, frame: Frame, segment: Segment, step: Step, inner: Inner) -> None:
         """Start the map inside a step; its outcomes settle the segment."""
         try:
-            items = items_of(inner, [frame.values[argument.slot] for argument in step.arguments])
+            taken = frame.arguments(segment)
+            items = items_of(inner, [taken[argument.slot] for argument in step.arguments])
             entries = list(enumerate(items.items))
         except Exception as error:  # noqa: BLE001 - an input that cannot be mapped over
             self._settle(frame, segment, frame.engine.failure(error, step, frame.index))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from hypernodes import _typing
+from hypernodes._annotations import describe, parameter_types, return_type
 from hypernodes._nested import PipelineNode
 from hypernodes._node import BaseNode, Node
+from hypernodes._typing import accepts, split
 from hypernodes.exceptions import TypeConflictError
 
 if TYPE_CHECKING:
@@ -26,11 +27,11 @@ def check_types(graph: Graph) -> None:
 def _check_edge(name: str, producer: BaseNode, consumer: BaseNode) -> None:
     made = _made_type(producer, name)
     for taken in _taken_types(consumer, name):
-        if _typing.accepts(taken, made):
+        if accepts(taken, made):
             continue
         message = (
-            f"node {consumer.name!r} takes {name!r} as {_typing.describe(taken)}, but node "
-            f"{producer.name!r} makes it as {_typing.describe(made)}; change one of the annotations"
+            f"node {consumer.name!r} takes {name!r} as {describe(taken)}, but node "
+            f"{producer.name!r} makes it as {describe(made)}; change one of the annotations"
         )
         raise TypeConflictError(
             message, output=name, producer=producer.name, consumer=consumer.name, node=consumer.name
@@ -45,10 +46,10 @@ def _made_type(producer: BaseNode, name: str) -> Any:
         return list[made] if producer.map_over else made  # type: ignore[valid-type]
     if not isinstance(producer, Node):
         return Any
-    returned = _typing.return_type(producer.func)
+    returned = return_type(producer.func)
     if isinstance(producer.output_name, str):
         return returned
-    return _typing.split(returned, len(producer.output_names))[position]
+    return split(returned, len(producer.output_names))[position]
 
 
 def _taken_types(consumer: BaseNode, name: str) -> Iterator[Any]:
@@ -61,4 +62,4 @@ def _taken_types(consumer: BaseNode, name: str) -> Iterator[Any]:
                     yield Iterable[taken] if name in consumer.map_over else taken  # type: ignore[valid-type]
     elif isinstance(consumer, Node):
         parameter = consumer.parameters[position].name
-        yield _typing.parameter_types(consumer.func).get(parameter, Any)
+        yield parameter_types(consumer.func).get(parameter, Any)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent import futures
@@ -9,7 +10,7 @@ from contextvars import copy_context
 from queue import SimpleQueue
 from typing import Any, Final
 
-from hypernodes._engine.loop import Overdue
+from hypernodes._engine.loop import Overdue, bounded
 
 Job = tuple["futures.Future[Any]", Callable[[], Any]]
 
@@ -49,6 +50,15 @@ class _Local(threading.local):
 _local: Final = _Local()
 
 
+def _forget() -> None:
+    """Forget the helper whose thread only the parent of a forked process has."""
+    _local.helper = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
 def call_within(function: Callable[..., Any], timeout: float, args: Any, kwargs: Any) -> Any:
     """Call `function` in a helper thread, in the caller's context.
 
@@ -65,7 +75,7 @@ def call_within(function: Callable[..., Any], timeout: float, args: Any, kwargs:
     helper, _local.helper = _local.helper or _Helper(), None
     context = copy_context()
     future = helper.submit(lambda: context.run(function, *args, **kwargs))
-    done, _ = futures.wait((future,), timeout)
+    done, _ = futures.wait((future,), bounded(timeout))
     if not done:
         raise Overdue
     _local.helper = helper

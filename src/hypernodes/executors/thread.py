@@ -38,6 +38,7 @@ class ThreadPoolExecutor(PooledExecutor):
 
 class _Threads(LocalWorkers):
     def __init__(self, size: int) -> None:
+        super().__init__()
         self._size = size
         self._pool = futures.ThreadPoolExecutor(size, thread_name_prefix="hypernodes-thread")
 
@@ -52,4 +53,5 @@ class _Threads(LocalWorkers):
             raise closed_error() from error
 
     def close(self) -> None:
+        super().close()
         self._pool.shutdown(wait=True, cancel_futures=True)

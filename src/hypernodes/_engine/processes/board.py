@@ -20,6 +20,7 @@ NO_LIMIT: Final = 2**62
 
 CURSOR: Final = 0  # the number of the next item; written by the worker
 LIMIT: Final = 1  # items from this number on are refused; written by the driver
+VOID: Final = 7  # the number after that of a piece whose run is over; written by the driver
 SERIAL: Final = 2  # odd while what follows is being written
 WATCH: Final = 3  # the number of the watch on the node that runs; 0 for none
 ORDINAL: Final = 4  # which call of that node it is, within the item

@@ -62,8 +62,9 @@ class ProcessCrew(Crew):
         del alone
         source = self._segment_source(frame)
         shared = {*frame.engine.plan.shared.values(), *frame.engine.plan.constants}
-        values = {slot: frame.values[slot] for slot in segment.takes if slot not in shared}
-        source.tasks.append(Task(segment.index, frame.index, values, then))
+        taken = frame.arguments(segment)
+        values = {slot: value for slot, value in taken.items() if slot not in shared}
+        source.tasks.append(Task(segment.index, frame.index, values, then, frame.is_open))
         self._running += 1
         self._pool.offer(source)
 
@@ -139,7 +140,7 @@ class ProcessCrew(Crew):
         take: Callable[[Source, list[Any], Any], None],
         source: Source,
         entries: list[Any],
-        found: Parcel | Failure,
+        found: Parcel | Given,
     ) -> None:
         """Send outcomes on to the scheduler's thread; called by the dispatcher."""
         if isinstance(found, Parcel):
@@ -151,9 +152,9 @@ class ProcessCrew(Crew):
         take: Callable[[Source, list[Any], Any], None],
         source: Source,
         entries: list[Any],
-        found: Parcel | Failure,
+        found: Parcel | Given,
     ) -> None:
-        if isinstance(found, Failure):
+        if not isinstance(found, Parcel):
             take(source, entries, [found])
             return
         try:

@@ -14,6 +14,7 @@ from hypernodes._engine.processes.board import (
     LIMIT,
     NO_LIMIT,
     SETTLED,
+    VOID,
     read_watch,
     unmap_board,
 )
@@ -229,6 +230,11 @@ class Hand:
         unlink(chunk.parcel.files)
 
     # ------------------------------------------------------------ taking back
+
+    def void(self, chunk: Chunk) -> None:
+        """Tell the worker that nobody wants what it runs of a chunk."""
+        if self.running is chunk:
+            self._cells[VOID] = self._cells[CURSOR]
 
     def recall(self) -> None:
         """Take back what it has not started; see `board`."""

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 Key = tuple[tuple[str, ...], int]
 """A call of a node within an item: the node's path, and which call of it."""
 
+LONGEST: Final = 1e9
+"""Seconds after which no driver looks any more, so that a deadline fits into its cell."""
+
 GRACE: Final = 1.0
 """Seconds that a coroutine gets to be cancelled before its worker is killed."""
 
@@ -103,7 +106,7 @@ class _BoardWatch(Watch):
     def attempt(self, call: Call) -> Call:
         ledger, number, timeout = self._ledger, self._number, self._timeout
         cells = ledger.cells
-        span = 0 if timeout is None else int((timeout + self._grace) * 1e9)
+        span = 0 if timeout is None else int(min(timeout + self._grace, LONGEST) * 1e9)
 
         def attempt(*args: Any, **kwargs: Any) -> Any:
             ledger.attempts += 1

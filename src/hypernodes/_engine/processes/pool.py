@@ -213,7 +213,10 @@ class Pool(Workers):
             self._sources.remove(source)
         doomed_at = time.monotonic() + PATIENCE
         for hand in self._hands:
-            if any(chunk.source is source for chunk in hand.chunks):
+            mine = [chunk for chunk in hand.chunks if chunk.source is source]
+            for chunk in mine:
+                hand.void(chunk)
+            if mine:
                 hand.recall()
                 hand.doomed_at = hand.doomed_at or doomed_at
             hand.forget(source.token, source.careful_token)

@@ -375,12 +375,14 @@ class Task(NamedTuple):
         item: The item's index, or None.
         values: What it takes and does not share with others.
         then: Takes what it gives.
+        is_wanted: Tells whether its run or item goes on.
     """
 
     number: int
     item: int | None
     values: Mapping[Slot, Any]
     then: Callable[[Any], None]
+    is_wanted: Callable[[], bool]
 
 
 class SegmentSource(Source):
@@ -396,9 +398,14 @@ class SegmentSource(Source):
 
     def _next(self, workers: int, *, behind: bool, most: int) -> Chunk | None:
         del workers, most
-        if behind or not self.tasks:
+        if behind:
             return None
-        return self._made([self.tasks.popleft()])
+        while self.tasks:
+            task = self.tasks.popleft()
+            if task.is_wanted():
+                return self._made([task])
+            self._deliver(self, [task], {})
+        return None
 
     def _pack(self, entries: list[Any]) -> Parcel:
         task = entries[0]

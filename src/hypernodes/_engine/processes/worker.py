@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from hypernodes import config as _config
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.processes import blame, settings
-from hypernodes._engine.processes.board import CURSOR, LIMIT, map_board
+from hypernodes._engine.processes.board import CURSOR, LIMIT, VOID, map_board
 from hypernodes._engine.processes.errors import PackedError, pack_error, pack_failure
 from hypernodes._engine.processes.ledger import Ledger
 from hypernodes._engine.processes.parcels import Depot, Parcel, unpack
@@ -277,8 +277,11 @@ def _run_segment(job: _Job, body: Any, claims: _Claims, append: Callable[[Any], 
     if begin is not None:
         begin()
     shared = {slot: job.values[slot] for slot in segment.takes if slot in job.values}
-    given = job.engine.attempt_segment(number, shared | values, index)
-    append(given if isinstance(given, Failure) else {s: given[s] for s in segment.gives})
+    given = job.engine.attempt_segment(
+        number, shared | values, index, lambda: cells[VOID] != base + 1
+    )
+    # What was broken off gives less, to nobody.
+    append(given if isinstance(given, Failure) else {s: given.get(s) for s in segment.gives})
 
 
 def _packed(

@@ -1,0 +1,231 @@
+"""What a definition of the user's own is by itself, and the values that it uses now."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from hypernodes.cache._encoding import digest
+from hypernodes.cache._names import Chains, Reading, read
+from hypernodes.cache._origin import (
+    function_name,
+    is_own_module,
+    is_own_name,
+    is_own_namespace,
+    package_name,
+    version,
+)
+
+if TYPE_CHECKING:
+    from hypernodes.cache._bytecode import ImportedName
+    from hypernodes.cache._walk import Identify
+
+__all__ = ["contents"]
+
+Uses = Iterable[tuple[str, Any]]
+
+
+def contents(definition: Any, identify: Identify) -> tuple[bytes, Uses]:
+    """Return what `definition` is by itself, and the names and values that it uses.
+
+    Args:
+        definition: A function, class, module or code object.
+        identify: What definitions hash to that are constants in bytecode.
+    """
+    if isinstance(definition, types.FunctionType):
+        if is_own_namespace(definition.__globals__, definition.__code__.co_filename):
+            reading = read(definition.__code__, identify)
+            return reading.own, _function_uses(definition, reading)
+        name = [part.encode() for part in function_name(definition)]
+        return digest(b"wrapper", *name), _wrapped(definition)
+    if isinstance(definition, type):
+        return digest(b"class", definition.__name__.encode()), _class_uses(definition)
+    if isinstance(definition, types.CodeType):
+        return read(definition, identify).own, ()
+    return b"module", _module_uses(definition)
+
+
+def _function_uses(function: types.FunctionType, reading: Reading) -> Iterator[tuple[str, Any]]:
+    if function.__defaults__:
+        yield from _defaults(function, function.__defaults__)
+    yield from sorted((function.__kwdefaults__ or {}).items())
+    yield from sorted(_attributes(function))
+    cells = _cells(function)
+    for name, chains in reading.globals:
+        if name in function.__globals__:
+            yield from _follow(name, function.__globals__[name], chains)
+    for name, chains in reading.locals:
+        if name in cells:
+            yield from _follow(name, cells[name], chains)
+    for name, origin, chains in reading.imports:
+        yield from _imported(function.__globals__, name, origin, chains)
+
+
+def _defaults(function: types.FunctionType, defaults: tuple[Any, ...]) -> Uses:
+    code = function.__code__
+    return zip(code.co_varnames[code.co_argcount - len(defaults) :], defaults, strict=False)
+
+
+def _attributes(function: types.FunctionType) -> Uses:
+    return [(f".{name}", value) for name, value in vars(function).items() if name[:1] != "_"]
+
+
+def _cells(function: types.FunctionType) -> dict[str, Any]:
+    """Return what the closure of `function` holds now."""
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:
+            continue  # Not assigned yet, or deleted.
+    return found
+
+
+def _wrapped(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """Yield what a wrapper made by somebody else's decorator wraps, and how it was set up."""
+    if hasattr(function, "registry") and hasattr(function, "dispatch"):
+        # It comes from functools.singledispatch, whose closure has a cache.
+        yield "__registry__", function.registry
+    else:
+        yield "__closure__", tuple(_cells(function).items())
+    yield "__wrapped__", getattr(function, "__wrapped__", None)
+    yield "__defaults__", (function.__defaults__, function.__kwdefaults__)
+
+
+def _follow(name: str, value: Any, chains: Chains) -> Iterator[tuple[str, Any]]:
+    """Yield what is used of `value`: of a module of the user's, only what is looked up in it."""
+    if not is_own_module(value):
+        yield name, value
+        return
+    found = dict(_last(name, value, chain) for chain in chains)
+    yield from sorted(found.items(), key=lambda use: use[0])
+
+
+def _last(name: str, value: Any, chain: tuple[str, ...]) -> tuple[str, Any]:
+    """Return the first thing along `chain` that is no module of the user's own, and its name."""
+    for attribute in chain:
+        if not is_own_module(value):
+            break
+        name = f"{name}.{attribute}"
+        try:
+            value = getattr(value, attribute)
+        except AttributeError:
+            return name, "absent"
+    return name, value
+
+
+_GENERATED: Final = frozenset(
+    {
+        "__abstractmethods__", "__annotate__", "__annotate_func__", "__annotations__",
+        "__annotations_cache__", "__dataclass_fields__", "__dataclass_params__", "__dict__",
+        "__doc__", "__firstlineno__", "__match_args__", "__module__", "__orig_bases__",
+        "__parameters__", "__qualname__", "__static_attributes__", "__weakref__", "_abc_impl",
+    }
+)  # fmt: skip
+_SIMPLE: Final = (bool, int, float, str, bytes, tuple, list, dict, set, frozenset, type(None))
+_FUNCTIONS: Final = (types.FunctionType, staticmethod, classmethod, property)
+
+
+def _class_uses(cls: type) -> Iterator[tuple[str, Any]]:
+    yield "__bases__", cls.__bases__
+    if type(cls) is not type:
+        yield "__class__", type(cls)
+    yield "__annotations__", list(_annotations(cls).items())
+    yield from _fields(cls)
+    prefix = cls.__name__
+    for name, member in sorted(vars(cls).items(), key=lambda item: item[0]):
+        if name not in _GENERATED and _counts(cls, name, member):
+            yield f"{prefix}.{name}", member
+
+
+def _counts(cls: type, name: str, member: Any) -> bool:
+    """Whether a member of a class is the user's doing, and not that of a base or a decorator."""
+    if isinstance(member, _FUNCTIONS):
+        return not _is_generated(member)
+    if isinstance(member, types.MemberDescriptorType | types.GetSetDescriptorType):
+        return False
+    if name[:2] == name[-2:] == "__":
+        return isinstance(member, _SIMPLE) and not name.startswith("__pydantic_")
+    is_enum = hasattr(cls, "__members__")
+    return not (is_enum and name[:1] == name[-1:] == "_")
+
+
+def _is_generated(member: Any) -> bool:
+    """Whether a function was made by dataclasses, namedtuple or attrs, out of fields that count."""
+    function = getattr(member, "__wrapped__", member)
+    code = getattr(function, "__code__", None)
+    return code is not None and bool(
+        code.co_qualname.startswith("__create_fn__.")
+        or code.co_filename.startswith("<attrs generated")
+        or function.__globals__.get("__name__", "").startswith("namedtuple_")
+    )
+
+
+def _annotations(cls: type) -> Mapping[str, Any]:
+    if sys.version_info >= (3, 14):
+        library = importlib.import_module("annotationlib")
+        return library.get_annotations(cls, format=library.Format.FORWARDREF)  # type: ignore[no-any-return]
+    found = vars(cls).get("__annotations__")
+    return found if isinstance(found, dict) else {}
+
+
+_FIELD_FLAGS: Final = ("init", "repr", "hash", "compare", "kw_only")
+
+
+def _fields(cls: type) -> Iterator[tuple[str, Any]]:
+    """Yield what dataclasses and pydantic have put away of a class's body."""
+    members = vars(cls)
+    for name, field in members.get("__dataclass_fields__", {}).items():
+        flags = [getattr(field, flag) for flag in _FIELD_FLAGS]
+        yield f"{cls.__name__}.{name}", (field.default, field.default_factory, flags)
+    if "__dataclass_params__" in members:
+        yield "__dataclass_params__", repr(members["__dataclass_params__"])
+    yield from members.get("__pydantic_fields__", {}).items()
+    decorators = members.get("__pydantic_decorators__")
+    for name in getattr(decorators, "__dataclass_fields__", ()):
+        group = getattr(decorators, name)
+        if isinstance(group, dict):
+            yield "__decorators__", [(each.cls_var_name, each.info) for each in group.values()]
+
+
+def _module_uses(module: types.ModuleType) -> Iterator[tuple[str, Any]]:
+    for name, value in sorted(vars(module).items(), key=lambda item: item[0]):
+        if name[:2] != "__":
+            yield name, value
+
+
+def _imported(
+    namespace: Mapping[str, Any], name: str, origin: ImportedName, chains: Chains
+) -> Iterator[tuple[str, Any]]:
+    """Yield what an import in a function's body gives; what is not the user's own, not imported."""
+    module = _absolute(namespace, origin)
+    if not is_own_name(module):
+        yield name, f"{module} {version(module)}"
+        return
+    try:
+        value = importlib.import_module(module)
+        if origin.is_top:
+            value = sys.modules[package_name(module)]
+        elif origin.member:
+            value = _member(value, origin.member)
+    except Exception:  # noqa: BLE001  # the module's own code ran, it may raise anything
+        yield name, "absent"
+        return
+    yield from _follow(name, value, chains)
+
+
+def _absolute(namespace: Mapping[str, Any], origin: ImportedName) -> str:
+    if not origin.level:
+        return origin.module
+    package = namespace.get("__package__") or namespace.get("__name__", "").rpartition(".")[0]
+    parent = package.split(".")[: len(package.split(".")) - origin.level + 1]
+    return ".".join([*parent, *filter(None, [origin.module])])
+
+
+def _member(module: Any, name: str) -> Any:
+    if not hasattr(module, name):
+        importlib.import_module(f"{module.__name__}.{name}")
+    return getattr(module, name)
