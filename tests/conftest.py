@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from hypernodes import (
+    AsyncExecutor,
     RuntimeConfig,
     SequentialExecutor,
     ThreadPoolExecutor,
@@ -30,6 +31,8 @@ EXECUTORS = {
     "sequential": SequentialExecutor(),
     "thread": ThreadPoolExecutor(max_workers=4),
     "one-thread": ThreadPoolExecutor(max_workers=1),
+    "async": AsyncExecutor(),
+    "one-async": AsyncExecutor(max_concurrency=1),
 }
 
 

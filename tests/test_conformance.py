@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import pytest
 
 from hypernodes import (
+    AsyncExecutor,
     Executor,
     Failure,
     HyperNodesError,
@@ -50,6 +51,9 @@ CASES = (
     Case(ThreadPoolExecutor(max_workers=4), 4),
     Case(ThreadPoolExecutor(max_workers=1), 1),
     Case(ThreadPoolExecutor(max_workers=32), 32),
+    Case(AsyncExecutor(max_concurrency=4), 4),
+    Case(AsyncExecutor(max_concurrency=1), 1),
+    Case(AsyncExecutor(max_concurrency=32), 32),
     Case(ProcessPoolExecutor(max_workers=2), 2, shares_memory=False),
     Case(ProcessPoolExecutor(max_workers=1), 1, shares_memory=False),
 )

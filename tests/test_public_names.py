@@ -4,6 +4,7 @@ import hypernodes
 from hypernodes import backends, executors
 
 NAMES = [
+    "AsyncExecutor",
     "Backend",
     "CacheError",
     "CacheWarning",

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         WorkerCrashedError,
     )
     from hypernodes.executors import (
+        AsyncExecutor,
         ProcessPoolExecutor,
         SequentialExecutor,
         ThreadPoolExecutor,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from hypernodes.pipeline import Pipeline
 
 __all__ = [
+    "AsyncExecutor",
     "Backend",
     "CacheError",
     "CacheWarning",
@@ -113,6 +115,7 @@ _PLACES = {
         "WorkerCrashedError",
     ),
     "hypernodes.executors": (
+        "AsyncExecutor",
         "ProcessPoolExecutor",
         "SequentialExecutor",
         "ThreadPoolExecutor",

@@ -19,6 +19,7 @@ Described = TypeVar("Described", bound=BaseModel)
 
 EXECUTORS: Final = {
     "sequential": "hypernodes.executors.sequential:SequentialExecutor",
+    "async": "hypernodes.executors.asynchronous:AsyncExecutor",
     "thread": "hypernodes.executors.thread:ThreadPoolExecutor",
     "process": "hypernodes.executors.process:ProcessPoolExecutor",
 }

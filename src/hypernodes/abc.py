@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from hypernodes._aside import in_thread
+
 if TYPE_CHECKING:
     from typing import Self
 
@@ -76,6 +78,16 @@ class Executor(BaseModel, ABC):
         Raises:
             Exception: What a node raised, as its own type.
         """
+
+    async def arun_pipeline(
+        self,
+        pipeline: Pipeline,
+        inputs: Mapping[str, Any],
+        ctx: RunContext,
+        output_name: OutputName = None,
+    ) -> dict[str, Any]:
+        """Do as `run_pipeline`, without blocking the running loop; by default in a thread."""
+        return await in_thread(self.run_pipeline, pipeline, inputs, ctx, output_name)
 
     @abstractmethod
     def map_items(
@@ -143,6 +155,16 @@ class Backend(BaseModel, ABC):
         output_name: OutputName = None,
     ) -> dict[str, Any]:
         """Run `pipeline` once there; as `Executor.run_pipeline`."""
+
+    async def arun(
+        self,
+        pipeline: Pipeline,
+        inputs: Mapping[str, Any],
+        ctx: RunContext,
+        output_name: OutputName = None,
+    ) -> dict[str, Any]:
+        """Do as `run`, without blocking the running loop; by default in a thread."""
+        return await in_thread(self.run, pipeline, inputs, ctx, output_name)
 
     @abstractmethod
     def map(

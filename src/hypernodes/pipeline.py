@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import copy_context
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
+from hypernodes._aside import in_thread
 from hypernodes._engine.failure import Failure, remember
 from hypernodes._engine.graph import Graph
 from hypernodes._engine.kernel import PipelineExecutionEngine
@@ -19,6 +22,7 @@ from hypernodes._engine.requests import (
     read_outputs,
     read_request,
 )
+from hypernodes._engine.results import Results, close, yielded
 from hypernodes._members import as_node, check_name, members, replacement
 from hypernodes._nested import PipelineNode
 from hypernodes.abc import RunContext
@@ -259,7 +263,7 @@ class Pipeline:
         results: list[Any] = [None] * (items.count or 0)
         for index, outcome in outcomes:
             if type(outcome) is Failure and on_error == "raise":
-                _close(outcomes)
+                close(outcomes)
                 raise remember(outcome)
             if index >= len(results):
                 results.extend(itertools.repeat(None, index + 1 - len(results)))
@@ -278,11 +282,12 @@ class Pipeline:
         config: RuntimeConfig | None = None,
         on_error: str = "raise",
         ordered: bool = True,
-    ) -> Iterator[Any]:
-        """Do as `map`, but yield results as they come, with bounded memory.
+    ) -> Results:
+        """Do as `map`, but give results as they come, with bounded memory.
 
         Items are taken from the inputs as they are needed, a bounded number ahead of the consumer;
-        closing the iterator cancels the rest.
+        closing the results cancels the rest. They are for `for` and for `async for`, which never
+        blocks the running loop.
 
         Args:
             inputs: As for `map`; iterators are not read ahead.
@@ -301,9 +306,72 @@ class Pipeline:
         asked = read_outputs(output_name)
         ctx, items = self._items(inputs, map_over, map_mode, asked, config)
         backend = ctx.config.backend
-        start = backend.map if ordered else backend.map_unordered
-        outcomes: Iterable[Any] = start(self, items.items, items.shared, ctx, asked)
-        return _yielded(outcomes, on_error, ordered=ordered)
+        mapped = backend.map if ordered else backend.map_unordered
+        context = copy_context()
+
+        def start() -> Iterable[Any]:
+            return context.run(mapped, self, items.items, items.shared, ctx, asked)
+
+        return Results(yielded(start, on_error, ordered=ordered))
+
+    async def arun(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        output_name: OutputName = None,
+        config: RuntimeConfig | None = None,
+    ) -> dict[str, Any]:
+        """Do as `run`, from asynchronous code, without blocking the running loop.
+
+        Cancelling the task that awaits this cancels the run.
+
+        Args:
+            inputs: As for `run`.
+            output_name: As for `run`.
+            config: As for `run`.
+
+        Example:
+            >>> import asyncio
+            >>> from hypernodes import node
+            >>> double = Pipeline([node("double")(lambda x: 2 * x)])
+            >>> asyncio.run(double.arun({"x": 4}))
+            {'double': 8}
+        """
+        ctx = self._context(config)
+        asked = read_outputs(output_name)
+        return await ctx.config.backend.arun(self, _checked_inputs(inputs), ctx, asked)
+
+    async def amap(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        map_over: str | Sequence[str],
+        map_mode: str = "zip",
+        output_name: OutputName = None,
+        config: RuntimeConfig | None = None,
+        on_error: str = "raise",
+    ) -> list[Any]:
+        """Do as `map`, from asynchronous code, without blocking the running loop.
+
+        Cancelling the task that awaits this cancels the map.
+
+        Args:
+            inputs: As for `map`.
+            map_over: As for `map`.
+            map_mode: As for `map`.
+            output_name: As for `map`.
+            config: As for `map`.
+            on_error: As for `map`.
+        """
+        start = partial(
+            self.map,
+            map_over=map_over,
+            map_mode=map_mode,
+            output_name=output_name,
+            config=config,
+            on_error=on_error,
+        )
+        return await in_thread(start, inputs)
 
     # ------------------------------------------------------------ changed copies
 
@@ -520,23 +588,6 @@ def _checked_inputs(inputs: Mapping[str, Any] | None) -> Mapping[str, Any]:
         f"inputs has to be a mapping of names to values, not {type(inputs).__name__}: {{'x': ...}}"
     )
     raise InputError(message, name="inputs")
-
-
-def _yielded(outcomes: Iterable[Any], on_error: str, *, ordered: bool) -> Iterator[Any]:
-    try:
-        for entry in outcomes:
-            outcome = entry if ordered else entry[1]
-            if type(outcome) is Failure and on_error == "raise":
-                raise remember(outcome)
-            yield entry
-    finally:
-        _close(outcomes)
-
-
-def _close(outcomes: Iterable[Any]) -> None:
-    close = getattr(outcomes, "close", None)
-    if close is not None:
-        close()
 
 
 def _shortened(names: Sequence[str]) -> str:

@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from inspect import isawaitable, iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
-from hypernodes._engine.loop import Overdue, run_coroutine
-from hypernodes._engine.retry import policy_of, retrying
-from hypernodes._engine.timeout import call_within
+from hypernodes._engine.retry import policy_of, retrying, retrying_later
+from hypernodes._engine.timeout import await_within, call_within
 from hypernodes._engine.watch import NEW_WATCH
+from hypernodes._loop import Overdue, run_coroutine
 from hypernodes.exceptions import NodeOutputError, NodeTimeoutError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ Call = Callable[..., Any]
 
 
 def node_call(node: Node, path: tuple[str, ...], config: RuntimeConfig) -> Call:
-    """Return what a plan calls for `node`.
+    """Return what a plan calls for `node`; of a coroutine, it waits for the end.
 
     Args:
         node: The node; its own facts win over those of the config.
@@ -44,6 +44,18 @@ def node_call(node: Node, path: tuple[str, ...], config: RuntimeConfig) -> Call:
     call = watch.whole(call)
     if not isinstance(node.output_name, str):
         call = _unpacked(call, len(node.output_names), path)
+    return call
+
+
+def node_coroutine(node: Node, path: tuple[str, ...], config: RuntimeConfig) -> Call:
+    """Do as `node_call` for an asynchronous node on a loop: what is returned has to be awaited."""
+    timeout = config.timeout if node.timeout is None else node.timeout
+    policy = policy_of(config.retries if node.retries is None else node.retries)
+    call: Call = node.func if timeout is None else _timed_later(node.func, timeout, path)
+    if policy is not None:
+        call = retrying_later(call, policy, path)
+    if not isinstance(node.output_name, str):
+        call = _unpacked_later(call, len(node.output_names), path)
     return call
 
 
@@ -76,6 +88,17 @@ def _timed(call: Call, timeout: float, path: tuple[str, ...]) -> Call:
     return timed
 
 
+def _timed_later(call: Call, timeout: float, path: tuple[str, ...]) -> Call:
+    async def timed(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await await_within(call(*args, **kwargs), timeout)
+        except Overdue:
+            error = overdue(path, timeout)
+        raise error
+
+    return timed
+
+
 def overdue(path: tuple[str, ...], timeout: float | None) -> NodeTimeoutError:
     """Return the error for an attempt at the node at `path` that took too long."""
     message = (
@@ -91,6 +114,13 @@ def _unpacked(call: Call, count: int, path: tuple[str, ...]) -> Call:
         if type(value) is tuple and len(value) == count:
             return value
         return _unpack(value, count, path)
+
+    return unpacked
+
+
+def _unpacked_later(call: Call, count: int, path: tuple[str, ...]) -> Call:
+    async def unpacked(*args: Any, **kwargs: Any) -> Any:
+        return _unpack(await call(*args, **kwargs), count, path)
 
     return unpacked
 

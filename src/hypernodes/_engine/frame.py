@@ -49,16 +49,13 @@ class Frame:
         index: int | None,
         done: Callable[[Outcome], None],
     ) -> None:
-        plan = engine.plan
         self.engine = engine
         self.inputs = inputs
         self.index = index
         self._item = item
         self.closed = False
         self.jobs: list[MapJob] = []
-        self.values: dict[Slot, Any] = dict(plan.constants)
-        self.values |= {slot: inputs[name] for name, slot in plan.shared.items()}
-        self.values |= {slot: item[name] for name, slot in plan.mapped.items()}
+        self.values: dict[Slot, Any] = engine.plan.values(inputs, item)
         self._done = done
         self._left = len(engine.segments)
         self._waiting = [segment.waits_for for segment in engine.segments]

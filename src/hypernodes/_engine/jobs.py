@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.segments import Segment
 
 Entry = tuple[int, Mapping[str, Any]]
+Message = Callable[[], None]
 MOST_GROWTH: Final = 8
 
 
@@ -120,7 +121,7 @@ class MapJob:
         """Hand over outcomes of items that have no frame."""
         self._receiver.put_all(outcomes)
 
-    def drain(self, post: Callable[[Callable[[], None]], None]) -> None:
+    def drain(self, post: Callable[[Message], None]) -> None:
         """Run items until none waits; called by workers, several at once.
 
         Args:
@@ -133,13 +134,50 @@ class MapJob:
             except IndexError:
                 return
             outcome = context.copy().run(attempt, self.inputs, item, index)
-            self._done.add(partial(self._receiver.put, index, outcome), post)
+            self.report(index, outcome, post)
+
+    def report(self, index: int, outcome: Outcome, post: Callable[[Message], None]) -> None:
+        """Have the outcome of an item handed over by the scheduler.
+
+        Args:
+            index: The item's index.
+            outcome: What it gave.
+            post: Takes what the scheduler has to call.
+        """
+        self._done.add(partial(self._receiver.put, index, outcome), post)
 
     def close(self) -> None:
         """Drop what has not started."""
         self.pending.clear()
         for frame in tuple(self._frames.values()):
             frame.close()
+
+
+def handed_over(
+    stream: Stream,
+    entries: list[Entry],
+    add: Callable[[list[Entry]], None],
+    receive: Callable[[], None],
+    close: Callable[[], None],
+) -> Iterator[tuple[int, Outcome]]:
+    """Yield the outcomes of a map to its consumer, and take items as these go on.
+
+    Args:
+        stream: The items and outcomes.
+        entries: The first items.
+        add: Takes items that can run.
+        receive: Puts outcomes into the stream; waits for one where there is nothing else to do.
+        close: Drops what has not started; called in the end.
+    """
+    try:
+        while entries or not stream.is_done:
+            add(entries)
+            receive()
+            yield from stream.ready()
+            entries = stream.take()
+        stream.finish()
+    finally:
+        close()
 
 
 class Collector(Receiver):
@@ -231,6 +269,11 @@ class Stream(Receiver):
     def is_open(self) -> bool:
         """Whether there may be more items, and room for them."""
         return not self._exhausted and self._taken - self._delivered < self._ahead
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether there is nothing to do before an outcome comes."""
+        return self.outstanding and not self.is_open
 
     @property
     def is_done(self) -> bool:

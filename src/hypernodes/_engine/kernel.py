@@ -7,20 +7,24 @@ from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes._engine.calls import node_call
+from hypernodes._cancel import check, checked, is_watched
+from hypernodes._engine.calls import node_call, node_coroutine
+from hypernodes._engine.drive import drive
 from hypernodes._engine.failure import Failure, Faulted, annotate, item_note, node_note
 from hypernodes._engine.inner import inner_call
 from hypernodes._engine.plan import compile_plan
 from hypernodes._engine.program import Program
-from hypernodes._engine.segments import Segment, split
+from hypernodes._engine.segments import Part, Segment, is_async, split
 from hypernodes._node import Node
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.plan import Plan, Request, Slot, Step
     from hypernodes.pipeline import Pipeline
+
+    InThread = Callable[..., Awaitable[Any]]
 
 NO_ITEM: Final[dict[str, Any]] = {}
 
@@ -56,22 +60,24 @@ class PipelineExecutionEngine:
         Returns:
             The outputs by name, or the failure.
         """
+        program = self.checked_program if is_watched() else self.program
         try:
-            return self.program.run(inputs, item)
+            return program.run(inputs, item)
         except Exception as error:  # noqa: BLE001 - whatever the user's function raised
-            failure = self.failure(error, self.program.step_of(error.__traceback__), index)
+            failure = self.failure(error, program.step_of(error.__traceback__), index)
         return failure if index is None else failure.at_item(index, item)
 
     def attempt_all(
         self, inputs: Mapping[str, Any], items: Iterable[Mapping[str, Any]]
     ) -> Iterator[tuple[int, Outcome]]:
         """Run all steps for each of `items`, as they are asked for; yield indexes and outcomes."""
-        run = self.program.run
+        program = self.checked_program if is_watched() else self.program
+        run = program.run
         for index, item in enumerate(items):
             try:
                 outcome: Outcome = run(inputs, item)
             except Exception as error:  # noqa: BLE001 - whatever the user's function raised
-                step = self.program.step_of(error.__traceback__)
+                step = program.step_of(error.__traceback__)
                 outcome = self.failure(error, step, index).at_item(index, item)
             yield index, outcome
 
@@ -93,17 +99,89 @@ class PipelineExecutionEngine:
         Returns:
             What it gives, by slot, or the failure.
         """
-        segment = self.segments[number]
-        for step, spent in zip(segment.steps, segment.spent, strict=True):
+        return self._attempt_part(self.segments[number].whole, values, index, is_wanted)
+
+    async def await_segment(
+        self,
+        number: int,
+        values: dict[Slot, Any],
+        index: int | None,
+        is_wanted: Callable[[], bool] | None,
+        in_thread: InThread,
+    ) -> Given:
+        """Do as `attempt_segment`, on a loop: its coroutines are awaited here.
+
+        Args:
+            number: The segment's index.
+            values: What it takes, by slot; used up.
+            index: The item's index, in a map.
+            is_wanted: Asked before each step; where it says no, the rest is left out.
+            in_thread: Calls a function with arguments in a thread, for what is no coroutine.
+        """
+        given: Given = values
+        for part in self.parts[number]:
+            if part.waits:
+                given = await self._attempt_steps(part, values, index, self.coroutines, is_wanted)
+            else:
+                given = await in_thread(self._attempt_part, part, values, index, is_wanted)
+            if isinstance(given, Failure):
+                return given
+        return given
+
+    async def await_item(
+        self,
+        inputs: Mapping[str, Any],
+        item: Mapping[str, Any],
+        index: int,
+        in_thread: InThread,
+    ) -> Outcome:
+        """Run a plan of one segment at the most for an item, on a loop; else as `attempt`."""
+        values = self.plan.values(inputs, item)
+        for segment in self.segments:
+            taken = {slot: values[slot] for slot in segment.takes}
+            given = await self.await_segment(segment.index, taken, index, None, in_thread)
+            if isinstance(given, Failure):
+                return given.at_item(index, item)
+            values |= given
+        return {name: values[slot] for name, slot in self.plan.results.items()}
+
+    def _attempt_part(
+        self,
+        part: Part,
+        values: dict[Slot, Any],
+        index: int | None,
+        is_wanted: Callable[[], bool] | None,
+    ) -> Given:
+        return drive(self._attempt_steps(part, values, index, self.calls, is_wanted))
+
+    async def _attempt_steps(
+        self,
+        part: Part,
+        values: dict[Slot, Any],
+        index: int | None,
+        calls: Mapping[int, Callable[..., Any]] | Sequence[Callable[..., Any]],
+        is_wanted: Callable[[], bool] | None,
+    ) -> Given:
+        """Run steps, one after another; suspends only if what they call has to be awaited."""
+        waits = part.waits
+        for step, spent in zip(part.steps, part.spent, strict=True):
             if is_wanted is not None and not is_wanted():
                 break
-            positional = [values[a.slot] for a in step.arguments if a.keyword is None]
-            named = {a.keyword: values[a.slot] for a in step.arguments if a.keyword is not None}
+            if not waits:
+                check()
+            slots, keywords = self.takes[step.index]
+            positional = [values[slot] for slot in slots]
+            named = {keyword: values[slot] for keyword, slot in keywords} if keywords else NO_ITEM
             try:
-                result = self.calls[step.index](*positional, **named)
+                result = calls[step.index](*positional, **named)
+                if waits:
+                    result = await result
             except Exception as error:  # noqa: BLE001 - whatever the user's function raised
                 return self.failure(error, step, index)
-            values.update(zip(step.outputs, result if step.unpacks else (result,), strict=True))
+            if step.unpacks:
+                values.update(zip(step.outputs, result, strict=True))
+            else:
+                values[step.outputs[0]] = result
             del positional, named, result
             for slot in spent:
                 del values[slot]
@@ -114,6 +192,41 @@ class PipelineExecutionEngine:
         """The plan as one function, compiled when it is first needed."""
         with self._lock:
             return self.__dict__.get("program") or Program(self.plan, self.calls)
+
+    @cached_property
+    def checked_program(self) -> Program:
+        """The plan as one function that can be told to stop between two steps."""
+        return Program(self.plan, [*map(checked, self.calls)])
+
+    @cached_property
+    def coroutines(self) -> dict[int, Callable[..., Any]]:
+        """What is called for asynchronous nodes on a loop, by the step's index."""
+        return {
+            step.index: node_coroutine(step.node, step.path, step.config)
+            for step in self.plan.steps
+            if isinstance(step.node, Node) and is_async(step)
+        }
+
+    @cached_property
+    def takes(self) -> list[tuple[list[Slot], list[tuple[str, Slot]]]]:
+        """For each step, what it takes by position, and what by keyword."""
+        return [
+            (
+                [argument.slot for argument in step.arguments if argument.keyword is None],
+                [(a.keyword, a.slot) for a in step.arguments if a.keyword is not None],
+            )
+            for step in self.plan.steps
+        ]
+
+    @cached_property
+    def awaits(self) -> bool:
+        """Whether there are coroutines in the plan, or in what it maps, for a loop to await."""
+        return bool(self.coroutines) or any(map(_awaits_inside, self.plan.steps))
+
+    @cached_property
+    def parts(self) -> tuple[tuple[Part, ...], ...]:
+        """The segments by kinds of steps, for a loop."""
+        return tuple(segment.parts() for segment in self.segments)
 
     @cached_property
     def segments(self) -> tuple[Segment, ...]:
@@ -159,6 +272,13 @@ def _compiled(pipeline: Pipeline, request: Request) -> PipelineExecutionEngine:
 
 def _maps_here(step: Step) -> bool:
     return step.inner is not None and bool(step.inner.map_over) and not step.inner.elsewhere
+
+
+def _awaits_inside(step: Step) -> bool:
+    inner = step.inner
+    if inner is None or not _maps_here(step):
+        return False
+    return inner.engine(name for name in inner.inputs if name not in inner.map_over).awaits
 
 
 def _step_call(step: Step) -> Callable[..., Any]:

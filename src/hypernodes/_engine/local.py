@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from hypernodes._cancel import CANCELLATION, Cancellation
 from hypernodes._engine.jobs import Done
 from hypernodes._engine.workers import OCCUPIED, Crew, Workers, closed_error
 
@@ -52,6 +53,8 @@ class _LocalCrew(Crew):
         self._in_flight: set[futures.Future[None]] = set()
         self._context = copy_context()
         self._context.run(OCCUPIED.set, OCCUPIED.get() | {executor})
+        self._cancellation = Cancellation(between_steps=True)
+        self._context.run(CANCELLATION.set, self._cancellation)
         self._segments: deque[Callable[[], None]] = deque()
         self._unsettled = 0
         self._drains = 0
@@ -96,6 +99,7 @@ class _LocalCrew(Crew):
         self._segments.clear()
         for future in tuple(self._in_flight):
             future.cancel()
+        self._cancellation.ask()
 
     # ------------------------------------------------------------ on workers
 

@@ -144,6 +144,15 @@ class Plan:
     results: dict[str, Slot] = field(default_factory=dict)
     missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
+    def values(self, inputs: Mapping[str, Any], item: Mapping[str, Any]) -> dict[Slot, Any]:
+        """Return the values that are there before any step has run."""
+        values = dict(self.constants)
+        for name, slot in self.shared.items():
+            values[slot] = inputs[name]
+        for name, slot in self.mapped.items():
+            values[slot] = item[name]
+        return values
+
     def uses(self) -> Counter[Slot]:
         """Count how often each value is needed: by steps, and once where it stays to the end."""
         taken = Counter(argument.slot for step in self.steps for argument in step.arguments)

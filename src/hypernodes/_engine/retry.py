@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from hypernodes._cancel import pause
+from hypernodes._engine.drive import drive
 from hypernodes._engine.failure import Failure, Faulted
 from hypernodes._engine.watch import UNWATCHED
 from hypernodes.config import RetryPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     import tenacity
 
@@ -27,7 +30,7 @@ def policy_of(retries: int | RetryPolicy) -> RetryPolicy | None:
     return policy if policy.max_retries else None
 
 
-def pause(policy: RetryPolicy, extra: int) -> float:
+def delay_before(policy: RetryPolicy, extra: int) -> float:
     """Return the seconds to wait before extra attempt number `extra`, from 1."""
     growth = policy.multiplier ** min(extra - 1, MOST_GROWTH)
     jitter = random.uniform(0, policy.jitter) if policy.jitter else 0.0  # noqa: S311 - no secret
@@ -57,39 +60,65 @@ def retrying(
             return call(*args, **kwargs)
         except policy.retry_on as error:
             first = error
-        return _try_again(first, lambda: call(*args, **kwargs), policy, path, watch.made())
+
+        async def again() -> Any:
+            return call(*args, **kwargs)
+
+        return drive(_try_again(first, again, policy, path, pause, made=watch.made()))
 
     return attempt
 
 
-def _try_again(
+def retrying_later(
+    call: Callable[..., Awaitable[Any]], policy: RetryPolicy, path: tuple[str, ...]
+) -> Callable[..., Awaitable[Any]]:
+    """Do as `retrying` for what is awaited on an event loop, which goes on between attempts."""
+
+    async def attempt(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await call(*args, **kwargs)
+        except policy.retry_on as error:
+            first = error
+        import asyncio  # noqa: PLC0415 - loaded by now: there is a loop
+
+        return await _try_again(first, partial(call, *args, **kwargs), policy, path, asyncio.sleep)
+
+    return attempt
+
+
+async def _try_again(
     first: Exception,
-    call: Callable[[], Any],
+    call: Callable[[], Awaitable[Any]],
     policy: RetryPolicy,
     path: tuple[str, ...],
-    made: int,
+    sleep: Callable[[float], Awaitable[Any]],
+    *,
+    made: int = 0,
 ) -> Any:
     pending = [first]
 
-    def attempt() -> Any:
+    async def attempt() -> Any:
         if pending:
             raise pending.pop()
-        return call()
+        return await call()
 
-    retryer = _retryer(policy, made)
+    retryer = _retryer(policy, sleep, made)
     try:
-        return retryer(attempt)
+        return await retryer(attempt)
     except Exception as error:  # noqa: BLE001 - whatever the user's function raised
         attempts = made + retryer.statistics["attempt_number"]
         raise Faulted(Failure(error, node=path[-1], path=path, attempts=attempts)) from None
 
 
-def _retryer(policy: RetryPolicy, made: int) -> tenacity.Retrying:
+def _retryer(
+    policy: RetryPolicy, sleep: Callable[[float], Awaitable[Any]], made: int
+) -> tenacity.AsyncRetrying:
     import tenacity  # noqa: PLC0415 - it imports asyncio, 30 ms that only a failure should cost
 
-    return tenacity.Retrying(
+    return tenacity.AsyncRetrying(
+        sleep=sleep,
         stop=tenacity.stop_after_attempt(policy.max_retries + 1 - made),
-        wait=lambda state: pause(policy, made + state.attempt_number),
+        wait=lambda state: delay_before(policy, made + state.attempt_number),
         retry=tenacity.retry_if_exception_type(policy.retry_on),
         reraise=True,
     )

@@ -4,10 +4,29 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from inspect import iscoroutinefunction
+from itertools import groupby
 from typing import TYPE_CHECKING
+
+from hypernodes._node import Node
 
 if TYPE_CHECKING:
     from hypernodes._engine.plan import Plan, Slot, Step
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """Steps of a segment that follow one another and are of one kind.
+
+    Attributes:
+        steps: The steps, in order.
+        spent: For each step, the values inside that nothing needs after it.
+        waits: Whether the steps are coroutines that have to be awaited.
+    """
+
+    steps: list[Step]
+    spent: tuple[tuple[Slot, ...], ...]
+    waits: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -31,6 +50,31 @@ class Segment:
     takes: tuple[Slot, ...] = ()
     gives: tuple[Slot, ...] = ()
     spent: tuple[tuple[Slot, ...], ...] = ()
+
+    @property
+    def whole(self) -> Part:
+        """The segment as one part, for a thread."""
+        return Part(self.steps, self.spent)
+
+    def parts(self) -> tuple[Part, ...]:
+        """Return the segment by kinds of steps, for a loop: coroutines and others."""
+        pairs = zip(self.steps, self.spent, strict=True)
+        groups = [(waits, [*group]) for waits, group in groupby(pairs, lambda p: is_async(p[0]))]
+        return tuple(
+            Part([step for step, _ in group], tuple(spent for _, spent in group), waits)
+            for waits, group in groups
+        )
+
+
+def is_async(step: Step) -> bool:
+    """Return whether a step is a coroutine function, which a loop can call and await.
+
+    What only wraps one is not: it may do anything before, and with, the coroutine.
+    """
+    if step.inner is not None or not isinstance(step.node, Node):
+        return False
+    func = step.node.func
+    return iscoroutinefunction(func) or iscoroutinefunction(type(func).__call__)
 
 
 def split(plan: Plan) -> tuple[Segment, ...]:

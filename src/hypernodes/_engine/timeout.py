@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent import futures
 from contextvars import copy_context
 from queue import SimpleQueue
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes._engine.loop import Overdue, bounded
+from hypernodes._cancel import wait_for
+from hypernodes._loop import Overdue
+
+if TYPE_CHECKING:
+    import asyncio
 
 Job = tuple["futures.Future[Any]", Callable[[], Any]]
 
@@ -75,8 +79,51 @@ def call_within(function: Callable[..., Any], timeout: float, args: Any, kwargs:
     helper, _local.helper = _local.helper or _Helper(), None
     context = copy_context()
     future = helper.submit(lambda: context.run(function, *args, **kwargs))
-    done, _ = futures.wait((future,), bounded(timeout))
-    if not done:
+    if not wait_for(future, timeout):
         raise Overdue
     _local.helper = helper
     return future.result()
+
+
+async def await_within(awaitable: Awaitable[Any], seconds: float) -> Any:
+    """Await `awaitable` on the running loop, in the caller's context.
+
+    Args:
+        awaitable: What to await.
+        seconds: How long to wait.
+
+    Raises:
+        Overdue: It took longer. It has been cancelled; should it not heed that, it is left behind.
+    """
+    import asyncio  # noqa: PLC0415 - loaded by now: there is a loop
+
+    task = asyncio.ensure_future(_finish(awaitable))
+    try:
+        done, _ = await asyncio.wait((task,), timeout=seconds)
+    except BaseException:
+        _leave(task)
+        raise
+    if not done:
+        _leave(task)
+        raise Overdue
+    return task.result()
+
+
+async def _finish(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+_left: Final[set[asyncio.Task[Any]]] = set()
+
+
+def _leave(task: asyncio.Task[Any]) -> None:
+    """Cancel `task`, and keep it until it ends, whatever it ends with."""
+    task.cancel()
+    _left.add(task)
+    task.add_done_callback(_let_go)
+
+
+def _let_go(task: asyncio.Task[Any]) -> None:
+    _left.discard(task)
+    if not task.cancelled():
+        task.exception()  # seen by nobody else: asyncio need not complain

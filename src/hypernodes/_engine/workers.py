@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     Post = Callable[[Message], None]
 
 
+MOST_AHEAD: Final = 1024
+
+
 class Workers(ABC):
     """What an executor has opened to run work beside the thread that asks for it."""
 
@@ -60,7 +63,7 @@ class Crew(ABC):
     """
 
     patience: float = 0.005
-    farthest: int = 1024
+    farthest: int = MOST_AHEAD
 
     @property
     @abstractmethod

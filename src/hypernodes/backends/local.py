@@ -25,6 +25,15 @@ class LocalBackend(Backend):
     ) -> dict[str, Any]:
         return ctx.config.executor.run_pipeline(pipeline, inputs, ctx, output_name)
 
+    async def arun(
+        self,
+        pipeline: Pipeline,
+        inputs: Mapping[str, Any],
+        ctx: RunContext,
+        output_name: OutputName = None,
+    ) -> dict[str, Any]:
+        return await ctx.config.executor.arun_pipeline(pipeline, inputs, ctx, output_name)
+
     def map(
         self,
         pipeline: Pipeline,

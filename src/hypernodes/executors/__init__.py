@@ -1,8 +1,15 @@
 """How pipelines run: one module for each executor, and their contract."""
 
 from hypernodes.abc import Executor
+from hypernodes.executors.asynchronous import AsyncExecutor
 from hypernodes.executors.process import ProcessPoolExecutor
 from hypernodes.executors.sequential import SequentialExecutor
 from hypernodes.executors.thread import ThreadPoolExecutor
 
-__all__ = ["Executor", "ProcessPoolExecutor", "SequentialExecutor", "ThreadPoolExecutor"]
+__all__ = [
+    "AsyncExecutor",
+    "Executor",
+    "ProcessPoolExecutor",
+    "SequentialExecutor",
+    "ThreadPoolExecutor",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hypernodes._engine.failure import Failure, outputs_of
 from hypernodes._engine.requests import open_items
@@ -14,8 +14,26 @@ from hypernodes.abc import Executor, OutputName, RunContext
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from hypernodes._engine.failure import Outcome
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes.pipeline import Pipeline
+
+
+class Runner(Protocol):
+    """What runs plans on workers."""
+
+    def run(self, engine: PipelineExecutionEngine, inputs: Mapping[str, Any]) -> Outcome:
+        """Run a plan once."""
+
+    def map(
+        self,
+        engine: PipelineExecutionEngine,
+        inputs: Mapping[str, Any],
+        items: Iterator[Mapping[str, Any]],
+        *,
+        ordered: bool,
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Run a plan for each of `items`; yield indexes and outcomes."""
 
 
 class PooledExecutor(Executor):
@@ -90,6 +108,6 @@ class PooledExecutor(Executor):
         occupied = OCCUPIED.get()
         return bool(occupied) and self in occupied
 
-    def _scheduler(self, ctx: RunContext) -> Scheduler:
+    def _scheduler(self, ctx: RunContext) -> Runner:
         # A node that was sent here from another executor is to run here, and not with its sender.
         return Scheduler(self, REGISTRY.of(self, self.open_workers), inline=not ctx.away)

@@ -16,7 +16,7 @@ from hypernodes._engine.failure import Failure, annotate, node_note
 from hypernodes._engine.processes import blame
 from hypernodes._engine.processes.errors import PackedError, unpack_error
 from hypernodes._engine.processes.parcels import Depot, Parcel, unlink
-from hypernodes._engine.retry import pause
+from hypernodes._engine.retry import delay_before
 from hypernodes.exceptions import WorkerCrashedError
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ class Source(ABC):
         if death.attempt > policy.max_retries:
             return None
         trouble.spent[death.path, death.ordinal] = death.attempt
-        return pause(policy, death.attempt)
+        return delay_before(policy, death.attempt)
 
     def _failure(self, entry: Any, trouble: Trouble, death: Death) -> Failure:
         index = self.index_of(entry)

@@ -1,0 +1,126 @@
+"""What a lazy map gives: results one by one, for synchronous and asynchronous consumers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from hypernodes._aside import Aside
+from hypernodes._cancel import Abandoned
+from hypernodes._engine.failure import Failure, remember
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_END: Final = object()
+
+
+class Results(Iterator[Any], AsyncIterator[Any]):
+    """Results of a map as they come, for `for` and `async for`.
+
+    Under `async for` a thread takes them, so that the running loop is never blocked. Closing early,
+    leaving a `with` or `async with` block, or cancelling the task that waits for a result cancels
+    what is under way.
+
+    Args:
+        entries: The results.
+    """
+
+    def __init__(self, entries: Generator[Any, None, None]) -> None:
+        self._entries = entries
+        self._aside: Aside | None = None
+
+    def __next__(self) -> Any:
+        return next(self._entries)
+
+    def close(self) -> None:
+        """Cancel what is under way; there are no more results."""
+        aside = self._leave()
+        if aside is None:
+            self._entries.close()
+
+    async def __anext__(self) -> Any:
+        if self._aside is None:
+            self._aside = Aside()
+        try:
+            found = await self._aside.call(next, self._entries, _END)
+        except Abandoned:
+            found = _END
+        except BaseException:
+            self._leave()
+            raise
+        if found is _END:
+            self._leave()
+            raise StopAsyncIteration
+        return found
+
+    async def aclose(self) -> None:
+        """Do as `close`, without blocking the running loop."""
+        aside, self._aside = self._aside or Aside(), None
+        aside.stop()
+        try:
+            await aside.call(self._entries.close)
+        finally:
+            aside.end()
+
+    def _leave(self) -> Aside | None:
+        """Let the thread stop, close the results and end."""
+        aside, self._aside = self._aside, None
+        if aside is not None:
+            aside.stop()
+            aside.later(self._entries.close)
+            aside.end()
+        return aside
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        self._leave()
+
+
+def yielded(
+    start: Callable[[], Iterable[Any]], on_error: str, *, ordered: bool
+) -> Generator[Any, None, None]:
+    """Yield what a lazy map gives, or raise the first failure.
+
+    Args:
+        start: Starts the map; called when the first result is asked for.
+        on_error: `"raise"` or `"return"`.
+        ordered: Whether `start` gives outcomes; else pairs of indexes and outcomes.
+    """
+    outcomes = start()
+    try:
+        for entry in outcomes:
+            outcome = entry if ordered else entry[1]
+            if type(outcome) is Failure and on_error == "raise":
+                raise remember(outcome)
+            yield entry
+    finally:
+        close(outcomes)
+
+
+def close(outcomes: Iterable[Any]) -> None:
+    """Close `outcomes` if it can be closed."""
+    end = getattr(outcomes, "close", None)
+    if end is not None:
+        end()

@@ -1,0 +1,378 @@
+"""The scheduler for coroutines: the core on a background loop, with threads for plain functions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sized
+from concurrent import futures
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+from weakref import WeakSet
+
+from hypernodes._cancel import CANCELLATION, Cancellation
+from hypernodes._engine.core import Core
+from hypernodes._engine.frame import Frame
+from hypernodes._engine.inbox import Inbox
+from hypernodes._engine.jobs import Receiver, Stream, handed_over
+from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
+from hypernodes._engine.local import LocalWorkers
+from hypernodes._engine.slots import HELD, Share, Slots
+from hypernodes._engine.workers import MOST_AHEAD, OCCUPIED, closed_error
+from hypernodes._loop import GRACE, BackgroundLoop
+
+if TYPE_CHECKING:
+    from hypernodes._engine.failure import Outcome
+    from hypernodes._engine.jobs import Entry, MapJob, Message
+    from hypernodes._engine.plan import Inner
+    from hypernodes._engine.segments import Segment
+
+
+PATIENCE: Final = 0.005
+
+
+class LoopWorkers(LocalWorkers):
+    """What runs for equal executors: slots for nodes on each loop, and threads.
+
+    Args:
+        slots: How many nodes may be under way at once.
+        threads: How many of them in threads.
+    """
+
+    def __init__(self, slots: int, threads: int) -> None:
+        super().__init__()
+        self._size = slots
+        self.threads = threads
+        self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="hypernodes-async")
+        self._slots: dict[BackgroundLoop, Slots] = {}
+        self._schedulers: WeakSet[TaskScheduler] = WeakSet()
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def slots(self, host: BackgroundLoop) -> Slots:
+        """Return the slots of those who run on `host`."""
+        return self._slots.setdefault(host, Slots(self._size))
+
+    def submit(self, work: Callable[..., Any], *args: Any) -> futures.Future[Any]:
+        try:
+            return self._pool.submit(work, *args)
+        except RuntimeError as error:
+            raise closed_error() from error
+
+    def serve(self, scheduler: TaskScheduler) -> None:
+        """Work for `scheduler`, until these workers are closed."""
+        self._schedulers.add(scheduler)
+
+    def close(self) -> None:
+        super().close()
+        for scheduler in tuple(self._schedulers):
+            scheduler.abandon()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class TaskScheduler(Core):
+    """Runs plans on a loop, for one run or map; lives in the loop's thread.
+
+    Args:
+        executor: Whose run it is.
+        crew: Its slots and threads.
+        host: The loop.
+        fail: Called once with what ends the run: what is no `Exception`, or an error of ours.
+    """
+
+    def __init__(
+        self,
+        executor: Hashable,
+        crew: LoopWorkers,
+        host: BackgroundLoop,
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        super().__init__()
+        slots = crew.slots(host)
+        self._crew = crew
+        self._loop = host.loop
+        self._fail = fail
+        self._share = Share(slots, inside=slots in HELD.get())
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
+        self._cancellation = Cancellation(between_steps=True)
+        context = copy_context()
+        context.run(CANCELLATION.set, self._cancellation)
+        self._on_loop = host.context(context)
+        self._on_loop.run(HELD.set, HELD.get() | {slots})
+        self._in_threads = context
+        crew.serve(self)
+        self._in_threads.run(OCCUPIED.set, OCCUPIED.get() | {executor})
+
+    # ------------------------------------------------------------ from outside
+
+    def run(self, engine: PipelineExecutionEngine, inputs: Mapping[str, Any], done: Done) -> Frame:
+        """Start a run."""
+        frame = Frame(engine, inputs, NO_ITEM, None, done)
+        self._do(self._start, frame)
+        return frame
+
+    def map(
+        self,
+        engine: PipelineExecutionEngine,
+        inputs: Mapping[str, Any],
+        receiver: Receiver,
+        count: int,
+    ) -> MapJob:
+        """Start a map, to which `count` items will be added at first."""
+        return self._job(engine, inputs, receiver, count)
+
+    def add(self, job: MapJob, entries: list[tuple[int, Mapping[str, Any]]]) -> None:
+        """Add items to a map."""
+        self._do(self._add, job, entries)
+
+    def abandon(self) -> None:
+        """End the run or map, because the workers are closed under it; from any thread."""
+        self._post_from_thread(partial(_raise, closed_error()))
+
+    async def close(self, work: Frame | MapJob) -> None:
+        """Drop what has not started and cancel what has; give it a moment to tidy up."""
+        self._closed = True
+        self._ready.clear()
+        self._cancellation.ask()
+        work.close()
+        tasks = self._tasks - {_this_task()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=GRACE)
+
+    # ------------------------------------------------------------ messages
+
+    def _do(self, call: Callable[..., None], *args: Any) -> None:
+        """Make a call and launch what is ready then; the end of all that happens here."""
+        if self._closed:
+            return
+        try:
+            call(*args)
+            self._launch()
+        except BaseException as error:  # noqa: BLE001 - raised again where the run ends
+            self._end(error)
+
+    def _end(self, error: BaseException) -> None:
+        if not self._closed:
+            self._closed = True
+            self._fail(error)
+
+    def _post(self, message: Message) -> None:
+        self._loop.call_soon(self._do, message)
+
+    def _post_from_thread(self, message: Message) -> None:
+        self._loop.call_soon_threadsafe(self._do, message)
+
+    # ------------------------------------------------------------ tasks
+
+    def _begin(self, then: Callable[[Any], None], work: Callable[..., Any], *args: Any) -> None:
+        """Start `work(*args)`, a coroutine; `then` is called with what it returns."""
+        coroutine = self._work(then, work, *args)
+        task = self._loop.create_task(coroutine, context=self._on_loop.copy())
+        self._tasks.add(task)
+
+    async def _work(
+        self, then: Callable[[Any], None], work: Callable[..., Any], *args: Any
+    ) -> None:
+        try:
+            result = await work(*args)
+        except BaseException as error:  # noqa: BLE001 - raised again where the run ends
+            self._end(error)
+        else:
+            self._do(then, result)
+        finally:
+            self._tasks.remove(_this_task())
+
+    async def _in_slot(self, work: Callable[..., Any], *args: Any) -> Any:
+        slot = await self._share.take()
+        try:
+            return await work(*args)
+        finally:
+            slot.give()
+
+    async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        future = self._crew.submit(self._in_threads.copy().run, function, *args)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            if future.cancelled() and not _this_task().cancelling():
+                raise closed_error() from None
+            raise
+
+    # ------------------------------------------------------------ where things run
+
+    def _compute(self, frame: Frame, segment: Segment) -> None:
+        values, await_segment = frame.arguments(segment), frame.engine.await_segment
+        arguments = segment.index, values, frame.index, frame.is_open, self._in_thread
+        self._begin(partial(self._settle, frame, segment), self._in_slot, await_segment, *arguments)
+
+    def _send_away(self, frame: Frame, segment: Segment, inner: Inner) -> None:
+        del inner  # it blocks: a thread waits for it
+        self._compute(frame, segment)
+
+    def _is_apart(self, engine: PipelineExecutionEngine, count: int) -> bool:
+        few = engine.awaits or count < self._crew.threads
+        return engine.leaves or (few and engine.overlaps)
+
+    def _staff(self, job: MapJob) -> None:
+        awaits = job.engine.awaits
+        size = self._crew.size if awaits else self._crew.threads
+        for _ in range(min(size - job.drains, len(job.pending))):
+            job.drains += 1
+            then = partial(self._drained, job)
+            if awaits:
+                self._begin(then, self._drain, job)
+            else:
+                work = self._in_thread, job.drain, self._post_from_thread
+                self._begin(then, self._in_slot, *work)
+
+    def _drained(self, job: MapJob, _: None) -> None:
+        job.drains -= 1
+        self._staff(job)
+
+    async def _drain(self, job: MapJob) -> None:
+        """Run items until none waits; several of these take turns."""
+        await_item, inputs, pending = job.engine.await_item, job.inputs, job.pending
+        while pending:
+            slot = await self._share.take()
+            try:
+                if not pending:
+                    return
+                index, item = pending.popleft()
+                outcome = await await_item(inputs, item, index, self._in_thread)
+            finally:
+                slot.give()
+            job.report(index, outcome, self._post)
+
+    def _read_items(
+        self, values: Iterable[Any], read: Callable[[], Any], then: Callable[[Any], None]
+    ) -> None:
+        if all(isinstance(value, Sized) for value in values):
+            then(read())
+        else:  # an iterator may take its time
+            self._begin(then, self._in_slot, self._in_thread, read)
+
+
+Done = Callable[[Any], None]
+
+
+class Runs:
+    """Runs and maps on a background loop, for callers in other threads or on other loops.
+
+    Args:
+        executor: Whose runs they are.
+        crew: Its slots and threads.
+        host: The loop.
+    """
+
+    def __init__(self, executor: Hashable, crew: LoopWorkers, host: BackgroundLoop) -> None:
+        self._executor = executor
+        self._crew = crew
+        self._host = host
+
+    def run(self, engine: PipelineExecutionEngine, inputs: Mapping[str, Any]) -> Outcome:
+        """Run a plan once and wait for it."""
+        found: Outcome | BaseException = self._host.run(self.outcome(engine, inputs))
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    async def outcome(
+        self, engine: PipelineExecutionEngine, inputs: Mapping[str, Any]
+    ) -> Outcome | BaseException:
+        """Run a plan once; on the loop. What is no failure of a node is returned as well."""
+        found = asyncio.get_running_loop().create_future()
+
+        def done(result: Outcome | BaseException) -> None:
+            if not found.done():
+                found.set_result(result)
+
+        scheduler = TaskScheduler(self._executor, self._crew, self._host, done)
+        frame = scheduler.run(engine, inputs, done)
+        try:
+            return await found  # type: ignore[no-any-return]
+        finally:
+            await scheduler.close(frame)
+
+    def map(
+        self,
+        engine: PipelineExecutionEngine,
+        inputs: Mapping[str, Any],
+        items: Iterator[Mapping[str, Any]],
+        *,
+        ordered: bool,
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Run a plan for each of `items`, which are taken in the caller's thread.
+
+        Yields:
+            Indexes and outcomes, in order or as they finish.
+        """
+        inbox = Inbox()
+        ahead = 2 * (self._crew.size if engine.awaits else self._crew.threads)
+        stream = Stream(items, ahead=ahead, ordered=ordered, patience=PATIENCE, farthest=MOST_AHEAD)
+        outbox = _Outbox(stream, inbox)
+        scheduler = TaskScheduler(self._executor, self._crew, self._host, outbox.fail)
+        start = partial(scheduler.map, engine, inputs, outbox)
+        return self._handed_over(stream, inbox, scheduler, start)
+
+    def _handed_over(
+        self,
+        stream: Stream,
+        inbox: Inbox,
+        scheduler: TaskScheduler,
+        start: Callable[[int], MapJob],
+    ) -> Iterator[tuple[int, Outcome]]:
+        entries = stream.take()
+        job = start(len(entries))
+
+        def add(entries: list[Entry]) -> None:
+            self._host.loop.call_soon_threadsafe(scheduler.add, job, entries)
+
+        def receive() -> None:
+            for _ in inbox.messages(wait=stream.must_wait):
+                pass
+
+        def close() -> None:
+            self._host.finish(scheduler.close(job))
+
+        with inbox.open():
+            yield from handed_over(stream, entries, add, receive, close)
+
+
+def _this_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - only called in tasks
+    return task
+
+
+class _Outbox(Receiver):
+    """Takes outcomes from the loop to the thread of their consumer, many at a time."""
+
+    def __init__(self, stream: Stream, inbox: Inbox) -> None:
+        self._stream = stream
+        self._inbox = inbox
+        self._outcomes: deque[tuple[int, Outcome]] = deque()
+        self._signalled = False
+
+    def put(self, index: int, outcome: Outcome) -> None:
+        self._outcomes.append((index, outcome))
+        if not self._signalled:
+            self._signalled = True
+            self._inbox.put(self._collect)
+
+    def fail(self, error: BaseException) -> None:
+        self._inbox.put(partial(_raise, error))
+
+    def _collect(self) -> None:
+        self._signalled = False
+        while self._outcomes:
+            self._stream.put(*self._outcomes.popleft())
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
