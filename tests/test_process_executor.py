@@ -670,7 +670,7 @@ def test_workers_busy_with_cancelled_work_are_killed_after_two_seconds(tmp_path)
         busy = single(lambda x: (tmp_path / "pid").write_text(str(os.getpid())) and time.sleep(60))
 
         def stop():
-            wait_until(lambda: (tmp_path / "pid").exists())
+            wait_until(lambda: (tmp_path / "pid").exists())  # noqa: PLW0108
             os.kill(os.getpid(), signal.SIGINT)
 
         threading.Thread(target=stop, daemon=True).start()
@@ -731,7 +731,7 @@ import os, sys, time
 from hypernodes import Pipeline, ProcessPoolExecutor, RuntimeConfig, node
 import re
 def work(x):
-    print(os.getpid(), flush=True)
+    os.write(1, f"{{os.getpid()}}\\n".encode())  # in one piece
     {busy}
 config = RuntimeConfig(executor=ProcessPoolExecutor(max_workers=2, start_method={method!r}))
 Pipeline([node("y")(work)]).map({{"x": range(10)}}, map_over="x", config=config)
@@ -785,6 +785,75 @@ def test_closing_during_a_run_gives_a_clear_error():
     threading.Timer(0.5, executor.close).start()
     with pytest.raises(HyperNodesError, match="closed"):
         single(lambda x: time.sleep(0.05)).map({"x": range(500)}, map_over="x", config=config)
+
+
+# ---------------------------------------------------------------- nesting
+
+
+def test_pipelines_nested_hundreds_of_levels_deep_travel(config):
+    pipeline = single(lambda x: x + 1)
+    for level in range(200):
+        pipeline = Pipeline([pipeline.as_node()], name=f"level{level}")
+    assert pipeline.run({"x": 1}, config=config) == {"y": 2}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_nested_maps_of_any_depth_end(workers):
+    pipeline = single(lambda x: -x)
+    for _ in range(4):
+        pipeline = Pipeline([pipeline.as_node(map_over="x")])
+    with ProcessPoolExecutor(max_workers=workers) as executor:
+        found = pipeline.run(
+            {"x": [[[[1, 2]], [[3]]], []]}, config=RuntimeConfig(executor=executor)
+        )
+    assert found == {"y": [[[[-1, -2]], [[-3]]], []]}
+
+
+def test_inner_maps_use_the_workers_that_an_outer_map_leaves_over(config):
+    inner = single(lambda x: time.sleep(0.05) or os.getpid())
+    outer = Pipeline([inner.as_node(map_over="x")])
+    (found,) = outer.map({"x": [range(20)]}, map_over="x", config=config)
+    assert len(set(found["y"])) == 2
+
+
+def test_a_node_of_another_executor_runs_in_the_driver(config):
+    pipeline = Pipeline(
+        [
+            node("a")(lambda x: os.getpid()),
+            node("b", config=RuntimeConfig(executor="sequential"))(lambda a: os.getpid()),
+        ]
+    )
+    for outcome in pipeline.with_config(config).map({"x": range(5)}, map_over="x"):
+        assert outcome["b"] == os.getpid() != outcome["a"]
+
+
+def test_asynchronous_callers_are_served(config):
+    import asyncio
+
+    pipeline = single(lambda x: (x, os.getpid()))
+
+    async def main():
+        one = await pipeline.arun({"x": 1}, config=config)
+        many = await pipeline.amap({"x": range(50)}, map_over="x", config=config)
+        return one, many
+
+    one, many = asyncio.run(main())
+    assert one["y"][1] != os.getpid()
+    assert [outcome["y"][0] for outcome in many] == list(range(50))
+
+
+def test_a_lazy_map_of_many_items_keeps_memory_flat(config):
+    import tracemalloc
+
+    results = single(lambda x: x).map_iter({"x": iter(range(200_000))}, map_over="x", config=config)
+    next(results)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in results) == 199_999
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 30_000_000
 
 
 # ---------------------------------------------------------------- slow items and progress

@@ -14,10 +14,13 @@ import pickle
 import shutil
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import cloudpickle
+
+from hypernodes._engine.processes.depth import call_deeply
 
 LARGE: Final = 1 << 20
 _MAPS_KEEP_DESCRIPTORS: Final = sys.version_info < (3, 13)
@@ -89,7 +92,13 @@ class Depot:
 
     def pack_code(self, value: Any) -> Parcel:
         """Return `value`, which holds functions, ready to travel."""
-        return self._packed(cloudpickle.dumps, value, plain=False)
+        pack = partial(self._packed, cloudpickle.dumps, value, plain=False)
+        try:
+            return pack()
+        except (RecursionError, pickle.PicklingError) as error:
+            if not isinstance(error.__cause__ or error, RecursionError):
+                raise
+        return call_deeply(pack)
 
     def _packed(self, dumps: Any, value: Any, *, plain: bool) -> Parcel:
         stored: list[Stored] = []
