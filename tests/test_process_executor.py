@@ -519,6 +519,38 @@ def test_extra_attempts_are_made_after_crashes(config, tmp_path):
     assert len((tmp_path / "tries").read_text()) == 2
 
 
+class Deadly:
+    """Kills whoever reads it, other than the process that made it."""
+
+    def __reduce__(self):
+        return _die_elsewhere, (os.getpid(),)
+
+
+def _die_elsewhere(pid):
+    if os.getpid() != pid:
+        os._exit(1)
+    return Deadly()
+
+
+@posix
+def test_an_item_that_kills_its_reader_fails_alone(config):
+    items = [1, 2, Deadly(), 4, 5]
+    found = single(lambda x: 1).map({"x": items}, map_over="x", config=config, on_error="return")
+    assert [type(outcome) for outcome in found] == [dict, dict, Failure, dict, dict]
+    assert isinstance(found[2].error, WorkerCrashedError)
+
+
+@posix
+def test_a_shared_input_that_kills_its_readers_ends_the_map(config):
+    start = time.monotonic()
+    with pytest.raises(WorkerCrashedError):
+        single(lambda x, deadly: 1).map(
+            {"x": range(1000), "deadly": Deadly()}, map_over="x", config=config
+        )
+    assert time.monotonic() - start < 5
+    assert single(lambda x: x).run({"x": 1}, config=config) == {"y": 1}
+
+
 @posix
 def test_a_worker_that_dies_idle_costs_nothing(config):
     for _ in range(3):

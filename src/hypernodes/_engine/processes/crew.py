@@ -145,6 +145,8 @@ class ProcessCrew(Crew):
         """Send outcomes on to the scheduler's thread; called by the dispatcher."""
         if isinstance(found, Parcel):
             self._unread[id(entries)] = found
+            if source.closed:  # just now, perhaps after the unread ones were looked through
+                unlink(found.files)
         self._post(partial(self._read, take, source, entries, found))
 
     def _read(

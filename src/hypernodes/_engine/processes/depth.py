@@ -5,19 +5,20 @@ from __future__ import annotations
 import sys
 import threading
 from concurrent import futures
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 DEEPEST: Final = 50_000
 STACK: Final = 1 << 28
+Result = TypeVar("Result")
 _lock: Final = threading.Lock()
 
 
-def call_deeply(call: Callable[[], Any]) -> Any:
+def call_deeply(call: Callable[[], Result]) -> Result:
     """Return what `call` returns, in a thread with a stack for `DEEPEST` calls inside calls."""
-    future: futures.Future[Any] = futures.Future()
+    future: futures.Future[Result] = futures.Future()
 
     def run() -> None:
         try:

@@ -32,6 +32,7 @@ BLOCKS_IN_A_ROW: Final = 16
 class Watched(NamedTuple):
     """A node that announces its attempts."""
 
+    token: int
     path: tuple[str, ...]
     timeout: float | None
     policy: RetryPolicy | None
@@ -124,7 +125,7 @@ class Hand:
             return
         if len(self._known) >= KNOWN:
             # What an unfinished chunk needs is recent: a worker never has as many of them.
-            self._write(("forget", self._known.popitem(last=False)[0]))
+            self._drop(self._known.popitem(last=False)[0])
         self._known[token] = None
         if shipment.settings != self._settings:
             self._settings = shipment.settings
@@ -136,7 +137,13 @@ class Hand:
         for token in tokens:
             if token in self._known:
                 del self._known[token]
-                self._write(("forget", token))
+                self._drop(token)
+
+    def _drop(self, token: int) -> None:
+        self._write(("forget", token))
+        gone = [number for number, watched in self._watches.items() if watched.token == token]
+        for number in gone:
+            del self._watches[number]
 
     def _write(self, message: Any) -> None:
         self._out += frame(message)
@@ -183,9 +190,10 @@ class Hand:
             except OSError:
                 self.pidfd = None
 
-    def on_watch(self, number: int, parcel: Any) -> None:
+    def on_watch(self, number: int, token: int, parcel: Any) -> None:
         """Learn of a node that announces its attempts."""
-        self._watches[number] = Watched(*unpack(Parcel(*parcel)))
+        if token in self._known:
+            self._watches[number] = Watched(token, *unpack(Parcel(*parcel)))
 
     def on_out(self, number: int, count: int, parcel: Any) -> None:
         """Pass on outcomes."""
@@ -289,13 +297,16 @@ class Hand:
         """Return its pieces to their sources, and tell of the one that ran."""
         at = self._cells[CURSOR] - 1
         death = self.death or self._death(*read_watch(self._cells)[:3])
-        for chunk in list(self.chunks):
+        for place, chunk in enumerate(list(self.chunks)):
             self._let_go(chunk)
             source = chunk.source
             if source.closed:
                 continue
             rest = list(range(chunk.received, len(chunk.entries)))
             ran = at - chunk.base
+            if place == 0 and not self.killed and ran < 0:
+                source.bury_unbegun(chunk)
+                continue
             source.put_back(chunk, [chunk.entries[i] for i in rest if i != ran])
             if ran in rest:
                 source.bury(chunk, chunk.entries[ran], death)

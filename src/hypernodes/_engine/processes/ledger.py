@@ -30,7 +30,8 @@ class Ledger:
 
     Args:
         cells: The board.
-        tell: Tells the driver of a new watch: number, path, timeout and retries.
+        tell: Tells the driver of a new watch: its number, the plan's token, path, timeout
+            and retries.
     """
 
     def __init__(self, cells: memoryview, tell: Callable[..., None]) -> None:
@@ -54,10 +55,11 @@ class Ledger:
         self._calls[path] += 1
         self.before = self.attempts = self._spent.get((path, self.ordinal), 0)
 
-    def watches(self, *, careful: bool) -> Callable[..., Watch]:
+    def watches(self, token: int, *, careful: bool) -> Callable[..., Watch]:
         """Return what makes the watches of a plan.
 
         Args:
+            token: What the plan is called.
             careful: Whether every node is watched, and not only those with a timeout or retries.
         """
 
@@ -71,7 +73,7 @@ class Ledger:
                 return UNWATCHED
             self.count += 1
             number = self.count
-            self._tell(number, path, timeout, policy)
+            self._tell(number, token, path, timeout, policy)
             return _BoardWatch(self, number, path, timeout, GRACE if coroutine else 0.0)
 
         return new_watch

@@ -93,6 +93,8 @@ class Pool(Workers):
     def offer(self, source: Source) -> None:
         """See to what waits in `source`; may be said again and again."""
         self._tell(partial(self._add, source))
+        if self._closed:  # perhaps after the last letter was read
+            source.stop(closed_error())
 
     def drop(self, source: Source) -> None:
         """Forget `source`, which has been closed."""
@@ -242,7 +244,9 @@ class Pool(Workers):
         self._sources.clear()
 
     def _clear_up(self) -> None:
+        self._closing_at = time.monotonic()
         self._closed = True
+        self._read_mail()
         for hand in self._hands:
             if hand.chunks:
                 hand.kill()

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 TOKENS: Final = itertools.count(1)
 MOST_CRASHES: Final = 2
+MOST_FRUITLESS: Final = 3
 
 
 class Shipment(NamedTuple):
@@ -138,6 +139,7 @@ class Source(ABC):
         self._deliver = deliver
         self._alone: list[tuple[float, int, Any, Trouble]] = []
         self._order = itertools.count()
+        self._fruitless = 0
 
     @property
     @abstractmethod
@@ -214,6 +216,7 @@ class Source(ABC):
 
     def receive(self, chunk: Chunk, count: int, parcel: Parcel) -> None:
         """Pass on the outcomes of the next `count` pieces of a chunk."""
+        self._fruitless = 0
         entries = chunk.entries[chunk.received : chunk.received + count]
         chunk.received += count
         self._deliver(self, entries, parcel)
@@ -236,6 +239,17 @@ class Source(ABC):
             return
         cause: Any = unpack_error(packed)
         self._deliver(self, entries, self._unpackable(entries[0], cause))
+
+    def bury_unbegun(self, chunk: Chunk) -> None:
+        """Decide about a chunk whose worker died before it began: while it read, perhaps."""
+        self._fruitless += 1
+        if self._fruitless >= MOST_FRUITLESS:
+            self.stop(_crash((), None))
+        elif chunk.trouble is not None:
+            self.bury(chunk, chunk.entries[0], Death())
+        else:
+            for entry in chunk.entries[chunk.received :]:
+                self._run_alone(entry, Trouble())
 
     def bury(self, chunk: Chunk, entry: Any, death: Death) -> None:
         """Decide about the piece that ran when its worker died."""

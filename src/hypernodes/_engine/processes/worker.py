@@ -132,8 +132,8 @@ class Worker:
             except OSError:
                 os._exit(0)
 
-    def _tell_watch(self, number: int, *facts: Any) -> None:
-        self._send(("watch", number, self._depot.pack_code(facts)))
+    def _tell_watch(self, number: int, token: int, *facts: Any) -> None:
+        self._send(("watch", number, token, self._depot.pack_code(facts)))
 
     def _pulse(self) -> None:
         """Send what is done while an item takes long; end when the driver is gone."""
@@ -153,7 +153,7 @@ class Worker:
 
     def _on_job(self, token: int, careful: bool, *parcels: Any) -> None:  # noqa: FBT001 - a message
         watching = copy_context()
-        watching.run(NEW_WATCH.set, self._ledger.watches(careful=careful))
+        watching.run(NEW_WATCH.set, self._ledger.watches(token, careful=careful))
         watches = self._ledger.count
         try:
             job = watching.run(_loaded, *(Parcel(*parcel) for parcel in parcels))
