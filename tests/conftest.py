@@ -31,7 +31,7 @@ EXECUTORS = {
     "sequential": SequentialExecutor(),
     "thread": ThreadPoolExecutor(max_workers=4),
     "one-thread": ThreadPoolExecutor(max_workers=1),
-    "async": AsyncExecutor(),
+    "async": AsyncExecutor(max_concurrency=4),
     "one-async": AsyncExecutor(max_concurrency=1),
 }
 

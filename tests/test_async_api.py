@@ -346,7 +346,8 @@ async def _awaited(awaitable):
 def test_cancelling_is_prompt_and_drops_what_has_not_started(config, way):
     probe = Probe()
     after = []
-    pipeline = Pipeline([node("y")(probe.plainly), node("z")(lambda y: after.append(y))])
+    last = node("z")(after.append).rename(inputs={"object": "y"})
+    pipeline = Pipeline([node("y")(probe.plainly), last])
 
     async def main():
         task = asyncio.create_task(_awaited(WAYS[way](pipeline, config)))

@@ -724,7 +724,8 @@ except KeyboardInterrupt:
 def test_an_interrupt_cancels_the_coroutines(run_script, executor, way):
     result = run_script(INTERRUPTED.format(executor=executor, way=way), seconds=10)
 
-    assert {*result.stdout.split()} == {"cancelled", "interrupted"}
+    assert "cancelled" in result.stdout  # lines of two threads may run into one another
+    assert "interrupted" in result.stdout
 
 
 def test_the_interpreter_ends_promptly_with_work_under_way(run_script):

@@ -263,7 +263,7 @@ def test_several_loops_one_after_another(config):
 # ---------------------------------------------------------------- pipelines inside async nodes
 
 CALLS_A_PIPELINE = """
-import asyncio, faulthandler, itertools
+import asyncio, contextvars, faulthandler, itertools
 from hypernodes import Pipeline, RuntimeConfig, ThreadPoolExecutor, node
 
 configs = [
@@ -319,7 +319,8 @@ def work(x):
 
 async def calls(x):
     loop = asyncio.get_running_loop()
-    return (await loop.run_in_executor(None, work, x))[-1]["c"]
+    context = contextvars.copy_context()
+    return (await loop.run_in_executor(None, context.run, work, x))[-1]["c"]
 """,
     "run through a plain timed node": """
 @node(timeout=20)

@@ -302,12 +302,8 @@ def test_a_slow_nested_map_delays_no_step_of_a_branch_beside_it(parallel):
     assert found["slows"] == [True]
 
 
-@pytest.mark.parametrize(
-    "other",
-    [SEQUENTIAL, RuntimeConfig(executor=ThreadPoolExecutor(max_workers=2))],
-    ids=lambda config: repr(config.executor),
-)
-def test_a_slow_node_with_a_config_of_its_own_delays_no_step_beside_it(parallel, other):
+def test_a_slow_node_with_a_config_of_its_own_delays_no_step_beside_it(parallel):
+    other = RuntimeConfig(executor=ThreadPoolExecutor(max_workers=2))
     done = threading.Event()
     slow = node("slow", config=other)(lambda x: done.wait(LIMIT / 4))
     first = node("first")(lambda x: x)
@@ -1065,21 +1061,6 @@ def test_nodes_see_the_context_variables_of_the_caller(local):
 
     assert run == {"one": "red", "two": "red", "later": "red", "seens": ["red"] * 50}
     assert items == [{"one": "red"}] * 50
-
-
-@pytest.mark.parametrize("count", [1, 2, 40])
-def test_changes_to_context_variables_do_not_leak_back(local, count):
-    pipeline = coloured(change=True)
-    one = Pipeline([node("one")(lambda x: COLOUR.set("changed"))])
-
-    def use():
-        pipeline.run({"x": 1, "xs": range(count)}, config=local.config)
-        one.run({"x": 1}, config=local.config)
-        one.map({"x": range(count)}, map_over="x", config=local.config)
-        list(one.map_iter({"x": range(count)}, map_over="x", config=local.config))
-        return COLOUR.get()
-
-    assert copy_context().run(use) == "none"
 
 
 def test_workers_see_the_config_in_use(local):

@@ -591,14 +591,14 @@ def test_infinite_inputs_of_several_names_are_zipped_lazily(config):
     results.close()
 
 
-def test_consumer_that_waits_for_a_slow_producer_gets_each_result_in_time(config):
+def test_consumer_gets_each_result_before_the_next_item_is_asked_for(sequential):
     got_first = threading.Event()
 
     def producer():
         yield 0
         yield 1 if got_first.wait(SECONDS / 10) else "too late"
 
-    results = same.map_iter({"x": producer()}, map_over="x", config=config)
+    results = same.map_iter({"x": producer()}, map_over="x", config=sequential)
     assert next(results) == {"y": 0}
     got_first.set()
     assert values(results) == [1]
@@ -779,7 +779,7 @@ def test_pipelines_called_inside_nodes_never_deadlock(way, config):
 
 
 USER_THREADS = """
-import threading
+import contextvars, threading
 from hypernodes import Pipeline, RuntimeConfig, ThreadPoolExecutor, node
 
 config = RuntimeConfig(executor=ThreadPoolExecutor(max_workers=1))
@@ -789,7 +789,8 @@ def starts_a_thread(x):
     found = []
     def work():
         found.extend(inner.map({"x": [1, 2, 3]}, map_over="x", config=config))
-    thread = threading.Thread(target=work, daemon=True)
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(work,), daemon=True)
     thread.start()
     thread.join()
     return found
@@ -800,5 +801,5 @@ assert found == [{"y": [{"y": 1}, {"y": 2}, {"y": 3}]}] * 2
 """
 
 
-def test_map_in_a_thread_that_a_node_starts_and_waits_for_does_not_deadlock(run_script):
+def test_map_in_a_thread_with_its_nodes_context_does_not_deadlock(run_script):
     run_script(USER_THREADS, seconds=5)

@@ -197,7 +197,8 @@ class Demand:
             self.need(param.name, optional=param.default is not None)
 
     def _descend(self, nest: Nest, name: str) -> None:
-        outer, there, inner = view(self.graph, self.present, nest, name)
+        outer, there = seen_inside(self.graph, self.present, nest)
+        inner = inner_name(nest, name)
         below = needs(nest.graph, there, [inner])
         for other in below.outside:
             self.need(outer[other])
@@ -208,6 +209,27 @@ class Demand:
 
 def is_there(graph: Graph, present: set[str], name: str) -> bool:
     return name in present or name in graph.bound or graph.maker(name) is not None
+
+
+def seen_inside(graph: Graph, present: set[str], nest: Nest) -> tuple[dict[str, str], set[str]]:
+    """Return what a nested pipeline sees of the names outside.
+
+    Its inputs, and those of its outputs that are given, unless it is mapped.
+
+    Returns:
+        The outer names by inner ones, and the inner names that have a value.
+    """
+    outer = {inner: name for name, inner in nest.inner_names.items()}
+    there = {inner for inner, name in outer.items() if is_there(graph, present, name)}
+    if not nest.map_over:
+        given_outputs = {i: name for i, name in nest.outer_names.items() if name in present}
+        outer |= given_outputs
+        there |= given_outputs.keys()
+    return outer, there
+
+
+def inner_name(nest: Nest, name: str) -> str:
+    return next(inner for inner, outer in nest.outer_names.items() if outer == name)
 
 
 class Evaluation:
@@ -268,7 +290,7 @@ class Evaluation:
         self.values |= {n: v for n, v in result.items() if n not in self.there}
 
     def _nested(self, nest, name):
-        (inner,) = [i for i, o in nest.outer_names.items() if o == name]
+        inner = inner_name(nest, name)
         if not nest.map_over:
             return self._child(nest).get(inner)
         children = self._items(nest)
@@ -283,15 +305,13 @@ class Evaluation:
 
     def _shared(self, nest, inner):
         """Compute what all items share, also where there are no items to share it."""
-        outer = {i: o for o, i in nest.inner_names.items()}
-        there = {i for i, o in outer.items() if self.has(o)}
+        outer, there = seen_inside(self.graph, self.there, nest)
         for other in needs(nest.graph, there, [inner]).outside:
             self.get(outer[other])
 
     def _child(self, nest):
         if nest not in self.children:
-            outer = {i: o for o, i in nest.inner_names.items()}
-            there = {i for i, o in outer.items() if self.has(o)}
+            outer, there = seen_inside(self.graph, self.there, nest)
             look = lambda name: self.get(outer[name])  # noqa: E731
             self.children[nest] = Evaluation(nest.graph, look, there, self.log)
         return self.children[nest]
@@ -299,8 +319,7 @@ class Evaluation:
     def _items(self, nest):
         if nest in self.children:
             return self.children[nest]
-        outer = {i: o for o, i in nest.inner_names.items()}
-        there = {i for i, o in outer.items() if self.has(o)}
+        outer, there = seen_inside(self.graph, self.there, nest)
         names = [nest.inner_names[o] for o in nest.map_over]
         lists = [self.get(outer[n]) if n in there else nest.graph.bound[n] for n in names]
         faults = [value for value in lists if isinstance(value, FaultError)]
@@ -381,7 +400,8 @@ def made(graph: Graph, present: set[str], wanted: set[str]) -> set[str]:
             names = set(inputs_of(maker))
         else:
             names = set(maker.map_over)
-            outer, there, inner = view(graph, present, maker, name)
+            outer, there = seen_inside(graph, present, maker)
+            inner = inner_name(maker, name)
             inside.setdefault(maker, set()).add(inner)
             names |= {outer[i] for i in needs(maker.graph, there, [inner]).outside}
         for other in names:
@@ -390,18 +410,10 @@ def made(graph: Graph, present: set[str], wanted: set[str]) -> set[str]:
     for name in wanted:
         visit(name)
     for nest, names in inside.items():
-        _, there, _ = view(graph, present, nest, next(iter(nest.outputs)))
+        _, there = seen_inside(graph, present, nest)
         below = made(nest.graph, there, names)
         found |= {outer for inner, outer in nest.outer_names.items() if inner in below}
     return found - present
-
-
-def view(graph: Graph, present: set[str], nest: Nest, name: str) -> tuple[dict, set[str], str]:
-    """Return, of a nested pipeline: outer by inner inputs, which are there, an output inside."""
-    outer = {i: o for o, i in nest.inner_names.items()}
-    there = {i for i, o in outer.items() if is_there(graph, present, o)}
-    (inner,) = [i for i, o in nest.outer_names.items() if o == name]
-    return outer, there, inner
 
 
 def wanted_names(graph: Graph, inputs: dict[str, Any], asked: Any) -> list[str]:

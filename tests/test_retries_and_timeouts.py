@@ -57,10 +57,17 @@ def gate():
 
 @pytest.fixture
 def pauses(monkeypatch):
-    """Record how long was slept, instead of sleeping."""
+    """Record how long was paused, instead of pausing."""
     recorded = []
-    monkeypatch.setattr(time, "sleep", recorded.append)
+    monkeypatch.setattr("hypernodes._engine.retry.pause", recorder(recorded))
     return recorded
+
+
+def recorder(recorded):
+    async def pause(seconds):
+        recorded.append(seconds)
+
+    return pause
 
 
 def run(function, config, **options):
@@ -249,7 +256,7 @@ def test_pauses_grow_by_the_multiplier_up_to_the_longest(pauses, sequential):
 def test_pauses_are_what_the_policy_says(policy, sequential):
     recorded = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(time, "sleep", recorded.append)
+        patch.setattr("hypernodes._engine.retry.pause", recorder(recorded))
         with pytest.raises(ValueError, match="attempt"):
             run(always(), sequential, retries=policy)
     assert len(recorded) == policy.max_retries

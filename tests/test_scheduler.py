@@ -483,19 +483,19 @@ def test_outcomes_are_not_kept_once_they_are_handed_over():
     assert found._outcomes == {}
 
 
-def test_an_error_of_the_items_comes_after_what_came_before_it():
+def test_an_error_of_the_items_is_kept_until_what_came_before_is_handed_over():
     def broken():
         yield from items(range(2))
         raise OSError("no more")
 
     found = stream(broken(), ahead=8)
     settle(found, found.take())
-    ready = found.ready()
 
-    assert [next(ready), next(ready)] == [(0, {"y": 0}), (1, {"y": 1})]
-    with pytest.raises(OSError, match="no more"):
-        next(ready)
+    assert [index for index, _ in found.ready()] == [0, 1]
     assert not found.is_open
+    assert found.is_done
+    with pytest.raises(OSError, match="no more"):
+        found.finish()
 
 
 def test_items_that_come_slowly_are_not_waited_for_in_number():

@@ -9,6 +9,7 @@ starts.
 from __future__ import annotations
 
 import threading
+import time
 from concurrent import futures
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
@@ -135,6 +136,14 @@ def wait_for(future: futures.Future[Any], timeout: float | None = None) -> bool:
     return future.done()
 
 
+def result_of(future: futures.Future[Any]) -> Any:
+    """Return what `future` holds, or raise it, also where the exception is falsy."""
+    error = future.exception()
+    if error is not None:
+        raise error
+    return future.result()
+
+
 def _wake(sleeper: futures.Future[None]) -> None:
     with suppress(futures.InvalidStateError):  # several may wake it
         sleeper.set_result(None)
@@ -142,4 +151,7 @@ def _wake(sleeper: futures.Future[None]) -> None:
 
 async def pause(seconds: float) -> None:
     """Sleep in this thread, unless the current run shall end; a coroutine that never suspends."""
-    wait_for(futures.Future(), seconds)
+    if CANCELLATION.get() is None:
+        time.sleep(seconds)  # noqa: ASYNC251 - there is no loop to block
+    else:
+        wait_for(futures.Future(), seconds)

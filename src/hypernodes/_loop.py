@@ -15,7 +15,7 @@ from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes._cancel import wait_for
+from hypernodes._cancel import result_of, wait_for
 
 if TYPE_CHECKING:
     import asyncio
@@ -82,14 +82,25 @@ class BackgroundLoop:
             raise
         if not done:
             future.cancel()
+            self._make_way()
             raise Overdue
         return _result(future)
+
+    def _make_way(self) -> None:
+        """Let later coroutines have another loop, should this one be blocked."""
+        answer = self.begin(_nothing())
+        if not futures.wait((answer,), GRACE).done:
+            self.place.leave(self)
 
     def finish(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run `coroutine`, which tidies up, and wait for a moment; it cannot be told to stop."""
         future = self.begin(coroutine)
         if not sys.is_finalizing():  # this thread may be the last
             futures.wait((future,), 2 * GRACE)
+
+
+async def _nothing() -> None:
+    """Show that the loop goes round."""
 
 
 async def _moment() -> None:
@@ -101,7 +112,7 @@ async def _moment() -> None:
 
 def _result(future: futures.Future[Any]) -> Any:
     try:
-        return future.result()
+        return result_of(future)
     except futures.CancelledError:
         import asyncio  # noqa: PLC0415
 
@@ -136,6 +147,12 @@ class Place:
             if self._loop is None:
                 self._loop = BackgroundLoop(self)
             return self._loop
+
+    def leave(self, loop: BackgroundLoop) -> None:
+        """Have another loop opened when the next one is asked for."""
+        with self._lock:
+            if self._loop is loop:
+                self._loop = None
 
     def forget(self) -> None:
         """Forget what only the parent of a forked process has."""

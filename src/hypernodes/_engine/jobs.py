@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Entry = tuple[int, Mapping[str, Any]]
 Message = Callable[[], None]
 MOST_GROWTH: Final = 8
+TURN: Final = 0.05
+"""Seconds after which a worker is free for other runs on the same executor."""
 
 
 class Receiver(ABC):
@@ -122,13 +124,14 @@ class MapJob:
         self._receiver.put_all(outcomes)
 
     def drain(self, post: Callable[[Message], None]) -> None:
-        """Run items until none waits; called by workers, several at once.
+        """Run items until none waits or the turn is over; called by workers, several at once.
 
         Args:
             post: Takes what the scheduler's thread has to call.
         """
         pending, attempt, context = self.pending, self.engine.attempt, copy_context()
-        while True:
+        end = perf_counter() + TURN
+        while perf_counter() < end:
             try:
                 index, item = pending.popleft()
             except IndexError:

@@ -6,11 +6,12 @@ from abc import abstractmethod
 from collections import deque
 from contextvars import copy_context
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from hypernodes._cancel import CANCELLATION, Cancellation
-from hypernodes._engine.jobs import Done
+from hypernodes._cancel import CANCELLATION, Cancellation, result_of
+from hypernodes._engine.jobs import TURN, Done
 from hypernodes._engine.workers import OCCUPIED, Crew, Workers, closed_error
 
 if TYPE_CHECKING:
@@ -104,8 +105,9 @@ class _LocalCrew(Crew):
     # ------------------------------------------------------------ on workers
 
     def _drain(self) -> None:
-        """Run segments until none waits."""
-        while True:
+        """Run segments until none waits or the turn is over."""
+        end = perf_counter() + TURN
+        while perf_counter() < end:
             try:
                 run = self._segments.popleft()
             except IndexError:
@@ -142,7 +144,7 @@ class _LocalCrew(Crew):
         self._in_flight.discard(future)
         if future.cancelled():
             raise closed_error()
-        future.result()
+        result_of(future)
         then()
 
 

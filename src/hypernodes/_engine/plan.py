@@ -131,6 +131,7 @@ class Plan:
         mapped: The slots of inputs that are each item's own, by name.
         constants: Bound values, by slot.
         results: The slots of the outputs asked for, by name.
+        used: The names of the inputs that are needed and given.
         missing: Inputs that are needed and were not given, with the path of a node that needs each.
     """
 
@@ -142,6 +143,7 @@ class Plan:
     mapped: dict[str, Slot] = field(default_factory=dict)
     constants: dict[Slot, Any] = field(default_factory=dict)
     results: dict[str, Slot] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
     missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def values(self, inputs: Mapping[str, Any], item: Mapping[str, Any]) -> dict[Slot, Any]:
@@ -296,6 +298,7 @@ class _Compiler:
         if names is None:
             names = default_outputs(self._root.graph, self._request.given)
         wanted = {name: self._resolve(self._root, name) for name in names}
+        self._plan.used.update(s.name for s in wanted.values() if isinstance(s, _Given))
         self._demand([source for source in wanted.values() if isinstance(source, _Made)])
         if self._plan.missing:
             return self._plan
@@ -332,7 +335,9 @@ class _Compiler:
 
     def _connected(self, vertex: _Vertex) -> list[_Made]:
         self._connect(vertex)
-        return [source for source, _ in vertex.arguments if isinstance(source, _Made)]
+        sources = [source for source, _ in vertex.arguments]
+        self._plan.used.update(source.name for source in sources if isinstance(source, _Given))
+        return [source for source in sources if isinstance(source, _Made)]
 
     def _connect(self, vertex: _Vertex) -> None:
         """Find out where the arguments of `vertex` come from."""
@@ -388,7 +393,7 @@ class _Compiler:
         bound = mapped & node.pipeline.bound.keys()
         request = Request(frozenset(there | bound), frozenset(mapped), outputs, vertex.ctx)
         draft = draft_plan(node.pipeline, request)
-        needed = {*draft.shared, *draft.mapped, *(mapped - bound)} & sources.keys()
+        needed = {*draft.used, *(mapped - bound)} & sources.keys()
         for inner in [*draft.missing, *sorted(mapped - bound - there)]:
             source = sources[inner]
             assert isinstance(source, _Absent)  # noqa: S101 - what is missing inside is not there

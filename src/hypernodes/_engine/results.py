@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from hypernodes._aside import Aside
@@ -29,9 +30,11 @@ class Results(Iterator[Any], AsyncIterator[Any]):
     def __init__(self, entries: Generator[Any, None, None]) -> None:
         self._entries = entries
         self._aside: Aside | None = None
+        self._context = copy_context()
 
     def __next__(self) -> Any:
-        return next(self._entries)
+        # In the context of the call that made this: the config in use there holds to the end.
+        return self._context.run(next, self._entries)
 
     def close(self) -> None:
         """Cancel what is under way; there are no more results."""

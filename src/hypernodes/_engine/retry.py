@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._cancel import pause
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from hypernodes._engine.watch import Watch
 
 MOST_GROWTH: Final = 500  # beyond it, the power of a float overflows
+Tried = tuple[Any, Exception | None]
+"""What an attempt gave: a value, or an error. Errors are values here, whatever their truth."""
 
 
 def policy_of(retries: int | RetryPolicy) -> RetryPolicy | None:
@@ -61,10 +62,13 @@ def retrying(
         except policy.retry_on as error:
             first = error
 
-        async def again() -> Any:
-            return call(*args, **kwargs)
+        async def again() -> Tried:
+            try:
+                return call(*args, **kwargs), None
+            except Exception as error:  # noqa: BLE001 - whatever the user's function raised
+                return None, error
 
-        return drive(_try_again(first, again, policy, path, pause, made=watch.made()))
+        return drive(_try_again(first, again, policy, path, pause, spent=watch.made()))
 
     return attempt
 
@@ -79,46 +83,53 @@ def retrying_later(
             return await call(*args, **kwargs)
         except policy.retry_on as error:
             first = error
+
+        async def again() -> Tried:
+            try:
+                return await call(*args, **kwargs), None
+            except Exception as error:  # noqa: BLE001 - whatever the user's function raised
+                return None, error
+
         import asyncio  # noqa: PLC0415 - loaded by now: there is a loop
 
-        return await _try_again(first, partial(call, *args, **kwargs), policy, path, asyncio.sleep)
+        return await _try_again(first, again, policy, path, asyncio.sleep)
 
     return attempt
 
 
 async def _try_again(
     first: Exception,
-    call: Callable[[], Awaitable[Any]],
+    again: Callable[[], Awaitable[Tried]],
     policy: RetryPolicy,
     path: tuple[str, ...],
     sleep: Callable[[float], Awaitable[Any]],
     *,
-    made: int = 0,
+    spent: int = 0,
 ) -> Any:
-    pending = [first]
+    """Make the extra attempts; the first one has been made and only counts."""
+    made: list[Tried] = [(None, first)]
 
-    async def attempt() -> Any:
-        if pending:
-            raise pending.pop()
-        return await call()
+    async def attempt() -> Tried:
+        return made.pop() if made else await again()
 
-    retryer = _retryer(policy, sleep, made)
-    try:
-        return await retryer(attempt)
-    except Exception as error:  # noqa: BLE001 - whatever the user's function raised
-        attempts = made + retryer.statistics["attempt_number"]
-        raise Faulted(Failure(error, node=path[-1], path=path, attempts=attempts)) from None
+    retryer = _retryer(policy, sleep, spent)
+    tried: Tried = await retryer(attempt)
+    value, error = tried
+    if error is None:
+        return value
+    attempts = spent + retryer.statistics["attempt_number"]
+    raise Faulted(Failure(error, node=path[-1], path=path, attempts=attempts))
 
 
 def _retryer(
-    policy: RetryPolicy, sleep: Callable[[float], Awaitable[Any]], made: int
+    policy: RetryPolicy, sleep: Callable[[float], Awaitable[Any]], spent: int
 ) -> tenacity.AsyncRetrying:
     import tenacity  # noqa: PLC0415 - it imports asyncio, 30 ms that only a failure should cost
 
     return tenacity.AsyncRetrying(
         sleep=sleep,
-        stop=tenacity.stop_after_attempt(policy.max_retries + 1 - made),
-        wait=lambda state: delay_before(policy, made + state.attempt_number),
-        retry=tenacity.retry_if_exception_type(policy.retry_on),
-        reraise=True,
+        stop=tenacity.stop_after_attempt(policy.max_retries + 1 - spent),
+        wait=lambda state: delay_before(policy, spent + state.attempt_number),
+        retry=tenacity.retry_if_result(lambda tried: isinstance(tried[1], policy.retry_on)),
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
     )

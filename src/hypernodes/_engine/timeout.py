@@ -10,7 +10,7 @@ from contextvars import copy_context
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes._cancel import wait_for
+from hypernodes._cancel import result_of, wait_for
 from hypernodes._loop import Overdue
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def call_within(function: Callable[..., Any], timeout: float, args: Any, kwargs:
     if not wait_for(future, timeout):
         raise Overdue
     _local.helper = helper
-    return future.result()
+    return result_of(future)
 
 
 async def await_within(awaitable: Awaitable[Any], seconds: float) -> Any:
