@@ -795,6 +795,19 @@ def test_workers_end_when_their_driver_does(busy, end, method):
     assert "resource_tracker" not in noise
 
 
+@posix
+def test_files_go_when_the_whole_group_is_terminated():
+    script = DRIVER.format(busy=BUSY["sleeps"], method="forkserver")
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, start_new_session=True, text=True
+    ) as process:
+        try:
+            process.stdout.readline()
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+    wait_until(lambda: not any(f"-{process.pid}-" in name for name in names_in(SHARED)), 3)
+
+
 def test_the_interpreter_ends_promptly_and_silently(run_script):
     start = time.monotonic()
     result = run_script(

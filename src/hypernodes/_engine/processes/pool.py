@@ -61,7 +61,8 @@ class Pool(Workers):
         self._max_tasks = max_tasks
         self._hands: list[Hand] = []
         self._sources: deque[Source] = deque()
-        self._server: Server | None = None
+        # At once: it is up by the time that work is packed, and tidies up whatever happens.
+        self._server: Server | None = Server(method, self.depot)
         self._numbers = itertools.count()
         self._failed_starts = 0
         self._mail: deque[Callable[[], None]] = deque()

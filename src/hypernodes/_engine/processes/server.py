@@ -20,6 +20,7 @@ from importlib import import_module
 from typing import Any, Final
 
 GLANCE: Final = 0.5
+SHRUGGED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 BOOT: Final = (
     "import json, sys; facts = json.loads(sys.argv[1]); sys.path[:] = facts['path']; "
     "from importlib import import_module; import_module(facts['module']).main(facts)"
@@ -44,7 +45,8 @@ def start_python(facts: dict[str, Any], descriptors: tuple[int, ...]) -> subproc
 
 def main(facts: dict[str, Any]) -> None:
     """Serve until the driver is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in SHRUGGED:  # sent to a whole group; it has to tidy up after its driver
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children leave no zombies
     connection = socket.socket(fileno=facts["socket"])
     connection.set_inheritable(False)

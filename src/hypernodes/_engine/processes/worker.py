@@ -48,7 +48,8 @@ def prepare() -> None:
 
 def main(facts: dict[str, Any]) -> None:
     """Work until the driver is gone."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
     # A handler instead of SIG_IGN: what users start from here does not inherit it.
     signal.signal(signal.SIGINT, lambda *_: None)
     _die_with(facts["server"])
