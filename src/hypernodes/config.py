@@ -112,7 +112,7 @@ class RuntimeConfig(BaseModel):
 
     Attributes:
         backend: A `Backend`, its short name (`"local"`) or a table with a `kind`.
-        executor: An `Executor`, its short name (`"sequential"`, `"thread"`) or a table with a
+        executor: An `Executor`, its short name (`"thread"`, `"process"`, ...) or a table with a
             `kind`.
         cache: None.
         callbacks: Empty.

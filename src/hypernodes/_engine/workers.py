@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     Post = Callable[[Message], None]
 
 
+MOST_AHEAD: Final = 1024
+
+
 class Workers(ABC):
     """What an executor has opened to run work beside the thread that asks for it."""
 
@@ -56,9 +59,11 @@ class Crew(ABC):
 
     Attributes:
         patience: For how many seconds of work items are taken ahead of a map's consumer.
+        farthest: How many are taken ahead at the most.
     """
 
     patience: float = 0.005
+    farthest: int = MOST_AHEAD
 
     @property
     @abstractmethod
