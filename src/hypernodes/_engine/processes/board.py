@@ -4,6 +4,9 @@ The worker claims an item by writing `CURSOR` and reads `LIMIT` after that; the 
 what has not started by writing `LIMIT`, and reads `CURSOR` some milliseconds later, when every
 write that came before a reading of the old limit is visible. What lies at or above the cursor then
 will never be started; the one item below it was started or refused: the worker's answer tells.
+
+Reading is claimed in the same way, by `READING`: what the driver has taken back is never read, and
+of a worker that dies while it reads it is known what that was.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-CELLS: Final = 8
+CELLS: Final = 9
 SIZE: Final = 8 * CELLS
 NO_LIMIT: Final = 2**62
 
@@ -26,6 +29,7 @@ WATCH: Final = 3  # the number of the watch on the node that runs; 0 for none
 ORDINAL: Final = 4  # which call of that node it is, within the item
 ATTEMPT: Final = 5  # which attempt, from 1
 DEADLINE: Final = 6  # of that attempt, in nanoseconds of the monotonic clock; 0 for none
+READING: Final = 8  # the number after that of a chunk's first piece, or -token of a plan, or 0
 
 SETTLED: Final = 0.002
 """Seconds after which a write is visible to other processes, amply."""

@@ -13,6 +13,7 @@ from hypernodes._engine.processes.board import (
     CURSOR,
     LIMIT,
     NO_LIMIT,
+    READING,
     SETTLED,
     VOID,
     read_watch,
@@ -66,6 +67,7 @@ class Hand:
         self._watches: dict[int, Watched] = {}
         self._recalled_at: float | None = None
         self._settled = False
+        self._late_at = -1
         cells[LIMIT] = NO_LIMIT
 
     # ------------------------------------------------------------ what it has
@@ -79,6 +81,11 @@ class Hand:
     def is_recalled(self) -> bool:
         """Whether it is to give back what it has not started."""
         return self._recalled_at is not None
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether it is not known yet what it gives back."""
+        return self._recalled_at is not None and not self._settled
 
     @property
     def unstarted(self) -> int:
@@ -97,6 +104,17 @@ class Hand:
         return None
 
     @property
+    def reading(self) -> Chunk | None:
+        """The chunk that is being read, or whose plan and inputs are, if any."""
+        mark = self._cells[READING]
+        return next((c for c in self.chunks if mark in {c.base + 1, -c.token}), None)
+
+    @property
+    def busy_with(self) -> Chunk | None:
+        """The chunk that it reads or runs, if any."""
+        return self.reading or self.running
+
+    @property
     def is_timed(self) -> bool:
         """Whether it may be running a node with a timeout."""
         return bool(self.chunks) and any(w.timeout is not None for w in self._watches.values())
@@ -106,9 +124,8 @@ class Hand:
     def give(self, chunk: Chunk, number: int) -> None:
         """Send a chunk, and first what it needs."""
         source = chunk.source
-        careful = chunk.trouble is not None
-        token = source.careful_token if careful else source.token
-        self._acquaint(token, source.shipment, careful=careful)
+        token = chunk.token
+        self._acquaint(token, source.shipment, careful=chunk.trouble is not None)
         chunk.number, chunk.base = number, self._sent
         self._sent += len(chunk.entries)
         if not self.chunks:
@@ -166,10 +183,10 @@ class Hand:
 
     # ------------------------------------------------------------ in
 
-    def read(self) -> tuple[list[Any], bool]:
+    def read(self, blocks: int = BLOCKS_IN_A_ROW) -> tuple[list[Any], bool]:
         """Return the messages that have come, and whether these were the last."""
         messages: list[Any] = []
-        for _ in range(BLOCKS_IN_A_ROW):
+        for _ in range(blocks):
             try:
                 block = self.socket.recv(BLOCK)
             except BlockingIOError:
@@ -252,14 +269,19 @@ class Hand:
             self._settled = False
 
     def settle(self) -> None:
-        """Return what will not be started to its sources, when that is known."""
-        if self._recalled_at is None or self._settled:
+        """Return what will not be started to its sources, when that is known.
+
+        What is being read comes back at its end: its reader may yet die of it.
+        """
+        if not self.is_settling:
             return
-        if time.monotonic() - self._recalled_at < SETTLED:
+        if self._recalled_at is None or time.monotonic() - self._recalled_at < SETTLED:
             return
         self._settled = True
-        cursor = self._cells[CURSOR]
+        reading, cursor = self.reading, self._cells[CURSOR]
         for chunk in self.chunks:
+            if chunk is reading:
+                continue
             started = max(0, min(cursor - chunk.base, len(chunk.entries)))
             back = chunk.entries[started:]
             del chunk.entries[started:]
@@ -269,9 +291,11 @@ class Hand:
 
     def overdue(self) -> Death | None:
         """Return the facts if the attempt that it announced is late."""
+        at = self._cells[CURSOR] - 1
         watch, ordinal, attempt, deadline = read_watch(self._cells)
         if not watch or not deadline or time.monotonic_ns() < deadline:
             return None
+        self._late_at = at
         return self._death(watch, ordinal, attempt, late=True)
 
     def _death(self, watch: int, ordinal: int, attempt: int, *, late: bool = False) -> Death:
@@ -294,23 +318,32 @@ class Hand:
             return
 
     def bury(self) -> None:
-        """Return its pieces to their sources, and tell of the one that ran."""
-        at = self._cells[CURSOR] - 1
-        death = self.death or self._death(*read_watch(self._cells)[:3])
-        for place, chunk in enumerate(list(self.chunks)):
+        """Return its pieces to their sources, and tell of what it read or ran."""
+        death, at, reading = self.death, self._late_at, self.reading
+        if death is None:
+            death, at = self._death(*read_watch(self._cells)[:3]), self._cells[CURSOR] - 1
+        if self.chunks and self._is_fruitless:
+            self.chunks[0].source.bury_fruitless()
+        for chunk in list(self.chunks):
             self._let_go(chunk)
-            source = chunk.source
-            if source.closed:
-                continue
-            rest = list(range(chunk.received, len(chunk.entries)))
-            ran = at - chunk.base
-            if place == 0 and not self.killed and ran < 0:
-                source.bury_unbegun(chunk)
-                continue
-            source.put_back(chunk, [chunk.entries[i] for i in rest if i != ran])
-            if ran in rest:
-                source.bury(chunk, chunk.entries[ran], death)
+            if chunk is reading and self._cells[READING] > 0:
+                chunk.source.bury_read(chunk)
+            else:
+                self._bury(chunk, death, at - chunk.base)
         self.chunks.clear()
+
+    @property
+    def _is_fruitless(self) -> bool:
+        """Whether it died of a plan or of shared inputs, or of something unknown at its start."""
+        mark = self._cells[READING]
+        return mark < 0 or not (mark or self.done or self.killed or self.running)
+
+    @staticmethod
+    def _bury(chunk: Chunk, death: Death, ran: int) -> None:
+        rest = range(chunk.received, len(chunk.entries))
+        chunk.source.put_back(chunk, [chunk.entries[i] for i in rest if i != ran])
+        if ran in rest:
+            chunk.source.bury(chunk, chunk.entries[ran], death)
 
     def close(self) -> None:
         """Let go of what leads to it; an idle worker ends by that."""

@@ -166,14 +166,15 @@ class Pool(Workers):
         """Return the seconds after which there is something to look at without being told."""
         now = time.monotonic()
         waits: list[float] = []
-        if any(hand.is_recalled for hand in self._hands):
+        if any(hand.is_settling for hand in self._hands):
             waits.append(SETTLE_TICK)
-        if self._has_room and any(hand.unstarted for hand in self._hands):
-            waits.append(IDLE_TICK)
+        if self._has_room:
+            waits += [source.due - now for source in self._sources if source.due is not None]
+            if any(hand.unstarted and not hand.is_recalled for hand in self._hands):
+                waits.append(IDLE_TICK)
         if any(hand.is_timed for hand in self._hands):
             waits.append(TIMED_TICK)
         waits += [hand.doomed_at - now for hand in self._hands if hand.doomed_at is not None]
-        waits += [source.due - now for source in self._sources if source.due is not None]
         if self._closing_at is not None:
             waits.append(self._closing_at - now)
         return max(0.0, min(waits)) if waits else None
@@ -199,8 +200,8 @@ class Pool(Workers):
         if hand.doomed_at is None or now < hand.doomed_at:
             return
         hand.doomed_at = None
-        running = hand.running
-        if running is not None and running.source.closed:
+        chunk = hand.busy_with
+        if chunk is not None and chunk.source.closed:
             hand.kill()
 
     # ------------------------------------------------------------ letters
@@ -265,8 +266,11 @@ class Pool(Workers):
     @property
     def _has_room(self) -> bool:
         """Whether a worker is idle, or could be started."""
-        idle = any(hand.is_free and not hand.chunks for hand in self._hands)
-        return idle or len(self._hands) < self._size
+        return self._has_idle or len(self._hands) < self._size
+
+    @property
+    def _has_idle(self) -> bool:
+        return any(hand.is_free and not hand.chunks for hand in self._hands)
 
     def _hand_out(self) -> None:
         """Give chunks to workers: to idle ones first, then behind what is soon done."""
@@ -335,7 +339,9 @@ class Pool(Workers):
         if not self._has_room or any(source.waiting for source in self._sources):
             return
         for hand in self._hands:
-            if hand.unstarted and not hand.is_recalled and now - hand.last_news > SLOW:
+            # One that is only slow to wake up is let be: the next one might be no faster.
+            is_slow = hand.busy_with is not None or (hand.pid is None and self._has_idle)
+            if is_slow and hand.unstarted and now - hand.last_news > SLOW:
                 hand.recall()
 
     # ------------------------------------------------------------ news
@@ -377,12 +383,9 @@ class Pool(Workers):
         """A process has ended; read what it left, even where a child of its keeps its socket."""
         if hand not in self._hands:
             return
-        over = False
-        while not over:
-            messages, over = hand.read()
-            for message in messages:
-                self._handle(hand, message)
-            over = over or not messages
+        messages, _ = hand.read(MANY)
+        for message in messages:
+            self._handle(hand, message)
         self._on_death(hand)
 
     def _on_death(self, hand: Hand) -> None:

@@ -106,6 +106,11 @@ class Chunk:
     base: int = 0
     received: int = 0
 
+    @property
+    def token(self) -> int:
+        """What its worker calls the plan that it needs."""
+        return self.source.token if self.trouble is None else self.source.careful_token
+
 
 class Source(ABC):
     """Pieces of work that share an engine and inputs.
@@ -147,8 +152,8 @@ class Source(ABC):
         """How many pieces wait to be handed out for the first time."""
 
     @abstractmethod
-    def _next(self, workers: int, *, behind: bool, most: int) -> Chunk | None:
-        """Return pieces to be handed out together."""
+    def _next(self, workers: int, *, behind: bool, most: int) -> list[Any]:
+        """Return pieces to be handed out together, if any."""
 
     @abstractmethod
     def _pack(self, entries: list[Any]) -> Parcel:
@@ -182,13 +187,17 @@ class Source(ABC):
             behind: Whether it would wait behind others.
             most: How many pieces it may have.
         """
-        if self._alone and not behind and self._alone[0][0] <= time.monotonic():
+        while not behind and self._alone and self._alone[0][0] <= time.monotonic():
             _, _, entry, trouble = heapq.heappop(self._alone)
             chunk = self._made([entry])
             if chunk is not None:
                 chunk.trouble = trouble
-            return chunk
-        return self._next(workers, behind=behind, most=most)
+                return chunk
+        while entries := self._next(workers, behind=behind, most=most):
+            chunk = self._made(entries)
+            if chunk is not None:
+                return chunk
+        return None
 
     @property
     def due(self) -> float | None:
@@ -240,19 +249,24 @@ class Source(ABC):
         cause: Any = unpack_error(packed)
         self._deliver(self, entries, self._unpackable(entries[0], cause))
 
-    def bury_unbegun(self, chunk: Chunk) -> None:
-        """Decide about a chunk whose worker died before it began: while it read, perhaps."""
+    def bury_fruitless(self) -> None:
+        """Count a worker that died without having run a piece; too many in a row end the run."""
         self._fruitless += 1
-        if self._fruitless >= MOST_FRUITLESS:
+        if self._fruitless >= MOST_FRUITLESS and not self.closed:
             self.stop(_crash((), None))
-        elif chunk.trouble is not None:
+
+    def bury_read(self, chunk: Chunk) -> None:
+        """Decide about a chunk whose worker died while it read it."""
+        if len(chunk.entries) == 1:
             self.bury(chunk, chunk.entries[0], Death())
-        else:
-            for entry in chunk.entries[chunk.received :]:
-                self._run_alone(entry, Trouble())
+            return
+        for entry in chunk.entries:
+            self._run_alone(entry, Trouble())
 
     def bury(self, chunk: Chunk, entry: Any, death: Death) -> None:
         """Decide about the piece that ran when its worker died."""
+        if self.closed:
+            return
         trouble = chunk.trouble or Trouble()
         again = self._again(trouble, death)
         if again is None:
@@ -335,16 +349,16 @@ class MapSource(Source):
     def waiting(self) -> int:
         return len(self.job.pending)
 
-    def _next(self, workers: int, *, behind: bool, most: int) -> Chunk | None:
+    def _next(self, workers: int, *, behind: bool, most: int) -> list[Any]:
         pending = self.job.pending
         count = min(self._pace.count(len(pending), workers), most)
         if behind and not self._pace.may_wait(count):
-            return None
+            return []
         entries: list[Any] = []
         # The scheduler may drop what waits at any moment.
         with suppress(IndexError):
             entries.extend(pending.popleft() for _ in range(count))
-        return self._made(entries) if entries else None
+        return entries
 
     def _pack(self, entries: list[Any]) -> Parcel:
         names = tuple(entries[0][1])
@@ -410,16 +424,16 @@ class SegmentSource(Source):
     def waiting(self) -> int:
         return len(self.tasks)
 
-    def _next(self, workers: int, *, behind: bool, most: int) -> Chunk | None:
+    def _next(self, workers: int, *, behind: bool, most: int) -> list[Any]:
         del workers, most
         if behind:
-            return None
+            return []
         while self.tasks:
             task = self.tasks.popleft()
             if task.is_wanted():
-                return self._made([task])
+                return [task]
             self._deliver(self, [task], {})
-        return None
+        return []
 
     def _pack(self, entries: list[Any]) -> Parcel:
         task = entries[0]

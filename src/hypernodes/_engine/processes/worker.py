@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from hypernodes import config as _config
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.processes import blame, settings
-from hypernodes._engine.processes.board import CURSOR, LIMIT, VOID, map_board
+from hypernodes._engine.processes.board import CURSOR, LIMIT, READING, VOID, map_board
 from hypernodes._engine.processes.errors import PackedError, pack_error, pack_failure
 from hypernodes._engine.processes.ledger import Ledger
 from hypernodes._engine.processes.parcels import Depot, Parcel, unpack
@@ -156,11 +156,14 @@ class Worker:
         watching = copy_context()
         watching.run(NEW_WATCH.set, self._ledger.watches(token, careful=careful))
         watches = self._ledger.count
+        self._cells[READING] = -token
         try:
             job = watching.run(_loaded, *(Parcel(*parcel) for parcel in parcels))
             self._jobs[token] = job._replace(is_watched=self._ledger.count > watches)
         except BaseException as error:  # noqa: BLE001 - whatever the user's classes raise
             self._jobs[token] = pack_error(error)
+        finally:
+            self._cells[READING] = 0
 
     def _on_forget(self, token: int) -> None:
         self._jobs.pop(token, None)
@@ -176,10 +179,15 @@ class Worker:
             self._refuse(number, base, count, job)
             return
         try:
-            kind, body = unpack(Parcel(*parcel))
+            found = self._read(base, parcel)
         except BaseException as error:  # noqa: BLE001 - whatever the user's classes raise
             self._refuse(number, base, count, pack_error(error))
             return
+        if found is None:
+            self._send(("end", number, 0.0))
+            return
+        kind, body = found
+        del found
         run, indices = (_run_items, body[1]) if kind == "items" else (_run_segment, (body[2],))
         self._chunk = chunk = _Running(number, job, indices)
         begin = partial(self._ledger.open, spent) if job.is_watched else None
@@ -195,6 +203,14 @@ class Worker:
         del body
         _flush()
         self._report(chunk, last=True)
+
+    def _read(self, base: int, parcel: Any) -> tuple[str, Any] | None:
+        """Return what a chunk holds, or None if the driver has taken it back."""
+        self._cells[READING] = base + 1
+        try:
+            return unpack(Parcel(*parcel)) if base < self._cells[LIMIT] else None
+        finally:
+            self._cells[READING] = 0
 
     def _refuse(self, number: int, base: int, count: int, error: PackedError) -> None:
         self._cells[CURSOR] = base + count
