@@ -25,6 +25,7 @@ from hypernodes import (
     WorkerCrashedError,
     node,
 )
+from hypernodes._engine.workers import REGISTRY
 from hypernodes.config import current_config
 
 LIMIT = 20
@@ -289,6 +290,18 @@ def test_an_item_that_cannot_travel_fails_alone(config):
     assert failure.inputs["x"] is items[1]
 
 
+def test_what_waits_behind_items_that_cannot_travel_runs():
+    with ProcessPoolExecutor(max_workers=1) as executor:
+        items = [threading.Lock(), 2]
+        found = single(lambda x: x).map(
+            {"x": items},
+            map_over="x",
+            config=RuntimeConfig(executor=executor),
+            on_error="return",
+        )
+    assert [type(outcome) for outcome in found] == [Failure, dict]
+
+
 def test_an_output_that_cannot_travel_fails_its_item_alone(config):
     def work(x):
         return threading.Lock() if x % 10 == 3 else x
@@ -549,6 +562,16 @@ def test_a_shared_input_that_kills_its_readers_ends_the_map(config):
         )
     assert time.monotonic() - start < 5
     assert single(lambda x: x).run({"x": 1}, config=config) == {"y": 1}
+
+
+@posix
+@pytest.mark.parametrize("count", [1, 2, 10])
+def test_items_that_all_kill_their_readers_cost_only_themselves(config, count):
+    items = [Deadly() for _ in range(count)]
+    items[count // 2 :: 7] = range(len(items[count // 2 :: 7]))
+    found = single(lambda x: x).map({"x": items}, map_over="x", config=config, on_error="return")
+    dead = [i for i, item in enumerate(items) if isinstance(item, Deadly)]
+    assert [i for i, outcome in enumerate(found) if isinstance(outcome, Failure)] == dead
 
 
 @posix
@@ -830,6 +853,22 @@ def test_closing_during_a_run_gives_a_clear_error():
     threading.Timer(0.5, executor.close).start()
     with pytest.raises(HyperNodesError, match="closed"):
         single(lambda x: time.sleep(0.05)).map({"x": range(500)}, map_over="x", config=config)
+
+
+def test_after_a_failure_of_the_dispatcher_the_next_run_gets_other_workers():
+    def fail():
+        raise RuntimeError("a fault of ours")
+
+    with ProcessPoolExecutor(max_workers=1) as executor:
+        config = RuntimeConfig(executor=executor)
+        pipeline = single(lambda x: x)
+        assert pipeline.run({"x": 1}, config=config) == {"y": 1}
+        broken = REGISTRY.of(executor, executor.open_workers)
+        broken._tick = fail
+        with pytest.raises(RuntimeError, match="ours"):
+            pipeline.run({"x": 2}, config=config)
+        assert pipeline.run({"x": 3}, config=config) == {"y": 3}
+        assert REGISTRY.of(executor, executor.open_workers) is not broken
 
 
 # ---------------------------------------------------------------- nesting

@@ -1,17 +1,21 @@
 """The parts of worker processes, one by one."""
 
 import pickle
+import socket
 import threading
 import time
 from concurrent import futures
 from pathlib import Path
+from unittest.mock import Mock
 
 import cloudpickle
 import pytest
 
 from hypernodes._engine.processes import board, errors, pace, wire
 from hypernodes._engine.processes.depth import call_deeply
-from hypernodes._engine.processes.parcels import LARGE, Depot, Stored, unpack
+from hypernodes._engine.processes.hand import Hand
+from hypernodes._engine.processes.parcels import LARGE, Depot, Parcel, Stored, unpack
+from hypernodes._engine.processes.sources import Chunk, Shipment
 
 
 @pytest.fixture
@@ -259,3 +263,73 @@ def test_deep_calls_go_where_python_alone_would_not():
     assert call_deeply(lambda: depth(20_000)) == 20_000
     with pytest.raises(ZeroDivisionError):
         call_deeply(lambda: 1 // 0)
+
+
+# ---------------------------------------------------------------- what a worker had when it died
+
+
+@pytest.fixture
+def hand():
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    hand = Hand(ours, board.map_board(board.make_board()))
+    yield hand
+    hand.close()
+    theirs.close()
+
+
+@pytest.fixture
+def chunk(hand):
+    parcel = Parcel(b"")
+    shipment = Shipment(parcel, (parcel,))
+    source = Mock(token=1, careful_token=2, closed=False, flying=0, shipment=shipment)
+    chunk = Chunk(source, ["a", "b", "c"], parcel)
+    hand.give(chunk, 1)
+    return chunk
+
+
+def settled(hand):
+    hand.recall()
+    time.sleep(2 * board.SETTLED)
+    hand.settle()
+
+
+def test_a_death_while_reading_is_blamed_on_what_was_read(hand, chunk):
+    hand._cells[board.READING] = chunk.base + 1
+    settled(hand)
+    hand.bury()
+    chunk.source.put_back.assert_not_called()
+    chunk.source.bury_read.assert_called_once_with(chunk)
+
+
+def test_what_has_been_taken_back_before_it_was_read_is_nobodys_fault(hand, chunk):
+    settled(hand)
+    chunk.source.put_back.assert_called_once_with(chunk, ["a", "b", "c"])
+    hand.bury()
+    assert chunk.entries == []
+    chunk.source.bury.assert_not_called()
+    chunk.source.bury_read.assert_not_called()
+
+
+def test_a_death_of_shared_inputs_is_blamed_on_no_piece(hand, chunk):
+    hand._cells[board.READING] = -chunk.token
+    hand.bury()
+    chunk.source.put_back.assert_called_once_with(chunk, ["a", "b", "c"])
+    chunk.source.bury_fruitless.assert_called_once_with()
+
+
+def test_only_the_piece_that_ran_is_blamed(hand, chunk):
+    hand._cells[board.CURSOR] = chunk.base + 2
+    hand.bury()
+    chunk.source.put_back.assert_called_once_with(chunk, ["a", "c"])
+    assert chunk.source.bury.call_args.args[:2] == (chunk, "b")
+
+
+def test_the_piece_that_was_late_is_blamed_and_not_the_one_after_it(hand, chunk):
+    hand._cells[board.CURSOR] = chunk.base + 1
+    board.write_watch(hand._cells, 1, attempt=1, deadline=1)
+    hand.death = hand.overdue()
+    hand._cells[board.CURSOR] = chunk.base + 2
+    hand.bury()
+    chunk.source.put_back.assert_called_once_with(chunk, ["b", "c"])
+    assert chunk.source.bury.call_args.args == (chunk, "a", hand.death)

@@ -37,6 +37,11 @@ class Workers(ABC):
     def size(self) -> int:
         """How many pieces of work can run at once."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether they have ended without having been closed: the next run needs others."""
+        return False
+
     @abstractmethod
     def crew(self, executor: Hashable, post: Post) -> Crew:
         """Return these workers in the service of one run or map.
@@ -108,12 +113,13 @@ class _Registry:
     def of(self, executor: Hashable, opened: Callable[[], Workers]) -> Workers:
         """Return the workers of `executor` and its equals; open them where there are none."""
         workers = self._open.get(executor)
-        if workers is not None:
+        if workers is not None and not workers.is_over:
             return workers
         with self._lock:
-            if executor not in self._open:
-                self._open[executor] = opened()
-            return self._open[executor]
+            workers = self._open.get(executor)
+            if workers is None or workers.is_over:
+                workers = self._open[executor] = opened()
+            return workers
 
     def close(self, executor: Hashable) -> None:
         """End the workers of `executor` and its equals."""

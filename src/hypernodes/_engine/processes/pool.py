@@ -15,6 +15,7 @@ import threading
 import time
 import weakref
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -88,6 +89,10 @@ class Pool(Workers):
     def size(self) -> int:
         return self._size
 
+    @property
+    def is_over(self) -> bool:
+        return self._closed
+
     def crew(self, executor: Hashable, post: Post) -> Crew:
         return ProcessCrew(self, executor, post)
 
@@ -147,6 +152,7 @@ class Pool(Workers):
                 self._hand_out()
                 self._flush()
         except BaseException as error:  # noqa: BLE001 - nobody may wait for ever
+            self._closed = True  # first: who hears of the error may run again at once
             self._stop_all(error)
         finally:
             self._clear_up()
@@ -248,7 +254,9 @@ class Pool(Workers):
     def _clear_up(self) -> None:
         self._closing_at = time.monotonic()
         self._closed = True
-        self._read_mail()
+        while self._mail:
+            with suppress(Exception):  # nobody may wait for ever because another's letter is bad
+                self._read_mail()
         for hand in self._hands:
             if hand.chunks:
                 hand.kill()
