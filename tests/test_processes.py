@@ -15,7 +15,7 @@ from hypernodes._engine.processes import board, errors, pace, wire
 from hypernodes._engine.processes.depth import call_deeply
 from hypernodes._engine.processes.hand import Hand
 from hypernodes._engine.processes.parcels import LARGE, Depot, Parcel, Stored, unpack
-from hypernodes._engine.processes.sources import Chunk, Shipment
+from hypernodes._engine.processes.sources import Chunk, MapSource, Shipment
 
 
 @pytest.fixture
@@ -333,3 +333,11 @@ def test_the_piece_that_was_late_is_blamed_and_not_the_one_after_it(hand, chunk)
     hand.bury()
     chunk.source.put_back.assert_called_once_with(chunk, ["b", "c"])
     assert chunk.source.bury.call_args.args == (chunk, "a", hand.death)
+
+
+def test_a_chunk_that_was_taken_back_may_turn_out_unreadable(hand, chunk):
+    settled(hand)
+    source = Mock()
+    MapSource.unreadable(source, chunk, None)
+    source._run_alone.assert_not_called()
+    source._deliver.assert_not_called()

@@ -242,7 +242,7 @@ class Source(ABC):
     def unreadable(self, chunk: Chunk, packed: PackedError) -> None:
         """Take back a chunk that its worker could not read: it goes piece by piece."""
         entries = chunk.entries
-        if len(entries) > 1:
+        if len(entries) != 1:  # none, where they had been taken back by then
             for entry in entries:
                 self._run_alone(entry, Trouble())
             return

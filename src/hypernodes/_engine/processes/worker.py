@@ -42,8 +42,9 @@ _PR_SET_PDEATHSIG: Final = 1
 
 def prepare() -> None:
     """Import, in a server, what workers that are forked from it will need."""
-    for module in ("hypernodes.executors", "hypernodes.pipeline"):
+    for module in ("hypernodes.backends", "hypernodes.executors", "hypernodes.pipeline"):
         import_module(module)
+    _config.RuntimeConfig()  # has pydantic load its plugins, which may be slow
 
 
 def main(facts: dict[str, Any]) -> None:
