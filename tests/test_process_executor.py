@@ -574,6 +574,26 @@ def test_items_that_all_kill_their_readers_cost_only_themselves(config, count):
     assert [i for i, outcome in enumerate(found) if isinstance(outcome, Failure)] == dead
 
 
+class Slow:
+    """Takes its time to be read."""
+
+    def __reduce__(self):
+        return _read_slowly, ()
+
+
+def _read_slowly():
+    time.sleep(0.05)
+    return Slow()
+
+
+def test_items_that_are_slow_to_be_read_are_read_once(config):
+    start = time.monotonic()
+    found = single(lambda x: 1).map({"x": [Slow() for _ in range(9)]}, map_over="x", config=config)
+    assert found == [{"y": 1}] * 9
+    assert single(lambda x: 1).run({"x": Slow()}, config=config) == {"y": 1}
+    assert time.monotonic() - start < 5
+
+
 @posix
 def test_a_worker_that_dies_idle_costs_nothing(config):
     for _ in range(3):

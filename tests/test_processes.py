@@ -327,6 +327,8 @@ def test_only_the_piece_that_ran_is_blamed(hand, chunk):
 
 def test_the_piece_that_was_late_is_blamed_and_not_the_one_after_it(hand, chunk):
     hand._cells[board.CURSOR] = chunk.base + 1
+    facts = Parcel(pickle.dumps((("p", "n"), 0.1, None)))
+    hand.on_watch(1, chunk.token, facts)
     board.write_watch(hand._cells, 1, attempt=1, deadline=1)
     hand.death = hand.overdue()
     hand._cells[board.CURSOR] = chunk.base + 2

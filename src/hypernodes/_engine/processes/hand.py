@@ -89,10 +89,12 @@ class Hand:
 
     @property
     def unstarted(self) -> int:
-        """How many of its pieces have not been started."""
+        """How many of its pieces are neither being read nor started."""
         if not self.chunks:
             return 0
-        return max(0, self._sent - max(self._cells[CURSOR], self.chunks[0].base))
+        reading = self.reading
+        read = len(reading.entries) if reading is not None else 0
+        return max(0, self._sent - max(self._cells[CURSOR], self.chunks[0].base) - read)
 
     @property
     def running(self) -> Chunk | None:
@@ -262,9 +264,14 @@ class Hand:
             self._cells[VOID] = self._cells[CURSOR]
 
     def recall(self) -> None:
-        """Take back what it has not started; see `board`."""
+        """Take back what it has not started; see `board`.
+
+        A chunk that is being read keeps its first piece: or it might be read again and again.
+        """
         if self._recalled_at is None and self.chunks:
-            self._cells[LIMIT] = 0
+            reading = self.reading
+            is_kept = reading is not None and not reading.source.closed
+            self._cells[LIMIT] = reading.base + 1 if reading and is_kept else 0
             self._recalled_at = time.monotonic()
             self._settled = False
 
@@ -278,7 +285,7 @@ class Hand:
         if self._recalled_at is None or time.monotonic() - self._recalled_at < SETTLED:
             return
         self._settled = True
-        reading, cursor = self.reading, self._cells[CURSOR]
+        reading, cursor = self.reading, max(self._cells[CURSOR], self._cells[LIMIT])
         for chunk in self.chunks:
             if chunk is reading:
                 continue
@@ -293,7 +300,7 @@ class Hand:
         """Return the facts if the attempt that it announced is late."""
         at = self._cells[CURSOR] - 1
         watch, ordinal, attempt, deadline = read_watch(self._cells)
-        if not watch or not deadline or time.monotonic_ns() < deadline:
+        if watch not in self._watches or not deadline or time.monotonic_ns() < deadline:
             return None
         self._late_at = at
         return self._death(watch, ordinal, attempt, late=True)

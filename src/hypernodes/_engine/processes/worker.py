@@ -126,8 +126,8 @@ class Worker:
         except OSError:
             return b""
 
-    def _send(self, message: Any) -> None:
-        data = frame(message)
+    def _send(self, *messages: Any) -> None:
+        data = b"".join(map(frame, messages))
         with self._sending:
             try:
                 self._socket.sendall(data)
@@ -223,10 +223,11 @@ class Worker:
             outcomes = [(next(chunk.indices), chunk.done.popleft()) for _ in range(len(chunk.done))]
             if not outcomes and not last:
                 return
-            for size, parcel in _packed(chunk.job, outcomes, self._depot):
-                self._send(("out", chunk.number, size, parcel))
-            if last:
-                self._send(("end", chunk.number, chunk.seconds))
+            packed = _packed(chunk.job, outcomes, self._depot)
+            messages: list[Any] = [("out", chunk.number, *found) for found in packed]
+            if last:  # together: who has all outcomes finds this worker idle again
+                messages.append(("end", chunk.number, chunk.seconds))
+            self._send(*messages)
 
 
 class _Running:
