@@ -346,7 +346,7 @@ def test_several_workers_share_the_items_of_a_map_and_run_each_once(eager_switch
         return x * k
 
     engine = engine_of([node("y")(work)], given=("k",), mapped=("x",))
-    job = MapJob(engine, {"k": 2}, delivered.__setitem__, apart=False)
+    job = MapJob(engine, {"k": 2}, delivered.__setitem__)
     job.pending.extend((x, {"x": x}) for x in range(3000))
     workers = [threading.Thread(target=job.drain, args=(inbox.put,)) for _ in range(6)]
     for worker in workers:
@@ -365,7 +365,7 @@ def test_a_closed_job_runs_no_further_item():
     engine = engine_of(
         [node("y")(calls.append).rename(inputs={"object": "x"})], given=(), mapped=("x",)
     )
-    job = MapJob(engine, {}, lambda *_: None, apart=False)
+    job = MapJob(engine, {}, lambda *_: None)
     job.pending.extend((x, {"x": x}) for x in range(9))
 
     job.close()

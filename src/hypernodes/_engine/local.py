@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
 from collections import deque
 from contextvars import copy_context
@@ -29,6 +30,7 @@ class LocalWorkers(Workers):
     """Workers that can call what lives in this process."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._crews: WeakSet[_LocalCrew] = WeakSet()
 
     @abstractmethod
@@ -37,11 +39,14 @@ class LocalWorkers(Workers):
 
     def crew(self, executor: Hashable, post: Post) -> Crew:
         crew = _LocalCrew(self, executor, post)
-        self._crews.add(crew)
+        with self._lock:
+            self._crews.add(crew)
         return crew
 
     def close(self) -> None:
-        for crew in tuple(self._crews):
+        with self._lock:
+            crews = tuple(self._crews)
+        for crew in crews:
             crew.abandon()
 
 
@@ -96,11 +101,12 @@ class _LocalCrew(Crew):
         self._segments.clear()
         self._post(_raise_closed)
 
-    def close(self) -> None:
+    def close(self, *, over: bool) -> None:
         self._segments.clear()
         for future in tuple(self._in_flight):
             future.cancel()
-        self._cancellation.ask()
+        if not over:
+            self._cancellation.ask()
 
     # ------------------------------------------------------------ on workers
 

@@ -8,6 +8,7 @@ from hypernodes._cancel import pause
 from hypernodes._engine.drive import drive
 from hypernodes._engine.failure import Failure, Faulted
 from hypernodes.config import RetryPolicy
+from hypernodes.exceptions import NodeOutputError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -103,18 +104,24 @@ async def _try_again(
     raise Faulted(Failure(error, node=path[-1], path=path, attempts=attempts))
 
 
+def _is_retried(error: Exception | None, policy: RetryPolicy) -> bool:
+    return isinstance(error, policy.retry_on) and not isinstance(error, NodeOutputError)
+
+
 def _retryer(
     policy: RetryPolicy, sleep: Callable[[float], Awaitable[Any]]
 ) -> tenacity.AsyncRetrying:
     import tenacity  # noqa: PLC0415 - it imports asyncio, 30 ms that only a failure should cost
 
     wait = tenacity.wait_exponential(
-        multiplier=policy.initial_delay, exp_base=policy.multiplier, max=policy.max_delay
+        multiplier=policy.initial_delay,
+        exp_base=policy.multiplier if policy.initial_delay else 1,  # 0 times infinity is no number
+        max=policy.max_delay,
     )
     return tenacity.AsyncRetrying(
         sleep=sleep,
         stop=tenacity.stop_after_attempt(policy.max_retries + 1),
         wait=wait + tenacity.wait_random(0, policy.jitter) if policy.jitter else wait,
-        retry=tenacity.retry_if_result(lambda tried: isinstance(tried[1], policy.retry_on)),
+        retry=tenacity.retry_if_result(lambda tried: _is_retried(tried[1], policy)),
         retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
     )
