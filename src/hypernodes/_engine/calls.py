@@ -5,7 +5,7 @@ Each layer is there only where it is asked for; a plain node is called directly.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sized
 from inspect import isawaitable, iscoroutinefunction
 from itertools import islice
 from time import monotonic
@@ -129,12 +129,12 @@ def _unpack(value: object, count: int, path: tuple[str, ...]) -> tuple[Any, ...]
     single = single or type(value).__name__ == "DataFrame"
     values = None
     if not single and isinstance(value, Iterable):
-        values = tuple(islice(value, count + 1))
+        # What has no length may have no end.
+        values = tuple(value if isinstance(value, Sized) else islice(value, count + 1))
         if len(values) == count:
             return values
     received = None if values is None else len(values)
-    seen = f"more than {count}" if received == count + 1 else received
-    what = f"one {type(value).__name__}" if received is None else f"{seen} values"
+    what = f"one {type(value).__name__}" if received is None else f"{received} values"
     message = (
         f"node {path[-1]!r} has {count} outputs, but its function returned {what}; return a tuple "
         f"of {count}, or name the outputs that there are"

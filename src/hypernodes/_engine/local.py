@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 from abc import abstractmethod
 from collections import deque
+from concurrent import futures
 from contextvars import copy_context
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 from hypernodes._cancel import CANCELLATION, Cancellation, result_of
 from hypernodes._engine.jobs import TURN, Done
 from hypernodes._engine.workers import OCCUPIED, Crew, Workers, closed_error
+from hypernodes._loop import GRACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
-    from concurrent import futures
 
     from hypernodes._engine.failure import Given
     from hypernodes._engine.frame import Frame
     from hypernodes._engine.jobs import MapJob
     from hypernodes._engine.segments import Segment
     from hypernodes._engine.workers import Post
+
+
+_ABANDONED: Final[WeakSet[futures.Future[None]]] = WeakSet()
+"""Work that was told to stop and that nobody waits for."""
+
+
+@atexit.register
+def _give_a_moment() -> None:
+    """Let coroutines that were cancelled by Ctrl-C or a failure tidy up before the program ends."""
+    futures.wait(tuple(_ABANDONED), 2 * GRACE)
 
 
 class LocalWorkers(Workers):
@@ -107,6 +119,7 @@ class _LocalCrew(Crew):
             future.cancel()
         if not over:
             self._cancellation.ask()
+            _ABANDONED.update(self._in_flight)
 
     # ------------------------------------------------------------ on workers
 
