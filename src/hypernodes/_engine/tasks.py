@@ -136,16 +136,21 @@ class TaskScheduler(Core):
         """End the run or map, because the workers are closed under it; from any thread."""
         self._post_from_thread(partial(_raise, closed_error()))
 
-    async def close(self, work: Frame | MapJob) -> None:
-        """Drop what has not started and cancel what has; give it a moment to tidy up."""
+    async def close(self, work: Frame | MapJob, *, over: bool) -> None:
+        """Drop what has not started and cancel what has; give it a moment to tidy up.
+
+        Args:
+            work: What was run.
+            over: Whether all has been done, so that nothing has to be stopped.
+        """
         self._closed = True
         self._ready.clear()
         work.close()
         tasks = self._tasks - {_this_task()}
-        if tasks:
+        if not over:
             self._cancellation.ask()
-        for task in tasks:
-            task.cancel()
+            for task in tasks:
+                task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=GRACE)
 
@@ -301,7 +306,8 @@ class Runs:
         try:
             return await found  # type: ignore[no-any-return]
         finally:
-            await scheduler.close(frame)
+            over = found.done() and not found.cancelled() and isinstance(found.result(), dict)
+            await scheduler.close(frame, over=over)
 
     def map(
         self,
@@ -342,7 +348,7 @@ class Runs:
                 pass
 
         def close() -> None:
-            self._host.finish(scheduler.close(job))
+            self._host.finish(scheduler.close(job, over=stream.is_done))
 
         with inbox.open():
             yield from handed_over(stream, entries, add, receive, close)
