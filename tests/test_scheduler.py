@@ -348,11 +348,12 @@ def test_several_workers_share_the_items_of_a_map_and_run_each_once(eager_switch
     engine = engine_of([node("y")(work)], given=("k",), mapped=("x",))
     job = MapJob(engine, {"k": 2}, delivered.__setitem__)
     job.pending.extend((x, {"x": x}) for x in range(3000))
-    workers = [threading.Thread(target=job.drain, args=(inbox.put,)) for _ in range(6)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(LIMIT)
+    while job.pending:  # a worker's turn ends after some time
+        workers = [threading.Thread(target=job.drain, args=(inbox.put,)) for _ in range(6)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(LIMIT)
     while not inbox.empty():
         inbox.get()()
 
