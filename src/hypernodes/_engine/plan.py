@@ -381,13 +381,11 @@ class _Compiler:
 
     def _connect_pipeline(self, vertex: _Vertex, node: PipelineNode) -> None:
         """Ask the inner pipeline what it needs for what is wanted of it."""
+        outer_names = dict(zip(node.inner_args, node.root_args, strict=True))
         sources: dict[str, _Source] = {
-            inner: self._resolve(vertex.scope, outer)
-            for inner, outer in zip(node.inner_args, node.root_args, strict=True)
+            inner: self._resolve(vertex.scope, outer) for inner, outer in outer_names.items()
         }
-        mapped = {
-            i for i, o in zip(node.inner_args, node.root_args, strict=True) if o in node.map_over
-        }
+        mapped = {inner for inner, outer in outer_names.items() if outer in node.map_over}
         inside = _given_inside(vertex.scope, node)
         sources |= {inner: _Given(name) for inner, name in inside.items()}
         per_item = mapped.union(inside if node.map_over else ())
@@ -403,17 +401,8 @@ class _Compiler:
             self._plan.missing.setdefault(source.name, draft.missing.get(inner, vertex.path))
         inputs = tuple(name for name in sources if name in (needed | mapped) & there)
         vertex.arguments = tuple((sources[name], None) for name in inputs)
-        vertex.inner = Inner(
-            node.pipeline,
-            vertex.ctx,
-            inputs,
-            outputs,
-            map_over=tuple(node.inner_args[node.root_args.index(name)] for name in node.map_over),
-            map_mode=node.map_mode,
-            given=tuple(name for name in inputs if name in inside and node.map_over),
-            labels=dict(zip(node.inner_args, node.root_args, strict=True))
-            | dict(zip(node.inner_outputs, node.output_names, strict=True)),
-        )
+        given = tuple(name for name in inputs if name in inside and node.map_over)
+        vertex.inner = _inner(node, vertex.ctx, inputs, outputs, given)
 
     def _is_elsewhere(self, ctx: RunContext) -> bool:
         here = self._request.ctx.config
@@ -508,6 +497,27 @@ def _given_inside(scope: _Scope, node: PipelineNode) -> dict[str, str]:
     """Return the outputs of a nested pipeline that are given from outside, by inner names."""
     pairs = zip(node.inner_outputs, node.output_names, strict=True)
     return {inner: scope.given[outer] for inner, outer in pairs if outer in scope.given}
+
+
+def _inner(
+    node: PipelineNode,
+    ctx: RunContext,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    given: tuple[str, ...],
+) -> Inner:
+    """Return the pipeline inside a step that `node` becomes."""
+    return Inner(
+        node.pipeline,
+        ctx,
+        inputs,
+        outputs,
+        map_over=tuple(node.inner_args[node.root_args.index(name)] for name in node.map_over),
+        map_mode=node.map_mode,
+        given=given,
+        labels=dict(zip(node.inner_args, node.root_args, strict=True))
+        | dict(zip(node.inner_outputs, node.output_names, strict=True)),
+    )
 
 
 def _in_order(wanted: list[_Vertex]) -> list[_Vertex]:
