@@ -1032,3 +1032,22 @@ def test_equal_executors_share_their_threads():
 
 def test_module_is_importable_under_the_name_that_the_kinds_use():
     assert sys.modules[__name__].CountingExecutor is CountingExecutor
+
+
+def test_misspelt_field_comes_with_the_nearest():
+    with pytest.raises(ValidationError, match="did you mean 'retries'"):
+        RuntimeConfig(retry=2)
+
+
+@pytest.mark.parametrize("wrong", ["2", -1, {"max_retries": -1}, {"retry_on": ["ConectionError"]}])
+def test_wrong_retries_are_told_of_once(wrong):
+    with pytest.raises(ValidationError) as caught:
+        RuntimeConfig(retries=wrong)
+    assert caught.value.error_count() == 1
+
+
+def test_executors_backends_and_configs_print_as_what_they_are():
+    config = RuntimeConfig(executor="sequential")
+    assert str(config.executor) == "SequentialExecutor()"
+    assert str(config.backend) == "LocalBackend()"
+    assert str(config).startswith("RuntimeConfig(backend=LocalBackend()")

@@ -634,3 +634,20 @@ def test_stop_iteration_is_retried_like_any_other(config):
 
     policy = RetryPolicy(max_retries=2, initial_delay=0)
     assert Pipeline([node("y", retries=policy)(function)]).run({"x": 1}, config=config) == {"y": 1}
+
+
+def test_missing_input_that_is_nearly_an_output_comes_with_its_name():
+    pipeline = Pipeline([node("words")(lambda text: 1), node("count")(lambda word: 1)])
+
+    with pytest.raises(MissingInputError, match="did you mean the output 'words'"):
+        pipeline.run({"text": "a b"})
+
+
+def test_node_that_takes_what_it_makes_is_called_by_its_name():
+    with pytest.raises(CycleError, match="node 'clean' takes and makes 'df'") as caught:
+        Pipeline([node("df")(clean)])
+    assert caught.value.cycle == ("clean", "clean")
+
+
+def clean(df):
+    return df

@@ -803,3 +803,34 @@ assert found == [{"y": [{"y": 1}, {"y": 2}, {"y": 3}]}] * 2
 
 def test_map_in_a_thread_with_its_nodes_context_does_not_deadlock(run_script):
     run_script(USER_THREADS, seconds=5)
+
+
+class OneShot:
+    """Rows behind a header that is read when iteration begins, as readers and cursors do."""
+
+    def __init__(self, *rows):
+        self._rows = iter(["header", *rows])
+
+    def __iter__(self):
+        next(self._rows)
+        return self._rows
+
+
+def test_values_are_gone_through_once_and_none_is_lost(config):
+    assert same.map({"x": OneShot(1, 2, 3)}, map_over="x", config=config) == [
+        {"y": 1},
+        {"y": 2},
+        {"y": 3},
+    ]
+    assert values(same.map_iter({"x": OneShot(1, 2)}, map_over="x", config=config)) == [1, 2]
+
+
+def test_lazy_results_that_a_node_makes_outlive_its_run(config):
+    def later(x):
+        return same.map_iter({"x": [x, x + 1]}, map_over="x", config=config)
+
+    pipeline = Pipeline([node("results")(later), node("beside")(lambda x: x)])
+    found = pipeline.run({"x": 1}, config=config)
+    assert values(found["results"]) == [1, 2]
+    (item,) = pipeline.map({"x": [5]}, map_over="x", config=config)
+    assert values(item["results"]) == [5, 6]

@@ -628,3 +628,29 @@ def test_nested_configs_on_three_levels_never_deadlock():
     assert outer.run({"x": [[1, 2], [3]]}, output_name="total") == {"total": [6, 6]}
     found = outer.map({"x": [[[1, 2], [3]]] * 4}, map_over="x", output_name="total")
     assert found == [{"total": [6, 6]}] * 4
+
+
+# ---------------------------------------------------------------- given outputs of mapped pipelines
+
+DOUBLED = Pipeline([node("b")(lambda a: a + 1), node("c")(lambda b: b * 2)], name="inner")
+
+
+def test_given_output_of_a_mapped_pipeline_reaches_the_nodes_inside_item_by_item(config):
+    outer = Pipeline([DOUBLED.as_node(map_over="a")])
+
+    assert outer.run({"a": [1, 2], "b": [100, 200]}, config=config) == {
+        "b": [100, 200],
+        "c": [200, 400],
+    }
+    assert outer.map({"a": [[1], [2]], "b": [[7], [8]]}, map_over=("a", "b"), config=config) == [
+        {"b": [7], "c": [14]},
+        {"b": [8], "c": [16]},
+    ]
+
+
+@pytest.mark.parametrize("given", [[9], 100, "ab"])
+def test_given_output_of_a_mapped_pipeline_has_to_fit_its_items(config, given):
+    outer = Pipeline([DOUBLED.as_node(map_over="a", output_mapping={"b": "bs", "c": "cs"})])
+
+    with pytest.raises(InputError, match="'bs'"):
+        outer.run({"a": [1, 2, 3], "bs": given}, config=config)

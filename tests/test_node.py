@@ -719,3 +719,32 @@ def test_copies_are_equal_in_all_facts():
         assert copied.func is bounds.func
         assert copied.output_names == bounds.output_names
         assert copied.resources == bounds.resources
+
+
+def test_data_frame_is_one_value_and_not_its_column_names():
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"price": [1], "count": [2]})
+    pipeline = Pipeline([node(output_name=("clean", "report"))(lambda: frame)])
+
+    with pytest.raises(NodeOutputError, match="DataFrame"):
+        pipeline.run()
+
+
+IN_MAIN = """
+import pickle
+from hypernodes import Pipeline, node
+
+@node
+def double(x):
+    return 2 * x
+
+def outer(factor):
+    return node("scaled")(lambda double: factor * double)
+
+pipeline = pickle.loads(pickle.dumps(Pipeline([double, outer(3)])))
+assert pipeline.run({"x": 4}) == {"double": 8, "scaled": 24}
+"""
+
+
+def test_nodes_of_a_script_and_of_closures_pickle(run_script):
+    run_script(IN_MAIN)

@@ -22,6 +22,7 @@ from hypernodes import (
     Pipeline,
     PipelineDefinitionError,
     RuntimeConfig,
+    ThreadPoolExecutor,
     TypeConflictError,
     UnknownInputError,
     node,
@@ -879,3 +880,52 @@ def test_many_different_requests_keep_working(config):
         asked = [f"y{n}" for n in chosen]
         outputs = pipeline.run({f"x{n}": n for n in chosen}, output_name=asked, config=config)
         assert outputs == {f"y{n}": (f"y{n}", n) for n in chosen}
+
+
+class Times(Pipeline):
+    """A pipeline whose class takes something else than nodes."""
+
+    def __init__(self, factor):
+        own = RuntimeConfig(executor=ThreadPoolExecutor(max_workers=2))
+        super().__init__([node("y", config=own)(lambda x: x * factor)])
+
+
+def test_a_pipeline_of_a_class_of_its_own_runs_nodes_under_their_own_config(config):
+    assert Times(3).with_config(config).run({"x": 2}) == {"y": 6}
+
+
+def test_replace_refuses_a_name_that_is_one_nodes_and_anothers_output():
+    first = node("y")(named("x1"))
+    second = node("x1")(named("b"))
+    pipeline = Pipeline([first, second])
+    with pytest.raises(InputError, match="'y' or 'x1'"):
+        pipeline.replace("x1", lambda a: a)
+    assert pipeline.replace("b", lambda a: -a).run({"a": 1})["x1"] == -1
+
+
+def named(name):
+    def function(a):
+        return a
+
+    function.__name__ = name
+    return function
+
+
+def test_replace_keeps_only_the_options_that_fit():
+    old = node("y", stateful_params=("model",), retries=2)(lambda x, model: x)
+    pipeline = Pipeline([old])
+    (new,) = pipeline.replace("y", lambda x: x).nodes
+    assert new.stateful_params == ()
+    assert new.retries == 2
+    (nested,) = pipeline.replace("y", Pipeline([node("y")(lambda x: x)])).nodes
+    assert nested.cache is True
+
+
+@pytest.mark.parametrize("made", [str, bytes, dict[str, int]])
+def test_strict_types_refuse_what_a_map_will_not_go_through(made):
+    def source() -> made: ...
+    def each(a: str) -> str: ...
+
+    inner = Pipeline([node("b")(each)])
+    with pytest.raises(TypeConflictError):
+        Pipeline([node("a")(source), inner.as_node(map_over="a")], strict_types=True)

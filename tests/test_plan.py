@@ -153,7 +153,7 @@ def test_a_value_is_counted_for_each_argument_that_it_is():
 
 
 @pytest.mark.parametrize("config", [SEQUENTIAL, THREADS], ids=str)
-def test_one_value_may_be_several_arguments_of_a_nested_step(config):
+def test_one_value_may_reach_a_nested_step_by_several_ways(config):
     pair = Pipeline([node("s")(lambda p, q: p + q)], name="pair")
     twice = pair.as_node(input_mapping={"x": "p", "y": "q"})
 

@@ -214,17 +214,16 @@ def is_there(graph: Graph, present: set[str], name: str) -> bool:
 def seen_inside(graph: Graph, present: set[str], nest: Nest) -> tuple[dict[str, str], set[str]]:
     """Return what a nested pipeline sees of the names outside.
 
-    Its inputs, and those of its outputs that are given, unless it is mapped.
+    Its inputs, and those of its outputs that are given; those of a mapped one item by item.
 
     Returns:
         The outer names by inner ones, and the inner names that have a value.
     """
     outer = {inner: name for name, inner in nest.inner_names.items()}
     there = {inner for inner, name in outer.items() if is_there(graph, present, name)}
-    if not nest.map_over:
-        given_outputs = {i: name for i, name in nest.outer_names.items() if name in present}
-        outer |= given_outputs
-        there |= given_outputs.keys()
+    given_outputs = {i: name for i, name in nest.outer_names.items() if name in present}
+    outer |= given_outputs
+    there |= given_outputs.keys()
     return outer, there
 
 
@@ -327,14 +326,18 @@ class Evaluation:
             self.children[nest] = faults[0]
             return faults[0]
         rows = zip(*lists, strict=True) if nest.mode == "zip" else itertools.product(*lists)
+        columns = {i: self.get(o) for i, o in nest.outer_names.items() if o in self.there}
         self.children[nest] = [
             Evaluation(
                 nest.graph,
-                self._item(outer, dict(zip(names, row, strict=True))),
+                self._item(
+                    outer,
+                    dict(zip(names, row, strict=True)) | {i: c[k] for i, c in columns.items()},
+                ),
                 there | set(names),
                 self.log,
             )
-            for row in rows
+            for k, row in enumerate(rows)
         ]
         return self.children[nest]
 

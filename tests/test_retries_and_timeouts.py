@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypernodes import (
     Failure,
     HyperNodesError,
+    NodeOutputError,
     NodeTimeoutError,
     Pipeline,
     RetryPolicy,
@@ -646,3 +647,80 @@ def test_pause_may_not_be_a_number_that_is_none():
     for wrong in (math.inf, math.nan):
         with pytest.raises(ValueError, match="initial_delay"):
             RetryPolicy(initial_delay=wrong)
+
+
+def test_a_generator_with_several_outputs_is_retried_where_it_raises(config):
+    calls = []
+
+    def pair(x):
+        calls.append(x)
+        yield x
+        if len(calls) < 3:
+            raise ValueError("again")
+        yield -x
+
+    pipeline = Pipeline([node(output_name=("a", "b"), retries=3)(pair)])
+    assert pipeline.run({"x": 1}, config=config) == {"a": 1, "b": -1}
+    assert len(calls) == 3
+
+
+def test_a_generator_with_several_outputs_is_timed_while_it_goes(gate, config):
+    def pair(x):
+        yield x
+        gate.wait(30)
+        yield x
+
+    with pytest.raises(NodeTimeoutError):
+        Pipeline([node(output_name=("a", "b"), timeout=0.1)(pair)]).run({"x": 1}, config=config)
+
+
+def endless():
+    return itertools.count()
+
+
+def test_an_endless_iterator_is_not_gone_through_for_ever(config):
+    pipeline = Pipeline([node(output_name=("a", "b"))(endless)])
+    with pytest.raises(NodeOutputError, match="returned 3 values"):
+        pipeline.run(config=config)
+
+
+def test_a_wrong_number_of_values_is_not_retried_and_attempts_are_right(config):
+    calls = []
+
+    def pair(x):
+        calls.append(x)
+        if len(calls) < 3:
+            raise ValueError("again")
+        return 1, 2, 3
+
+    pipeline = Pipeline([node(output_name=("a", "b"), retries=5)(pair)])
+    (failure,) = pipeline.map({"x": [1]}, map_over="x", config=config, on_error="return")
+    assert isinstance(failure.error, NodeOutputError)
+    assert failure.attempts == len(calls) == 3
+
+
+def test_a_wrapper_and_its_coroutine_share_one_timeout(sequential):
+    async def coroutine(x):
+        await asyncio.sleep(0.4)
+        return x
+
+    def wrapper(x):
+        time.sleep(0.4)
+        return coroutine(x)
+
+    wrapper.__wrapped__ = coroutine
+    with pytest.raises(NodeTimeoutError):
+        run(wrapper, sequential, timeout=0.6)
+
+
+def test_thousands_of_retries_at_once_make_no_pause(pauses, sequential):
+    calls = []
+
+    def function(x):
+        calls.append(x)
+        raise ValueError("always")
+
+    with pytest.raises(ValueError, match="always"):
+        run(function, sequential, retries=1500)
+    assert len(calls) == 1501
+    assert set(pauses) <= {0}

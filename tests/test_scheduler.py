@@ -355,18 +355,14 @@ def test_several_workers_share_the_items_of_a_map_and_run_each_once(eager_switch
         return x * k
 
     engine = engine_of([node("y")(work)], given=("k",), mapped=("x",))
-    job = MapJob(engine, {"k": 2}, delivered, apart=False)
+    job = MapJob(engine, {"k": 2}, delivered)
     job.pending.extend((x, {"x": x}) for x in range(3000))
-
-    def drain():
-        while job.pending:  # a turn ends before the items do, for the sake of other runs
-            job.drain(inbox.put)
-
-    workers = [threading.Thread(target=drain) for _ in range(6)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(LIMIT)
+    while job.pending:  # a worker's turn ends after some time
+        workers = [threading.Thread(target=job.drain, args=(inbox.put,)) for _ in range(6)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(LIMIT)
     while not inbox.empty():
         inbox.get()()
 
@@ -379,7 +375,7 @@ def test_a_closed_job_runs_no_further_item():
     engine = engine_of(
         [node("y")(calls.append).rename(inputs={"object": "x"})], given=(), mapped=("x",)
     )
-    job = MapJob(engine, {}, Delivered(), apart=False)
+    job = MapJob(engine, {}, Delivered())
     job.pending.extend((x, {"x": x}) for x in range(9))
 
     job.close()

@@ -106,6 +106,9 @@ class PipelineNode(BaseNode):
     def _label(self) -> str:
         return f"nested pipeline {self.name!r}"
 
+    def _fitting(self, options: Options) -> Options:
+        return Options(cache=options.cache, config=options.config)
+
     def _with(self, **changes: Any) -> Self:
         return self._restored({name: getattr(self, name) for name in _FACTS} | changes)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
 
 from hypernodes._options import DEFAULTS, Options
@@ -91,7 +94,11 @@ class BaseNode(ABC):
 
     def with_options_of(self, other: BaseNode) -> Self:
         """Return a copy that has, for each option left at its default, that of `other`."""
-        return self._with(_options=self._options.over(other._options))
+        return self._with(_options=self._options.over(self._fitting(other._options)))
+
+    @abstractmethod
+    def _fitting(self, options: Options) -> Options:
+        """Return those of `options` that mean something here, and defaults for the others."""
 
     @abstractmethod
     def _with(self, **changes: Any) -> Self:
@@ -207,6 +214,11 @@ class Node(BaseNode):
         as_given = output_names[0] if isinstance(self.output_name, str) else output_names
         return self._with(root_args=root_args, output_names=output_names, output_name=as_given)
 
+    def _fitting(self, options: Options) -> Options:
+        own = {parameter.name for parameter in self.parameters}
+        names = tuple(name for name in options.stateful_params if name in own)
+        return replace(options, stateful_params=names)
+
     def _with(self, **changes: Any) -> Self:
         copy = object.__new__(type(self))
         for name in _NODE_FACTS:
@@ -224,7 +236,7 @@ class Node(BaseNode):
 
     def __reduce__(self) -> tuple[Any, ...]:
         facts = {name: getattr(self, name) for name in _NODE_FACTS}
-        return _restore_node, (type(self), facts | {"func": _reference(self.func)})
+        return _restore_node, (type(self), facts | {"func": _portable(self.func)})
 
 
 _NODE_FACTS = (*Node.__slots__, *(slot for slot in BaseNode.__slots__ if slot != "__weakref__"))
@@ -244,25 +256,37 @@ class _Reference(NamedTuple):
         return found.func  # type: ignore[no-any-return]
 
 
-def _reference(function: Callable[..., Any]) -> Callable[..., Any] | _Reference:
-    """Return where `function` is found again, if its name there now belongs to its node.
+class _Copy(NamedTuple):
+    """A function that cannot be found by its name: it travels by value."""
 
-    `@node` puts a node where pickle looks for the function, so pickle alone cannot find it.
+    payload: bytes
+
+    def resolve(self) -> Callable[..., Any]:
+        return pickle.loads(self.payload)  # type: ignore[no-any-return] # noqa: S301 - our own
+
+
+def _portable(function: Callable[..., Any]) -> Callable[..., Any] | _Reference | _Copy:
+    """Return what takes the place of `function` in a pickle.
+
+    `@node` puts a node where pickle looks for the function, so pickle alone cannot find it; nor can
+    it find lambdas, and what was written in `__main__` is not there in another process.
     """
-    module = getattr(function, "__module__", None)
-    qualname = getattr(function, "__qualname__", None)
-    if not module or not qualname or module == "__main__":
-        return function
-    found: Any = sys.modules.get(module)
+    module, qualname = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
+    found: object = sys.modules.get(module or "")
     for name in qualname.split("."):
         found = getattr(found, name, None)
-    known = isinstance(found, Node) and found.func is function
-    return _Reference(module, qualname) if known else function
+    if isinstance(found, Node) and found.func is function and module and module != "__main__":
+        return _Reference(module, qualname)
+    if found is function or not isinstance(function, FunctionType):
+        return function
+    import cloudpickle  # noqa: PLC0415 - only pickling needs it
+
+    return _Copy(cloudpickle.dumps(function))
 
 
 def _restore_node(kind: type[Node], facts: dict[str, Any]) -> Node:
     func = facts["func"]
-    facts["func"] = func.resolve() if isinstance(func, _Reference) else func
+    facts["func"] = func.resolve() if isinstance(func, _Reference | _Copy) else func
     copy = object.__new__(kind)
     for name, value in facts.items():
         object.__setattr__(copy, name, value)
@@ -337,6 +361,7 @@ def renamed(
         UnknownInputError: An old name is not among `names`.
         NodeDefinitionError: A new name is no name, or two would be the same.
     """
+    check_mapping(changes, f"renaming an {what}")
     changes = changes or {}
     for old, new in changes.items():
         if old not in names:

@@ -56,6 +56,9 @@ class Executor(BaseModel, ABC):
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
+    def __str__(self) -> str:
+        return repr(self)
+
     @abstractmethod
     def run_pipeline(
         self,
@@ -145,6 +148,9 @@ class Backend(BaseModel, ABC):
     """Where: takes a pipeline, its inputs and its config to the place where the executor runs."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    def __str__(self) -> str:
+        return repr(self)
 
     @abstractmethod
     def run(

@@ -14,15 +14,18 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     InstanceOf,
     PlainSerializer,
+    Tag,
     ValidationError,
+    model_validator,
 )
 
 from hypernodes import _kinds
 from hypernodes.abc import Backend, Executor
-from hypernodes.exceptions import InputError
+from hypernodes.exceptions import InputError, hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,6 +96,10 @@ class RetryPolicy(BaseModel):
     retry_on: Annotated[tuple[ExceptionType, ...], BeforeValidator(_one_or_more)] = (Exception,)
 
 
+def _is_policy(value: object) -> bool:
+    return isinstance(value, dict | RetryPolicy)
+
+
 def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
@@ -112,8 +119,8 @@ class RuntimeConfig(BaseModel):
 
     Attributes:
         backend: A `Backend`, its short name (`"local"`) or a table with a `kind`.
-        executor: An `Executor`, its short name (`"thread"`, `"process"`, ...) or a table with a
-            `kind`.
+        executor: An `Executor`, its short name (`"sequential"`, `"thread"`, `"async"`, `"process"`)
+            or a table with a `kind`.
         cache: None.
         callbacks: Empty.
         retries: Extra attempts for a node that fails, or a `RetryPolicy`.
@@ -148,9 +155,20 @@ class RuntimeConfig(BaseModel):
     callbacks: Annotated[
         tuple[()], BeforeValidator(lambda value: _nothing_but((), "callbacks", _as_tuple(value)))
     ] = ()
-    retries: Attempts | RetryPolicy = 0
+    retries: Annotated[
+        Annotated[Attempts, Tag("number")] | Annotated[RetryPolicy, Tag("policy")],
+        Discriminator(lambda value: "policy" if _is_policy(value) else "number"),
+    ] = 0
     timeout: Timeout | None = None
     callback_errors: Literal["log", "warn", "raise"] = "log"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown(cls, given: Any) -> Any:
+        for name in given if isinstance(given, dict) else ():
+            if name not in cls.model_fields:
+                raise ValueError(f"a RuntimeConfig has no {name!r}; {hint(name, cls.model_fields)}")
+        return given
 
     def replace(self, **changes: Any) -> Self:
         """Return a new, validated config with `changes` made to this one's fields.
@@ -205,6 +223,9 @@ class RuntimeConfig(BaseModel):
             yield config
         finally:
             _used.reset(token)
+
+    def __str__(self) -> str:
+        return repr(self)
 
     def __hash__(self) -> int:
         # Asked for at every run: worked out once, in a slot that is neither copied nor pickled.

@@ -261,13 +261,15 @@ class Pipeline:
         ctx, items = self._items(inputs, map_over, map_mode, asked, config)
         outcomes = ctx.config.backend.map_unordered(self, items.items, items.shared, ctx, asked)
         results: list[Any] = [None] * (items.count or 0)
-        for index, outcome in outcomes:
-            if type(outcome) is Failure and on_error == "raise":
-                close(outcomes)
-                raise remember(outcome)
-            if index >= len(results):
-                results.extend(itertools.repeat(None, index + 1 - len(results)))
-            results[index] = outcome
+        try:
+            for index, outcome in outcomes:
+                if type(outcome) is Failure and on_error == "raise":
+                    raise remember(outcome)
+                if index >= len(results):
+                    results.extend(itertools.repeat(None, index + 1 - len(results)))
+                results[index] = outcome
+        finally:
+            close(outcomes)
         while results and results[-1] is None:  # there were less items than `len` said
             results.pop()
         return results
@@ -475,6 +477,11 @@ class Pipeline:
         return self._copy(graph=graph)
 
     # ------------------------------------------------------------ what executors ask for
+
+    @staticmethod
+    def alone(node: BaseNode) -> Pipeline:
+        """Return a pipeline of `node` alone, for a node that runs under a config of its own."""
+        return Pipeline([node])
 
     def engine(
         self,

@@ -5,8 +5,10 @@ Each layer is there only where it is asked for; a plain node is called directly.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sized
 from inspect import isawaitable, iscoroutinefunction
+from itertools import islice
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.retry import policy_of, retrying, retrying_later
@@ -33,18 +35,20 @@ def node_call(node: Node, path: tuple[str, ...], config: RuntimeConfig) -> Call:
     timeout = config.timeout if node.timeout is None else node.timeout
     policy = policy_of(config.retries if node.retries is None else node.retries)
     watch = NEW_WATCH.get()(path, timeout, policy, node.is_async)
+    several = not isinstance(node.output_name, str)
     call = node.func
+    if several and not node.is_async:  # first: a generator works while it is unpacked
+        call = _unpacked(call, len(node.output_names), path)
     if timeout is not None and not (watch.kills or iscoroutinefunction(call)):
         call = _timed(call, timeout, path)
     if node.is_async:
         call = _awaited(call, timeout, path)
+    if several and node.is_async:
+        call = _unpacked(call, len(node.output_names), path)
     call = watch.attempt(call)
     if policy is not None:
         call = retrying(call, policy, path, watch)
-    call = watch.whole(call)
-    if not isinstance(node.output_name, str):
-        call = _unpacked(call, len(node.output_names), path)
-    return call
+    return watch.whole(call)
 
 
 def node_coroutine(node: Node, path: tuple[str, ...], config: RuntimeConfig) -> Call:
@@ -52,20 +56,20 @@ def node_coroutine(node: Node, path: tuple[str, ...], config: RuntimeConfig) -> 
     timeout = config.timeout if node.timeout is None else node.timeout
     policy = policy_of(config.retries if node.retries is None else node.retries)
     call: Call = node.func if timeout is None else _timed_later(node.func, timeout, path)
-    if policy is not None:
-        call = retrying_later(call, policy, path)
     if not isinstance(node.output_name, str):
         call = _unpacked_later(call, len(node.output_names), path)
-    return call
+    return call if policy is None else retrying_later(call, policy, path)
 
 
 def _awaited(call: Call, timeout: float | None, path: tuple[str, ...]) -> Call:
     def awaited(*args: Any, **kwargs: Any) -> Any:
+        start = monotonic()
         value = call(*args, **kwargs)
         if not isawaitable(value):
             return value
+        rest = None if timeout is None else max(0.0, timeout - (monotonic() - start))
         try:
-            return run_coroutine(_finish(value), timeout)
+            return run_coroutine(_finish(value), rest)
         except Overdue:
             error = overdue(path, timeout)
         raise error
@@ -128,9 +132,11 @@ def _unpacked_later(call: Call, count: int, path: tuple[str, ...]) -> Call:
 def _unpack(value: object, count: int, path: tuple[str, ...]) -> tuple[Any, ...]:
     """Return the values of what a function with several outputs returned."""
     single = isinstance(value, str | bytes | bytearray | Mapping | set | frozenset)
+    single = single or type(value).__name__ == "DataFrame"
     values = None
     if not single and isinstance(value, Iterable):
-        values = tuple(value)
+        # What has no length may have no end.
+        values = tuple(value if isinstance(value, Sized) else islice(value, count + 1))
         if len(values) == count:
             return values
     received = None if values is None else len(values)

@@ -25,10 +25,16 @@ if TYPE_CHECKING:
 
 
 class Core(ABC):
-    """Takes frames and maps apart into what can run now, and puts together what they give."""
+    """Takes frames and maps apart into what can run now, and puts together what they give.
 
-    def __init__(self) -> None:
+    Args:
+        most_frames: How many items of one map are frames at the same time.
+    """
+
+    def __init__(self, most_frames: int) -> None:
+        self._most_frames = most_frames
         self._ready: deque[tuple[Frame, Segment]] = deque()
+        self._leaving: deque[tuple[Frame, Segment, Inner]] = deque()
 
     # ------------------------------------------------------------ where things run
 
@@ -61,18 +67,24 @@ class Core(ABC):
         self._ready.extend((frame, segment) for segment in frame.first())
 
     def _launch(self) -> None:
-        """Hand out every segment that is ready."""
-        while self._ready:
-            frame, segment = self._ready.popleft()
-            step = segment.steps[0]
-            if frame.closed:
-                continue
-            if step.inner is None:
-                self._compute(frame, segment)
-            elif step.inner.elsewhere:
-                self._send_away(frame, segment, step.inner)
-            else:
-                self._open_map(frame, segment, step, step.inner)
+        """Hand out what is ready; last what another executor runs, since that may block."""
+        while self._ready or self._leaving:
+            while self._ready:
+                frame, segment = self._ready.popleft()
+                if not frame.closed:
+                    self._hand_out(frame, segment, segment.steps[0])
+            if self._leaving:
+                frame, segment, inner = self._leaving.popleft()
+                if not frame.closed:
+                    self._send_away(frame, segment, inner)
+
+    def _hand_out(self, frame: Frame, segment: Segment, step: Step) -> None:
+        if step.inner is None:
+            self._compute(frame, segment)
+        elif step.inner.elsewhere:
+            self._leaving.append((frame, segment, step.inner))
+        else:
+            self._open_map(frame, segment, step, step.inner)
 
     def _settle(self, frame: Frame, segment: Segment, given: Given) -> None:
         self._ready.extend((frame, follower) for follower in frame.settle(segment, given))
@@ -112,15 +124,21 @@ class Core(ABC):
         receiver: Receiver,
         count: int,
     ) -> MapJob:
-        return MapJob(engine, inputs, receiver, apart=self._is_apart(engine, count))
+        apart = self._is_apart(engine, count)
+        return MapJob(engine, inputs, receiver, self._open_frames if apart else None)
 
     def _add(self, job: MapJob, entries: Iterable[Entry]) -> None:
+        job.pending.extend(entries)
         if job.apart:
-            for index, item in entries:
-                self._start(job.frame(index, item))
+            self._open_frames(job)
         else:
-            job.pending.extend(entries)
             self._staff(job)
+
+    def _open_frames(self, job: MapJob) -> None:
+        """Start items; the others as these end."""
+        while job.pending and job.frames < self._most_frames:
+            frame = job.open_frame()
+            self._start(frame)
 
 
 def _read(

@@ -75,7 +75,7 @@ def _needed_around(node: PipelineNode, needed: set[str], given: AbstractSet[str]
     outputs = dict(zip(node.inner_outputs, node.output_names, strict=True))
     arguments = dict(zip(node.inner_args, node.root_args, strict=True))
     wanted = [inner for inner, outer in outputs.items() if outer in needed]
-    known = {i for i, outer in outputs.items() if outer in given and not node.map_over}
+    known = {inner for inner, outer in outputs.items() if outer in given}
     inside = _needed(node.pipeline.graph, wanted, known)
     around = [outer for inner, outer in (outputs | arguments).items() if inner in inside]
     return [*around, *node.map_over]

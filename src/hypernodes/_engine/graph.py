@@ -105,6 +105,13 @@ def _cycle_error(trail: list[BaseNode], again: BaseNode) -> CycleError:
     members = trail[trail.index(again) :]
     names = [node.name for node in reversed(members)]
     cycle = (*names, names[0])
+    if len(members) == 1:
+        taken = ", ".join(name for name in again.root_args if name in again.output_names)
+        message = (
+            f"node {again.name!r} takes and makes {taken!r} ({' -> '.join(cycle)}): rename its "
+            f"output, or its input"
+        )
+        return CycleError(message, cycle=cycle)
     message = (
         f"the nodes need one another in a circle: {' -> '.join(cycle)}; rename an input or an "
         f"output so that one of them starts"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.failure import Failure, Faulted, Outcome, recall
-from hypernodes._engine.mapping import Items, split_items
+from hypernodes._engine.mapping import Items, add_columns, split_items
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -50,7 +50,9 @@ def items_of(inner: Inner, values: Iterable[Any]) -> Items:
         name: inner.pipeline.bound[name] for name in inner.map_over if name not in inner.inputs
     }
     inputs = bound | dict(zip(inner.inputs, values, strict=True))
-    return split_items(inputs, inner.map_over, inner.map_mode, inner.labels)
+    given = {name: inputs.pop(name) for name in inner.given}
+    items = split_items(inputs, inner.map_over, inner.map_mode, inner.labels)
+    return add_columns(items, given, inner.labels) if given else items
 
 
 def outcomes(inner: Inner, items: Items) -> Iterator[tuple[int, Outcome]]:

@@ -76,15 +76,15 @@ class MapJob:
         engine: What runs the plan of an item.
         inputs: The inputs that all items share.
         receiver: Gets the outcomes, in the scheduler's thread.
-        apart: Whether each item is a frame of its own, whose nodes are scheduled one by one; else
-            workers take whole items.
+        open_frames: Starts the frames that there is room for, where each item is to be a frame of
+            its own, whose nodes are scheduled one by one; None where workers take whole items.
     """
 
     __slots__ = (
         "_done",
         "_frames",
+        "_open_frames",
         "_receiver",
-        "apart",
         "drains",
         "engine",
         "inputs",
@@ -96,28 +96,39 @@ class MapJob:
         engine: PipelineExecutionEngine,
         inputs: Mapping[str, Any],
         receiver: Receiver,
-        *,
-        apart: bool,
+        open_frames: Callable[[MapJob], None] | None = None,
     ) -> None:
         self.engine: PipelineExecutionEngine = engine
         self.inputs: Mapping[str, Any] = inputs
-        self.apart: bool = apart
+        self._open_frames = open_frames
         self.pending: deque[Entry] = deque()
         self.drains: int = 0
         self._receiver = receiver
         self._frames: dict[int, Frame] = {}
         self._done = Done()
 
-    def frame(self, index: int, item: Mapping[str, Any]) -> Frame:
-        """Return a frame for an item, which delivers its outcome."""
-        frame = Frame(self.engine, self.inputs, item, index, partial(self.deliver, index))
+    @property
+    def apart(self) -> bool:
+        """Whether each item is a frame of its own; else workers take whole items."""
+        return self._open_frames is not None
+
+    @property
+    def frames(self) -> int:
+        """How many items are frames."""
+        return len(self._frames)
+
+    def open_frame(self) -> Frame:
+        """Return a frame for the next item, which delivers its outcome."""
+        index, item = self.pending.popleft()
+        frame = Frame(self.engine, self.inputs, item, index, partial(self._close_frame, index))
         self._frames[index] = frame
         return frame
 
-    def deliver(self, index: int, outcome: Outcome) -> None:
-        """Hand over the outcome of an item."""
+    def _close_frame(self, index: int, outcome: Outcome) -> None:
         self._frames.pop(index, None)
         self._receiver.put(index, outcome)
+        if self._open_frames is not None:
+            self._open_frames(self)
 
     def receive(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
         """Hand over outcomes of items that have no frame."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
     from hypernodes._engine.failure import Given, Outcome
-    from hypernodes._engine.plan import Plan, Request, Slot, Step
+    from hypernodes._engine.plan import Inner, Plan, Request, Slot, Step
     from hypernodes.pipeline import Pipeline
 
     InThread = Callable[..., Awaitable[Any]]
@@ -246,8 +246,8 @@ class PipelineExecutionEngine:
 
     @cached_property
     def leaves(self) -> bool:
-        """Whether some steps run under an executor or a backend of their own."""
-        return any(step.inner is not None and step.inner.elsewhere for step in self.plan.steps)
+        """Whether some steps, here or in what is mapped, run under an executor of their own."""
+        return any(map(_leaves_inside, self.plan.steps))
 
     def failure(self, error: Exception, step: Step | None, index: int | None) -> Failure:
         """Return `error`, which came up in `step`, as a failure, with a note that says where."""
@@ -276,9 +276,17 @@ def _maps_here(step: Step) -> bool:
 
 def _awaits_inside(step: Step) -> bool:
     inner = step.inner
-    if inner is None or not _maps_here(step):
-        return False
-    return inner.engine(name for name in inner.inputs if name not in inner.map_over).awaits
+    return inner is not None and _maps_here(step) and _item_engine(inner).awaits
+
+
+def _leaves_inside(step: Step) -> bool:
+    inner = step.inner
+    return inner is not None and (inner.elsewhere or _item_engine(inner).leaves)
+
+
+def _item_engine(inner: Inner) -> PipelineExecutionEngine:
+    own = {*inner.map_over, *inner.given}
+    return inner.engine(name for name in inner.inputs if name not in own)
 
 
 def _step_call(step: Step) -> Callable[..., Any]:

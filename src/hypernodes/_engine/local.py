@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import atexit
+import threading
 from abc import abstractmethod
 from collections import deque
+from concurrent import futures
 from contextvars import copy_context
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 from hypernodes._cancel import CANCELLATION, Cancellation, result_of
 from hypernodes._engine.jobs import TURN, Done
 from hypernodes._engine.workers import OCCUPIED, Crew, Workers, closed_error
+from hypernodes._loop import GRACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
-    from concurrent import futures
 
     from hypernodes._engine.failure import Given
     from hypernodes._engine.frame import Frame
@@ -25,10 +28,21 @@ if TYPE_CHECKING:
     from hypernodes._engine.workers import Post
 
 
+_ABANDONED: Final[WeakSet[futures.Future[None]]] = WeakSet()
+"""Work that was told to stop and that nobody waits for."""
+
+
+@atexit.register
+def _give_a_moment() -> None:
+    """Let coroutines that were cancelled by Ctrl-C or a failure tidy up before the program ends."""
+    futures.wait(tuple(_ABANDONED), 2 * GRACE)
+
+
 class LocalWorkers(Workers):
     """Workers that can call what lives in this process."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._crews: WeakSet[_LocalCrew] = WeakSet()
 
     @abstractmethod
@@ -37,11 +51,14 @@ class LocalWorkers(Workers):
 
     def crew(self, executor: Hashable, post: Post) -> Crew:
         crew = _LocalCrew(self, executor, post)
-        self._crews.add(crew)
+        with self._lock:
+            self._crews.add(crew)
         return crew
 
     def close(self) -> None:
-        for crew in tuple(self._crews):
+        with self._lock:
+            crews = tuple(self._crews)
+        for crew in crews:
             crew.abandon()
 
 
@@ -96,11 +113,13 @@ class _LocalCrew(Crew):
         self._segments.clear()
         self._post(_raise_closed)
 
-    def close(self) -> None:
+    def close(self, *, over: bool) -> None:
         self._segments.clear()
         for future in tuple(self._in_flight):
             future.cancel()
-        self._cancellation.ask()
+        if not over:
+            self._cancellation.ask()
+            _ABANDONED.update(self._in_flight)
 
     # ------------------------------------------------------------ on workers
 

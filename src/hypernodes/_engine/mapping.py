@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -80,7 +80,32 @@ def split_items(
     return _zip(shared, columns, labels)
 
 
-def _column(inputs: Mapping[str, Any], name: str, label: str) -> Iterable[Any]:
+def add_columns(items: Items, columns: Mapping[str, Any], labels: Mapping[str, str]) -> Items:
+    """Return `items` with a further value of each column for each item, in their order.
+
+    Raises:
+        InputError: A column cannot be mapped over, or has another length.
+    """
+    entries = list(items.items)
+    for name in columns:
+        label = labels.get(name, name)
+        values = list(_column(columns, name, label).values)
+        if len(values) != len(entries):
+            raise _unequal({"the map": str(len(entries)), label: str(len(values))})
+        for entry, value in zip(entries, values, strict=True):
+            entry[name] = value
+    return Items(items.shared, iter(entries), len(entries))
+
+
+@dataclass(slots=True, eq=False)
+class _Column:
+    """The values of one name: an iterator, and their number where it is known."""
+
+    values: Iterator[Any]
+    length: int | None
+
+
+def _column(inputs: Mapping[str, Any], name: str, label: str) -> _Column:
     values = inputs[name]
     kind = type(values).__name__
     if isinstance(values, str | bytes | bytearray | Mapping) or kind == "DataFrame":
@@ -88,47 +113,38 @@ def _column(inputs: Mapping[str, Any], name: str, label: str) -> Iterable[Any]:
         message = f"cannot map over {label!r}: a {kind} is one value; {remedy}"
         raise InputError(message, name=label)
     try:
-        iter(values)
+        items = iter(values)  # the only time: not everything can be gone through twice
     except TypeError as error:
         message = (
             f"cannot map over {label!r}: it is of type {kind} ({error}); give a list of values"
         )
         raise InputError(message, name=label) from error
-    return values  # type: ignore[no-any-return]
+    return _Column(items, len(values) if isinstance(values, Sized) else None)
 
 
-def _length(values: Iterable[Any]) -> int | None:
-    return len(values) if isinstance(values, Sized) else None
-
-
-def _product(shared: dict[str, Any], columns: dict[str, Iterable[Any]]) -> Items:
-    lists = [
-        values if isinstance(values, Sequence) else list(values) for values in columns.values()
-    ]
-    count = math.prod(map(len, lists))
+def _product(shared: dict[str, Any], columns: dict[str, _Column]) -> Items:
+    lists = [list(column.values) for column in columns.values()]
     names = tuple(columns)
     rows = itertools.product(*lists)
+    count = math.prod(map(len, lists))
     return Items(shared, (dict(zip(names, row, strict=True)) for row in rows), count)
 
 
-def _zip(
-    shared: dict[str, Any], columns: dict[str, Iterable[Any]], labels: Mapping[str, str]
-) -> Items:
-    lengths = {name: _length(values) for name, values in columns.items()}
-    known = {length for length in lengths.values() if length is not None}
-    if len(known) > 1:
-        raise _unequal({labels.get(k, k): str(n) for k, n in lengths.items() if n is not None})
-    count = known.pop() if known else None
+def _zip(shared: dict[str, Any], columns: dict[str, _Column], labels: Mapping[str, str]) -> Items:
+    known = {n: column.length for n, column in columns.items() if column.length is not None}
+    if len({*known.values()}) > 1:
+        raise _unequal({labels.get(name, name): str(length) for name, length in known.items()})
+    count = next(iter(known.values()), None)
     if len(columns) == 1:
-        ((name, values),) = columns.items()
-        return Items(shared, ({name: value} for value in values), count)
+        ((name, column),) = columns.items()
+        return Items(shared, ({name: value} for value in column.values), count)
     return Items(shared, _rows(columns, labels), count)
 
 
-def _rows(columns: dict[str, Iterable[Any]], labels: Mapping[str, str]) -> Iterator[Item]:
+def _rows(columns: dict[str, _Column], labels: Mapping[str, str]) -> Iterator[Item]:
     names = tuple(columns)
     missing = object()
-    rows = itertools.zip_longest(*columns.values(), fillvalue=missing)
+    rows = itertools.zip_longest(*(c.values for c in columns.values()), fillvalue=missing)
     for number, row in enumerate(rows):
         if any(value is missing for value in row):
             lengths = [str(number) if value is missing else f"more than {number}" for value in row]

@@ -15,7 +15,7 @@ from hypernodes._engine.demand import default_outputs
 from hypernodes._nested import PipelineNode
 from hypernodes._node import BaseNode, Node
 from hypernodes.abc import RunContext
-from hypernodes.exceptions import MissingInputError
+from hypernodes.exceptions import MissingInputError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -97,7 +97,8 @@ class Inner:
         outputs: The inner names of the step's outputs.
         map_over: The inner names that are mapped over; empty for one run.
         map_mode: `"zip"` or `"product"`.
-        labels: What the names of `map_over` are called outside, for messages.
+        given: The inner names of outputs that are given for each item of a map.
+        labels: What inner names are called outside, for messages.
     """
 
     pipeline: Pipeline
@@ -106,6 +107,7 @@ class Inner:
     outputs: tuple[str, ...]
     map_over: tuple[str, ...] = ()
     map_mode: str = "zip"
+    given: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -115,7 +117,8 @@ class Inner:
 
     def engine(self, shared: Iterable[str]) -> PipelineExecutionEngine:
         """Return what runs one item, given the names of the `shared` inputs."""
-        return self.pipeline.engine(shared, self.ctx, self.outputs, self.map_over)
+        mapped = (*self.map_over, *self.given)
+        return self.pipeline.engine(shared, self.ctx, self.outputs, mapped)
 
 
 @dataclass(slots=True, eq=False)
@@ -184,8 +187,10 @@ def _missing_error(pipeline: Pipeline, plan: Plan) -> MissingInputError:
         f"{name!r} (needed by node {path[-1]!r} of pipeline {' > '.join(path[:-1])!r})"
         for name, path in missing.items()
     )
-    message = f"missing input: {needs}; give it in inputs, or bind() it"
     first, path = next(iter(missing.items()))
+    meant = nearest(first, pipeline.output_names)
+    rename = f"; or did you mean the output {meant!r}? rename one of them" if meant else ""
+    message = f"missing input: {needs}; give it in inputs, or bind() it{rename}"
     return MissingInputError(message, missing=tuple(missing), node=path[-1], name=first)
 
 
@@ -354,7 +359,7 @@ class _Compiler:
         given = [(name, source) for name, source, _ in found if not isinstance(source, _Default)]
         vertex.arguments = tuple((source, None) for _, source in given)
         vertex.inner = Inner(
-            type(vertex.scope.pipeline)([node]),
+            vertex.scope.pipeline.alone(node),
             vertex.ctx,
             inputs=tuple(name for name, _ in given),
             outputs=node.output_names,
@@ -378,20 +383,18 @@ class _Compiler:
 
     def _connect_pipeline(self, vertex: _Vertex, node: PipelineNode) -> None:
         """Ask the inner pipeline what it needs for what is wanted of it."""
+        outer_names = dict(zip(node.inner_args, node.root_args, strict=True))
         sources: dict[str, _Source] = {
-            inner: self._resolve(vertex.scope, outer)
-            for inner, outer in zip(node.inner_args, node.root_args, strict=True)
+            inner: self._resolve(vertex.scope, outer) for inner, outer in outer_names.items()
         }
-        mapped = {
-            i for i, o in zip(node.inner_args, node.root_args, strict=True) if o in node.map_over
-        }
-        if not node.map_over:
-            inside = _given_inside(vertex.scope, node)
-            sources |= {inner: _Given(name) for inner, name in inside.items()}
+        mapped = {inner for inner, outer in outer_names.items() if outer in node.map_over}
+        inside = _given_inside(vertex.scope, node)
+        sources |= {inner: _Given(name) for inner, name in inside.items()}
+        per_item = mapped.union(inside if node.map_over else ())
         there = {inner for inner, source in sources.items() if not isinstance(source, _Absent)}
         outputs = tuple(node.inner_outputs[position] for position in sorted(vertex.wanted))
         bound = mapped & node.pipeline.bound.keys()
-        request = Request(frozenset(there | bound), frozenset(mapped), outputs, vertex.ctx)
+        request = Request(frozenset(there | bound), frozenset(per_item), outputs, vertex.ctx)
         draft = draft_plan(node.pipeline, request)
         needed = {*draft.used, *(mapped - bound)} & sources.keys()
         for inner in [*draft.missing, *sorted(mapped - bound - there)]:
@@ -400,15 +403,8 @@ class _Compiler:
             self._plan.missing.setdefault(source.name, draft.missing.get(inner, vertex.path))
         inputs = tuple(name for name in sources if name in (needed | mapped) & there)
         vertex.arguments = tuple((sources[name], None) for name in inputs)
-        vertex.inner = Inner(
-            node.pipeline,
-            vertex.ctx,
-            inputs,
-            outputs,
-            map_over=tuple(node.inner_args[node.root_args.index(name)] for name in node.map_over),
-            map_mode=node.map_mode,
-            labels=dict(zip(node.inner_args, node.root_args, strict=True)),
-        )
+        given = tuple(name for name in inputs if name in inside and node.map_over)
+        vertex.inner = _inner(node, vertex.ctx, inputs, outputs, given)
 
     def _is_elsewhere(self, ctx: RunContext) -> bool:
         here = self._request.ctx.config
@@ -503,6 +499,27 @@ def _given_inside(scope: _Scope, node: PipelineNode) -> dict[str, str]:
     """Return the outputs of a nested pipeline that are given from outside, by inner names."""
     pairs = zip(node.inner_outputs, node.output_names, strict=True)
     return {inner: scope.given[outer] for inner, outer in pairs if outer in scope.given}
+
+
+def _inner(
+    node: PipelineNode,
+    ctx: RunContext,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    given: tuple[str, ...],
+) -> Inner:
+    """Return the pipeline inside a step that `node` becomes."""
+    return Inner(
+        node.pipeline,
+        ctx,
+        inputs,
+        outputs,
+        map_over=tuple(node.inner_args[node.root_args.index(name)] for name in node.map_over),
+        map_mode=node.map_mode,
+        given=given,
+        labels=dict(zip(node.inner_args, node.root_args, strict=True))
+        | dict(zip(node.inner_outputs, node.output_names, strict=True)),
+    )
 
 
 def _in_order(wanted: list[_Vertex]) -> list[_Vertex]:

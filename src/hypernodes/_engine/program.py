@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import linecache
 from typing import TYPE_CHECKING, Any, Final
+from weakref import finalize
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -51,6 +52,7 @@ class Program:
         space |= {f"v{slot}": value for slot, value in plan.constants.items()}
         exec(compile(self._source(), self._filename, "exec"), space)  # noqa: S102 - our own source
         self.run = space["program"]
+        finalize(self, linecache.cache.pop, self._filename, None)
         self._code: CodeType = space["program"].__code__
 
     def step_of(self, trace: TracebackType | None) -> Step | None:

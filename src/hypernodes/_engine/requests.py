@@ -112,9 +112,11 @@ def find_node(pipeline: Pipeline, name: str) -> BaseNode:
         InputError: There are several.
     """
     maker = pipeline.graph.producers.get(name)
-    if maker is not None:
-        return maker
     found = [node for node in pipeline.nodes if name == node.name]
+    if maker is not None and (not found or maker in found):
+        return maker  # an output has one maker, so its name will do
+    if maker is not None:
+        found.append(maker)
     if not found:
         names = [node.name for node in pipeline.nodes]
         known = list(dict.fromkeys((*names, *pipeline.output_names)))
@@ -122,7 +124,7 @@ def find_node(pipeline: Pipeline, name: str) -> BaseNode:
         raise UnknownInputError(message, name=name, suggestion=nearest(name, known))
     if len(found) > 1:
         outputs = " or ".join(repr(node.output_names[0]) for node in found)
-        message = f"{name!r} is the name of {len(found)} nodes; name an output instead: {outputs}"
+        message = f"{name!r} may be one of {len(found)} nodes, which make {outputs}; say which"
         raise InputError(message, name=name)
     return found[0]
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import random
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from hypernodes._cancel import pause
 from hypernodes._engine.drive import drive
 from hypernodes._engine.failure import Failure, Faulted
 from hypernodes._engine.watch import UNWATCHED
 from hypernodes.config import RetryPolicy
+from hypernodes.exceptions import NodeOutputError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from hypernodes._engine.watch import Watch
 
-MOST_GROWTH: Final = 500  # beyond it, the power of a float overflows
 Tried = tuple[Any, Exception | None]
 """What an attempt gave: a value, or an error. Errors are values here, whatever their truth."""
 
@@ -33,9 +32,16 @@ def policy_of(retries: int | RetryPolicy) -> RetryPolicy | None:
 
 def delay_before(policy: RetryPolicy, extra: int) -> float:
     """Return the seconds to wait before extra attempt number `extra`, from 1."""
-    growth = policy.multiplier ** min(extra - 1, MOST_GROWTH)
-    jitter = random.uniform(0, policy.jitter) if policy.jitter else 0.0  # noqa: S311 - no secret
-    return min(policy.initial_delay * growth, policy.max_delay) + jitter
+    import tenacity  # noqa: PLC0415 - it imports asyncio, 30 ms that only a failure should cost
+
+    wait = tenacity.wait_exponential(
+        multiplier=policy.initial_delay,
+        exp_base=policy.multiplier if policy.initial_delay else 1,  # 0 times infinity is no number
+        max=policy.max_delay,
+    )
+    state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
+    state.attempt_number = extra
+    return wait(state) + (tenacity.wait_random(0, policy.jitter)(state) if policy.jitter else 0.0)
 
 
 def retrying(
@@ -121,6 +127,10 @@ async def _try_again(
     raise Faulted(Failure(error, node=path[-1], path=path, attempts=attempts))
 
 
+def _is_retried(error: Exception | None, policy: RetryPolicy) -> bool:
+    return isinstance(error, policy.retry_on) and not isinstance(error, NodeOutputError)
+
+
 def _retryer(
     policy: RetryPolicy, sleep: Callable[[float], Awaitable[Any]], spent: int
 ) -> tenacity.AsyncRetrying:
@@ -130,6 +140,6 @@ def _retryer(
         sleep=sleep,
         stop=tenacity.stop_after_attempt(policy.max_retries + 1 - spent),
         wait=lambda state: delay_before(policy, spent + state.attempt_number),
-        retry=tenacity.retry_if_result(lambda tried: isinstance(tried[1], policy.retry_on)),
+        retry=tenacity.retry_if_result(lambda tried: _is_retried(tried[1], policy)),
         retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
     )

@@ -17,7 +17,7 @@ from hypernodes._engine.jobs import MapJob, Stream, handed_over
 from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping
+    from collections.abc import Callable, Hashable, Iterator, Mapping
 
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.plan import Inner
@@ -35,7 +35,7 @@ class Scheduler(Core):
     """
 
     def __init__(self, executor: Hashable, workers: Workers, *, inline: bool = True) -> None:
-        super().__init__()
+        super().__init__(most_frames=2 * workers.size + 8)
         self._inline = inline
         self._inbox = Inbox()
         self._away = 0
@@ -54,7 +54,7 @@ class Scheduler(Core):
                     self._inbox.handle()
                     self._launch()
         finally:
-            self._close(frame)
+            self._close(frame, over=bool(outcome) and isinstance(outcome[0], dict))
         return outcome[0]
 
     def map(
@@ -82,7 +82,8 @@ class Scheduler(Core):
         job = self._job(engine, inputs, stream, len(entries))
         add, receive = partial(self._add, job), partial(self._receive, stream)
         with self._inbox.open():
-            yield from handed_over(stream, entries, add, receive, partial(self._close, job))
+            close = lambda: self._close(job, over=stream.is_done)  # noqa: E731
+            yield from handed_over(stream, entries, add, receive, close)
 
     # ------------------------------------------------------------ messages
 
@@ -92,37 +93,35 @@ class Scheduler(Core):
         for _ in self._inbox.messages(wait=stream.must_wait):
             self._launch()
 
-    def _close(self, work: Frame | MapJob) -> None:
+    def _close(self, work: Frame | MapJob, *, over: bool) -> None:
         """Drop what has not started, stop what waits; what runs on is not waited for."""
         self._ready.clear()
         work.close()
-        self._crew.close()
+        self._crew.close(over=over)
 
     # ------------------------------------------------------------ segments
 
     @property
     def _is_alone(self) -> bool:
-        return not self._ready and not self._away and self._crew.is_idle
+        waiting = self._ready or self._leaving or self._away
+        return not waiting and self._crew.is_idle
 
     def _compute(self, frame: Frame, segment: Segment) -> None:
         settle = partial(self._settle, frame, segment)
         self._crew.run_segment(frame, segment, settle, alone=self._inline and self._is_alone)
 
-    @staticmethod
-    def _attempt(frame: Frame, segment: Segment) -> Given:
-        values = frame.arguments(segment)
-        return frame.engine.attempt_segment(segment.index, values, frame.index)
-
     def _send_away(self, frame: Frame, segment: Segment, inner: Inner) -> None:
+        values = frame.arguments(segment)
+        attempt = partial(frame.engine.attempt_segment, segment.index, values, frame.index)
         if self._is_alone:
-            self._settle(frame, segment, self._attempt(frame, segment))
+            self._settle(frame, segment, attempt())
             return
         self._away += 1
-        inner.ctx.config.executor.beside(partial(self._fetch, frame, segment))
+        inner.ctx.config.executor.beside(partial(self._fetch, frame, segment, attempt))
 
-    def _fetch(self, frame: Frame, segment: Segment) -> None:
+    def _fetch(self, frame: Frame, segment: Segment, attempt: Callable[[], Given]) -> None:
         try:
-            given = self._attempt(frame, segment)
+            given = attempt()
         except BaseException as error:  # noqa: BLE001 - raised again where the run can end
             self._inbox.put(partial(self._raise, error))
         else:

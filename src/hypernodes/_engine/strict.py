@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, get_origin
 
 from hypernodes._annotations import describe, parameter_types, return_type
 from hypernodes._nested import PipelineNode
@@ -27,7 +27,7 @@ def check_types(graph: Graph) -> None:
 def _check_edge(name: str, producer: BaseNode, consumer: BaseNode) -> None:
     made = _made_type(producer, name)
     for taken in _taken_types(consumer, name):
-        if accepts(taken, made):
+        if accepts(taken, made) and not _is_one_value(made, consumer, name):
             continue
         message = (
             f"node {consumer.name!r} takes {name!r} as {describe(taken)}, but node "
@@ -63,3 +63,11 @@ def _taken_types(consumer: BaseNode, name: str) -> Iterator[Any]:
     elif isinstance(consumer, Node):
         parameter = consumer.parameters[position].name
         yield parameter_types(consumer.func).get(parameter, Any)
+
+
+def _is_one_value(made: Any, consumer: BaseNode, name: str) -> bool:
+    """Tell whether a map refuses to go through `made`, although it could be gone through."""
+    if not isinstance(consumer, PipelineNode) or name not in consumer.map_over:
+        return False
+    kind = get_origin(made) or made
+    return isinstance(kind, type) and issubclass(kind, str | bytes | bytearray | Mapping)

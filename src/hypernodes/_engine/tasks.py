@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sized
-from concurrent import futures
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -19,10 +19,13 @@ from hypernodes._engine.jobs import Receiver, Stream, handed_over
 from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
 from hypernodes._engine.local import LocalWorkers
 from hypernodes._engine.slots import HELD, Share, Slots
+from hypernodes._engine.threads import DaemonThreads
 from hypernodes._engine.workers import MOST_AHEAD, OCCUPIED, closed_error
 from hypernodes._loop import GRACE, BackgroundLoop
 
 if TYPE_CHECKING:
+    from concurrent import futures
+
     from hypernodes._engine.failure import Outcome
     from hypernodes._engine.jobs import Entry, MapJob, Message
     from hypernodes._engine.plan import Inner
@@ -44,7 +47,7 @@ class LoopWorkers(LocalWorkers):
         super().__init__()
         self._size = slots
         self.threads = threads
-        self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="hypernodes-async")
+        self._pool = DaemonThreads(threads, "hypernodes-async")
         self._slots: dict[BackgroundLoop, Slots] = {}
         self._schedulers: WeakSet[TaskScheduler] = WeakSet()
 
@@ -90,7 +93,7 @@ class TaskScheduler(Core):
         host: BackgroundLoop,
         fail: Callable[[BaseException], None],
     ) -> None:
-        super().__init__()
+        super().__init__(most_frames=sys.maxsize)
         slots = crew.slots(host)
         self._crew = crew
         self._loop = host.loop
@@ -133,15 +136,21 @@ class TaskScheduler(Core):
         """End the run or map, because the workers are closed under it; from any thread."""
         self._post_from_thread(partial(_raise, closed_error()))
 
-    async def close(self, work: Frame | MapJob) -> None:
-        """Drop what has not started and cancel what has; give it a moment to tidy up."""
+    async def close(self, work: Frame | MapJob, *, over: bool) -> None:
+        """Drop what has not started and cancel what has; give it a moment to tidy up.
+
+        Args:
+            work: What was run.
+            over: Whether all has been done, so that nothing has to be stopped.
+        """
         self._closed = True
         self._ready.clear()
-        self._cancellation.ask()
         work.close()
         tasks = self._tasks - {_this_task()}
-        for task in tasks:
-            task.cancel()
+        if not over:
+            self._cancellation.ask()
+            for task in tasks:
+                task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=GRACE)
 
@@ -297,7 +306,8 @@ class Runs:
         try:
             return await found  # type: ignore[no-any-return]
         finally:
-            await scheduler.close(frame)
+            over = found.done() and not found.cancelled() and isinstance(found.result(), dict)
+            await scheduler.close(frame, over=over)
 
     def map(
         self,
@@ -338,7 +348,7 @@ class Runs:
                 pass
 
         def close() -> None:
-            self._host.finish(scheduler.close(job))
+            self._host.finish(scheduler.close(job, over=stream.is_done))
 
         with inbox.open():
             yield from handed_over(stream, entries, add, receive, close)

@@ -93,8 +93,12 @@ class Crew(ABC):
         """See to it that the items that wait in `job` are run, and their outcomes delivered."""
 
     @abstractmethod
-    def close(self) -> None:
-        """Drop what has not started; what runs on is not waited for."""
+    def close(self, *, over: bool) -> None:
+        """Drop what has not started; what runs on is not waited for.
+
+        Args:
+            over: Whether all has been done, so that nothing has to be stopped.
+        """
 
 
 def closed_error() -> HyperNodesError:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from concurrent import futures
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from hypernodes._engine.local import LocalWorkers
+from hypernodes._engine.threads import DaemonThreads
 from hypernodes._engine.workers import closed_error
 from hypernodes.executors.pooled import PooledExecutor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent import futures
 
 
 class ThreadPoolExecutor(PooledExecutor):
@@ -40,7 +41,7 @@ class _Threads(LocalWorkers):
     def __init__(self, size: int) -> None:
         super().__init__()
         self._size = size
-        self._pool = futures.ThreadPoolExecutor(size, thread_name_prefix="hypernodes-thread")
+        self._pool = DaemonThreads(size, "hypernodes-thread")
 
     @property
     def size(self) -> int:

@@ -76,7 +76,8 @@ class ProcessCrew(Crew):
             self._maps[job] = source
         self._pool.offer(source)
 
-    def close(self) -> None:
+    def close(self, *, over: bool) -> None:
+        del over  # no more than drops what is left
         sources: list[Source] = [*self._maps.values()]
         sources += [source for source, _ in self._segments.values()]
         for source in sources:

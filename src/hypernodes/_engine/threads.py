@@ -1,0 +1,90 @@
+"""Threads that nobody waits for at the end of the program."""
+
+from __future__ import annotations
+
+import threading
+from concurrent import futures
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class _Work(NamedTuple):
+    future: futures.Future[Any]
+    call: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def run(self) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            result = self.call(*self.args, **self.kwargs)
+        except BaseException as error:  # noqa: BLE001 - raised again by who takes the result
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(result)
+
+
+class DaemonThreads(futures.Executor):
+    """A pool of `concurrent.futures` whose threads do not hold up the end of the program.
+
+    The pool of the standard library is joined at exit: after Ctrl-C or a failure the program would
+    wait for calls whose results nobody wants. A run that is wanted is waited for by its caller.
+
+    Args:
+        size: How many threads there are at the most; they start as they are needed.
+        name: How their names begin.
+    """
+
+    def __init__(self, size: int, name: str) -> None:
+        self._size = size
+        self._name = name
+        self._lock = threading.Lock()
+        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._threads: list[threading.Thread] = []
+        self._closed = False
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> futures.Future[Any]:
+        work = _Work(futures.Future(), fn, args, kwargs)
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the threads have been closed")
+            self._queue.put(work)
+            if not self._idle.acquire(blocking=False) and len(self._threads) < self._size:
+                self._add_thread()
+        return work.future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as in the standard library
+        with self._lock:
+            self._closed = True
+            while cancel_futures and not self._queue.empty():
+                work = self._queue.get()
+                if work is not None:
+                    work.future.cancel()
+            for _ in self._threads:
+                self._queue.put(None)
+        for thread in self._threads:
+            if wait and thread is not threading.current_thread():
+                thread.join()
+
+    def _add_thread(self) -> None:
+        name = f"{self._name}_{len(self._threads)}"
+        thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _serve(self) -> None:
+        while (work := self._next()) is not None:
+            work.run()
+            del work
+
+    def _next(self) -> _Work | None:
+        with suppress(Empty):
+            return self._queue.get_nowait()
+        self._idle.release()
+        return self._queue.get()
