@@ -70,10 +70,16 @@ class Scheduler(Core):
         Items are taken a bounded number ahead of the consumer: few at first, more where workers run
         dry. Closing the iterator drops what has not started.
         """
-        patience = self._crew.patience
-        stream = Stream(items, ahead=2 * self._size, ordered=ordered, patience=patience)
+        crew = self._crew
+        stream = Stream(
+            items,
+            ahead=2 * self._size,
+            ordered=ordered,
+            patience=crew.patience,
+            farthest=crew.farthest,
+        )
         entries = stream.take()
-        job = self._job(engine, inputs, stream.put, len(entries))
+        job = self._job(engine, inputs, stream, len(entries))
         add, receive = partial(self._add, job), partial(self._receive, stream)
         with self._inbox.open():
             close = lambda: self._close(job, over=stream.is_done)  # noqa: E731
