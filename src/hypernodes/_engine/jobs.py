@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
+from itertools import islice
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Entry = tuple[int, Mapping[str, Any]]
 Message = Callable[[], None]
 MOST_GROWTH: Final = 8
+MOST_AT_ONCE: Final = 64
 TURN: Final = 0.05
 """Seconds after which a worker is free for other runs on the same executor."""
 
@@ -308,11 +310,15 @@ class Stream(Receiver):
         """Return the next items; fewer where they are slow to come, end or fail."""
         items: list[Mapping[str, Any]] = []
         enough = perf_counter() + self._patience
+        piece = 1
         try:
             while len(items) < wanted and (not items or perf_counter() < enough):
-                items.append(next(self._items))
-        except StopIteration:
-            self._exhausted = True
+                aim = min(len(items) + piece, wanted)
+                items.extend(islice(self._items, aim - len(items)))  # kept on errors
+                if len(items) < aim:
+                    self._exhausted = True
+                    break
+                piece = min(2 * piece, MOST_AT_ONCE)
         except Exception as error:  # noqa: BLE001 - raised when what came before is handed over
             self._exhausted = True
             self._error = error

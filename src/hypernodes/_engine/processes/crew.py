@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.failure import Failure
@@ -168,10 +169,11 @@ class ProcessCrew(Crew):
 
     @staticmethod
     def _take_items(source: Any, entries: list[Any], outcomes: list[Any]) -> None:
-        indices = [index for index, _ in entries]
-        for place, outcome in enumerate(outcomes):
-            if type(outcome) is Failure:
-                outcomes[place] = outcome.at_item(*entries[place])
+        indices = map(itemgetter(0), entries)
+        if Failure in set(map(type, outcomes)):
+            for place, outcome in enumerate(outcomes):
+                if type(outcome) is Failure:
+                    outcomes[place] = outcome.at_item(*entries[place])
         source.job.receive(list(zip(indices, outcomes, strict=True)))
 
     def _take_given(self, source: Source, entries: list[Any], outcomes: list[Any]) -> None:

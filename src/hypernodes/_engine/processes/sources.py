@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hypernodes._engine.calls import overdue
@@ -357,17 +358,13 @@ class MapSource(Source):
         entries: list[Any] = []
         # The scheduler may drop what waits at any moment.
         with suppress(IndexError):
-            entries.extend(pending.popleft() for _ in range(count))
+            entries.extend(map(deque.popleft, itertools.repeat(pending, count)))
         return entries
 
     def _pack(self, entries: list[Any]) -> Parcel:
-        names = tuple(entries[0][1])
-        if len(names) == 1:
-            (name,) = names
-            columns = [[item[name] for _, item in entries]]
-        else:
-            columns = [[item[name] for _, item in entries] for name in names]
-        indices = [index for index, _ in entries]
+        indices, items = zip(*entries, strict=True)
+        names = tuple(items[0])
+        columns = [list(map(itemgetter(name), items)) for name in names]
         parcel = self._depot.pack(("items", (names, indices, columns)))
         self._pace.weigh(len(entries), parcel.size)
         return parcel

@@ -17,6 +17,8 @@ from collections import deque
 from contextvars import Context, copy_context
 from functools import partial
 from importlib import import_module
+from itertools import islice, repeat
+from operator import itemgetter
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -220,10 +222,11 @@ class Worker:
     def _report(self, chunk: _Running, *, last: bool = False) -> None:
         """Send what is done of a chunk and has not been sent."""
         with chunk.lock:
-            outcomes = [(next(chunk.indices), chunk.done.popleft()) for _ in range(len(chunk.done))]
-            if not outcomes and not last:
+            count = len(chunk.done)
+            if not count and not last:
                 return
-            packed = _packed(chunk.job, outcomes, self._depot)
+            outcomes = list(map(deque.popleft, repeat(chunk.done, count)))
+            packed = _packed(chunk.job, list(islice(chunk.indices, count)), outcomes, self._depot)
             messages: list[Any] = [("out", chunk.number, *found) for found in packed]
             if last:  # together: who has all outcomes finds this worker idle again
                 messages.append(("end", chunk.number, chunk.seconds))
@@ -304,21 +307,20 @@ def _run_segment(job: _Job, body: Any, claims: _Claims, append: Callable[[Any], 
 
 
 def _packed(
-    job: _Job, outcomes: list[tuple[int | None, Any]], depot: Depot
+    job: _Job, indices: list[int | None], outcomes: list[Any], depot: Depot
 ) -> Iterator[tuple[int, Parcel]]:
     """Yield outcomes as parcels, with the number of outcomes in each."""
     if not outcomes:
         return
     try:
-        parcel = depot.pack(_gathered([outcome for _, outcome in outcomes]))
+        parcel = depot.pack(_gathered(outcomes))
         _check_readable(parcel)
     except Exception as error:  # noqa: BLE001 - whatever the user's classes raise
         if len(outcomes) > 1:
-            for outcome in outcomes:
-                yield from _packed(job, [outcome], depot)
+            for index, outcome in zip(indices, outcomes, strict=True):
+                yield from _packed(job, [index], [outcome], depot)
             return
-        index, outputs = outcomes[0]
-        failure = blame.output_failure(job.engine, outputs, index, error, depot)
+        failure = blame.output_failure(job.engine, outcomes[0], indices[0], error, depot)
         parcel = depot.pack(_gathered([failure]))
     yield len(outcomes), parcel
 
@@ -331,7 +333,8 @@ def _check_readable(parcel: Parcel) -> None:
 
 def _gathered(outcomes: list[Any]) -> Any:
     """Return outcomes in a form that pickles fast: by columns where all are fine."""
-    if all(type(outcome) is dict for outcome in outcomes):
+    if set(map(type, outcomes)) == {dict}:
         names = tuple(outcomes[0])
-        return names, [[outcome[name] for outcome in outcomes] for name in names], len(outcomes)
+        columns = [list(map(itemgetter(name), outcomes)) for name in names]
+        return names, columns, len(outcomes)
     return [pack_failure(o) if isinstance(o, Failure) else o for o in outcomes]
