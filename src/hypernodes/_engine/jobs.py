@@ -269,7 +269,8 @@ class Stream(Receiver):
         self._taken = 0
         self._received = 0
         self._delivered = 0
-        self._outcomes: dict[int, Outcome] = {}
+        self._early: dict[int, Outcome] = {}
+        self._arrived: list[tuple[int, Outcome]] = []
         self._exhausted = False
         self._error: Exception | None = None
         self._last_look = perf_counter()
@@ -336,26 +337,27 @@ class Stream(Receiver):
         self._next_look = self._delivered + self._ahead // 2
 
     def put(self, index: int, outcome: Outcome) -> None:
-        self._received += 1
-        self._outcomes[index] = outcome
+        self.put_all(((index, outcome),))
 
     def put_all(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
         self._received += len(outcomes)
-        self._outcomes.update(outcomes)
+        if self._ordered:
+            self._early.update(outcomes)
+        else:
+            self._arrived.extend(outcomes)
 
     def _in_order(self) -> Iterator[tuple[int, Outcome]]:
-        outcomes = self._outcomes
+        outcomes = self._early
         while (index := self._delivered) in outcomes:
             self._delivered = index + 1
             yield index, outcomes.pop(index)
 
     def _as_received(self) -> Iterator[tuple[int, Outcome]]:
-        outcomes = self._outcomes
-        while outcomes:
-            # All at once: a dict finds its first entry slowly when those before it are gone.
-            for index in list(outcomes):
+        while self._arrived:
+            outcomes, self._arrived = self._arrived, []
+            for entry in outcomes:
                 self._delivered += 1
-                yield index, outcomes.pop(index)
+                yield entry
 
     def finish(self) -> None:
         """Raise what the items' own iterator raised, now that all before it is handed over."""

@@ -314,6 +314,7 @@ class Runs:
         engine: PipelineExecutionEngine,
         inputs: Mapping[str, Any],
         items: Iterator[Mapping[str, Any]],
+        known: int = 0,
         *,
         ordered: bool,
     ) -> Iterator[tuple[int, Outcome]]:
@@ -322,6 +323,7 @@ class Runs:
         Yields:
             Indexes and outcomes, in order or as they finish.
         """
+        del known  # a loop is woken for each item anyway
         inbox = Inbox()
         ahead = 2 * (self._crew.size if engine.awaits else self._crew.threads)
         stream = Stream(items, ahead=ahead, ordered=ordered, patience=PATIENCE, farthest=MOST_AHEAD)
