@@ -489,8 +489,8 @@ def test_outcomes_are_not_kept_once_they_are_handed_over():
     settle(found, found.take())
 
     for index, _ in found.ready():
-        assert index not in found._outcomes
-    assert found._outcomes == {}
+        assert index not in found._early
+    assert found._early == {}
 
 
 def test_an_error_of_the_items_is_kept_until_what_came_before_is_handed_over():
