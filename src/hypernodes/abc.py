@@ -39,12 +39,14 @@ class RunContext:
         pinned: Whether `config` was given at the call and so rules nested pipelines and nodes too.
         path: The names from the outermost pipeline to this one.
         away: Whether another executor's run asks for this one.
+        cached: Whether results may be kept here; not inside `as_node(cache=False)`.
     """
 
     config: RuntimeConfig
     pinned: bool = False
     path: tuple[str, ...] = ("pipeline",)
     away: bool = False
+    cached: bool = True
 
 
 class Executor(BaseModel, ABC):

@@ -66,6 +66,7 @@ class Step:
         arguments: What it takes.
         outputs: The slots that it fills.
         inner: For a nested pipeline that is mapped or runs elsewhere: what to run there.
+        cached: Whether its results are looked up and kept, in the cache of its config.
     """
 
     index: int
@@ -75,6 +76,7 @@ class Step:
     arguments: tuple[Argument, ...]
     outputs: tuple[Slot, ...]
     inner: Inner | None = None
+    cached: bool = False
 
     @property
     def unpacks(self) -> bool:
@@ -258,13 +260,15 @@ class _Scope:
 
     def context_of(self, node: BaseNode) -> RunContext:
         """Return the context of a nested pipeline, or of a node with a config of its own."""
-        config = self.ctx.config
+        config, cached = self.ctx.config, self.ctx.cached
         if isinstance(node, PipelineNode):
             own = node.config or node.pipeline.own_config
             path = (*self.ctx.path, node.name)
+            cached = cached and node.cache
         else:
             own, path = node.config, self.ctx.path
-        return RunContext(config if self.ctx.pinned else own or config, self.ctx.pinned, path)
+        chosen = config if self.ctx.pinned else own or config
+        return RunContext(chosen, self.ctx.pinned, path, cached=cached)
 
 
 @dataclass(slots=True, eq=False)
@@ -281,6 +285,13 @@ class _Vertex:
     @property
     def path(self) -> tuple[str, ...]:
         return (*self.scope.ctx.path, self.node.name)
+
+    @property
+    def cached(self) -> bool:
+        """Whether the outermost plan looks it up: a function, or a map whose items it runs."""
+        if not (self.node.cache and self.ctx.cached) or self.ctx.config.cache is None:
+            return False
+        return isinstance(self.node, Node) or not self.ctx.away
 
     def needed(self) -> Iterator[_Vertex]:
         for source, _ in self.arguments:
@@ -360,7 +371,7 @@ class _Compiler:
         vertex.arguments = tuple((source, None) for _, source in given)
         vertex.inner = Inner(
             vertex.scope.pipeline.alone(node),
-            vertex.ctx,
+            replace(vertex.ctx, cached=False),  # it is looked up before it is sent there
             inputs=tuple(name for name, _ in given),
             outputs=node.output_names,
         )
@@ -477,6 +488,7 @@ class _Compiler:
             arguments=tuple(Argument(self._slot(s), keyword) for s, keyword in vertex.arguments),
             outputs=tuple(self._slot(_Made(vertex, position)) for position in positions),
             inner=vertex.inner,
+            cached=vertex.cached,
         )
 
     def _slot(self, source: _Source) -> Slot:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hypernodes.cache._bytecode import ImportedName
     from hypernodes.cache._walk import Identify
 
-__all__ = ["contents"]
+__all__ = ["absolute", "contents"]
 
 Uses = Iterable[tuple[str, Any]]
 
@@ -201,7 +201,7 @@ def _imported(
     namespace: Mapping[str, Any], name: str, origin: ImportedName, chains: Chains
 ) -> Iterator[tuple[str, Any]]:
     """Yield what an import in a function's body gives; what is not the user's own, not imported."""
-    module = _absolute(namespace, origin)
+    module = absolute(namespace, origin)
     if not is_own_name(module):
         yield name, f"{module} {version(module)}"
         return
@@ -217,7 +217,8 @@ def _imported(
     yield from _follow(name, value, chains)
 
 
-def _absolute(namespace: Mapping[str, Any], origin: ImportedName) -> str:
+def absolute(namespace: Mapping[str, Any], origin: ImportedName) -> str:
+    """Return the full name of the module that an import in a function's body means."""
     if not origin.level:
         return origin.module
     package = namespace.get("__package__") or namespace.get("__name__", "").rpartition(".")[0]
