@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._nested import PipelineNode
     from hypernodes._node import Node, node
-    from hypernodes.abc import Backend, Executor, RunContext
+    from hypernodes.abc import MISS, Backend, Cache, CacheStats, Executor, RunContext
+    from hypernodes.cache import CacheSpec, DiskCache, MemoryCache
     from hypernodes.config import (
         RetryPolicy,
         RuntimeConfig,
@@ -47,17 +48,23 @@ if TYPE_CHECKING:
     from hypernodes.pipeline import Pipeline
 
 __all__ = [
+    "MISS",
     "AsyncExecutor",
     "Backend",
+    "Cache",
     "CacheError",
+    "CacheSpec",
+    "CacheStats",
     "CacheWarning",
     "CallbackError",
     "CycleError",
+    "DiskCache",
     "DuplicateOutputError",
     "Executor",
     "Failure",
     "HyperNodesError",
     "InputError",
+    "MemoryCache",
     "MissingDependencyError",
     "MissingInputError",
     "Node",
@@ -87,7 +94,8 @@ __all__ = [
 _PLACES = {
     "hypernodes._engine.failure": ("Failure",),
     "hypernodes._engine.kernel": ("PipelineExecutionEngine",),
-    "hypernodes.abc": ("Backend", "Executor", "RunContext"),
+    "hypernodes.abc": ("MISS", "Backend", "Cache", "CacheStats", "Executor", "RunContext"),
+    "hypernodes.cache": ("CacheSpec", "DiskCache", "MemoryCache"),
     "hypernodes.config": (
         "RetryPolicy",
         "RuntimeConfig",

@@ -1,21 +1,26 @@
-"""The contracts: how a pipeline runs (`Executor`) and where (`Backend`).
+"""The contracts: how a pipeline runs (`Executor`), where (`Backend`), what is kept (`Cache`).
 
-Both are frozen pydantic models: descriptions that can be compared, hashed, pickled, printed and
-kept in a file. What they open (pools, clusters) lives elsewhere and is opened on first use.
+Executors and backends are frozen pydantic models: descriptions that can be compared, hashed,
+pickled, printed and kept in a file. What they open (pools, clusters) lives elsewhere and is opened
+on first use. A cache is a live object; its description is a `CacheSpec`.
 """
 
 from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, field
+from enum import Enum
+from time import time
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from hypernodes._aside import in_thread
+from hypernodes.exceptions import SerializationError
 
 if TYPE_CHECKING:
     from typing import Self
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
     from hypernodes.config import RuntimeConfig
     from hypernodes.pipeline import Pipeline
 
-__all__ = ["Backend", "Executor", "RunContext"]
+__all__ = ["MISS", "Backend", "Cache", "CacheStats", "EntryRecord", "Executor", "RunContext"]
 
 OutputName = str | Sequence[str] | None
 """Which outputs are asked for: one name, several, or None for all."""
@@ -195,3 +200,162 @@ class Backend(BaseModel, ABC):
     ) -> Iterator[tuple[int, dict[str, Any] | Failure]]:
         """Do as `map`, but yield `(index, result)`, in any order, as they finish."""
         return enumerate(self.map(pipeline, items, inputs, ctx, output_name))
+
+
+class Miss(Enum):
+    """The type of `MISS`."""
+
+    MISS = "MISS"
+
+    def __repr__(self) -> str:
+        return "MISS"
+
+
+MISS: Final = Miss.MISS
+"""What `Cache.get` returns for what is not there; None is a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """How a cache is used and what it holds.
+
+    Attributes:
+        hits: Values found by this object.
+        misses: Values looked for and not found by this object.
+        items: Entries there are.
+        bytes: What they take, in bytes; an estimate where values are live objects.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    items: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EntryRecord:
+    """What an entry was made from, so that a later miss can be told what changed since.
+
+    Attributes:
+        node: Which node made it; any text that stays the same between runs.
+        signature: Of the entry.
+        parts: What the signature is made of: a short digest for each name, such as "code".
+        time: When, in seconds since the epoch.
+
+    Example:
+        >>> record = EntryRecord("clean", "ab12", {"code": "1f", "rows": "7a"})
+        >>> record.changed({"code": "1f", "rows": "9c"})
+        ('rows',)
+    """
+
+    node: str
+    signature: str
+    parts: Mapping[str, str]
+    time: float = field(default_factory=time)
+
+    def changed(self, parts: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the names in which `parts` differ from this entry's, sorted."""
+        names = self.parts.keys() | parts.keys()
+        return tuple(sorted(n for n in names if self.parts.get(n) != parts.get(n)))
+
+
+class Cache(ABC):
+    """What is kept: values by signature.
+
+    A signature says all that a value depends on, so an entry is never out of date, and one value
+    may be stored twice without harm. What a user does to a value, before or after, never changes
+    what the cache returns next. Caches are used from many threads at once.
+
+    Trouble with the store itself (a full disk, a damaged entry) is a `CacheWarning`, never an
+    error: a cache that cannot be read misses, one that cannot be written forgets.
+
+    A subclass writes `get`, `put`, `delete`, `clear` and `stats`; the rest derives from these, and
+    is overridden where there is a faster way.
+
+    Example:
+        >>> from hypernodes import MISS, MemoryCache
+        >>> cache = MemoryCache()
+        >>> cache.put("ab12", None)
+        >>> cache.get("ab12") is None, cache.get("cd34") is MISS
+        (True, True)
+    """
+
+    RECORDS_KEPT: ClassVar[int] = 1000
+    """How many records of a node are kept at least, where there are as many."""
+
+    @abstractmethod
+    def get(self, signature: str) -> Any | Literal[Miss.MISS]:
+        """Return the value of `signature`, or `MISS`.
+
+        Args:
+            signature: A lowercase hex string, as long as it likes.
+        """
+
+    @abstractmethod
+    def put(self, signature: str, value: Any) -> None:
+        """Store `value`; one that the cache has no room for is forgotten.
+
+        Args:
+            signature: What `get` will ask for.
+            value: Anything that can be pickled.
+
+        Raises:
+            SerializationError: The value cannot be pickled; nothing is stored.
+        """
+
+    @abstractmethod
+    def delete(self, signature: str) -> None:
+        """Forget the value of `signature`; of what is absent, nothing."""
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Forget all values and records."""
+
+    @abstractmethod
+    def stats(self) -> CacheStats:
+        """Count what is there, and what this object found."""
+
+    def has(self, signature: str) -> bool:
+        """Say whether `get` is likely to find a value; a damaged entry may count as there."""
+        return self.get(signature) is not MISS
+
+    def get_many(self, signatures: Iterable[str]) -> dict[str, Any]:
+        """Return the values that are there, by signature."""
+        found = ((signature, self.get(signature)) for signature in signatures)
+        return {signature: value for signature, value in found if value is not MISS}
+
+    def has_many(self, signatures: Iterable[str]) -> set[str]:
+        """Return those of `signatures` that are there, as `has` says."""
+        return {signature for signature in signatures if self.has(signature)}
+
+    def put_many(self, values: Mapping[str, Any]) -> dict[str, SerializationError]:
+        """Store `values`, by signature.
+
+        Returns:
+            Why values were refused, by signature; the others are stored.
+        """
+        refused = {}
+        for signature, value in values.items():
+            try:
+                self.put(signature, value)
+            except SerializationError as error:
+                refused[signature] = error
+        return refused
+
+    def note(self, records: Iterable[EntryRecord]) -> None:
+        """Remember what entries were made from; by default in this process only.
+
+        Args:
+            records: Of entries that were just stored, oldest first.
+        """
+        history = self.__dict__.setdefault("_history", {})
+        for record in records:
+            history.setdefault(record.node, deque(maxlen=self.RECORDS_KEPT)).append(record)
+
+    def records(self, node: str) -> list[EntryRecord]:
+        """Return what is known of how entries of `node` were made, newest first."""
+        return list(self.__dict__.get("_history", {}).get(node, ()))[::-1]
+
+    def nearest(self, node: str, parts: Mapping[str, str]) -> EntryRecord | None:
+        """Return the record of `node` that differs least from `parts`, the newest of several."""
+        return min(self.records(node), key=lambda known: len(known.changed(parts)), default=None)

@@ -1,0 +1,202 @@
+r"""Entries as bytes: values under a keyed checksum, verified before anything is unpickled.
+
+An entry is, in this order:
+
+- `hn1\n`, and the keyed BLAKE3 hash (32 bytes) of the entry's name and of all that follows
+- when it was made (seconds since the epoch), the length of the pickle, the number of buffers
+- the lengths of the buffers, then the pickle (protocol 5)
+- the buffers (large arrays), each from a multiple of 64 bytes on, counted from the start
+
+Numbers are little-endian, of 8 bytes; the number of buffers has 4.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import struct
+from hmac import compare_digest
+from typing import Any, Final, NamedTuple
+
+from blake3 import blake3
+
+from hypernodes.abc import MISS
+from hypernodes.exceptions import SerializationError
+
+__all__ = ["SHARDS", "BrokenEntryError", "EntryFacts", "Sealer", "address", "created"]
+
+Bytes = bytes | memoryview
+
+SHARDS: Final = {digit: number for number, digit in enumerate("0123456789abcdef")}
+"""The directories of entries: the first letter of their names, and a number for each."""
+
+_LENGTH: Final = 64
+_MAGIC: Final = b"hn1\n"
+_FACTS: Final = struct.Struct("<dQI")
+_MAGIC_END: Final = len(_MAGIC)
+_DIGEST_END: Final = _MAGIC_END + 32
+_FACTS_END: Final = _DIGEST_END + _FACTS.size
+_ALIGNMENT: Final = 64
+
+# Smaller buffers, in bytes, travel inside the pickle: apart they would cost more than a copy.
+_APART: Final = 1 << 16
+
+_from_hex: Final = bytes.fromhex
+_facts: Final = _FACTS.unpack_from
+# Whatever is unpickled here was sealed with our key.
+_loads: Final = pickle.loads
+
+
+class EntryFacts(NamedTuple):
+    """What a store knows of an entry without reading it.
+
+    Attributes:
+        name: As `address` makes it.
+        size: In bytes.
+        made: When, in seconds since the epoch; None if the store does not know.
+    """
+
+    name: str
+    size: int
+    made: float | None
+
+
+class BrokenEntryError(Exception):
+    """Bytes that are no entry of that name, or a value that cannot be brought back."""
+
+
+def address(signature: str) -> str:
+    """Return the name of an entry, 64 hexadecimal digits: such a signature is its own name."""
+    try:
+        plain = len(signature) == _LENGTH and len(_from_hex(signature)) == _LENGTH // 2
+        if plain and signature[0] in SHARDS:
+            return signature
+    except ValueError:
+        pass
+    return hashlib.blake2b(signature.encode("utf-8", "surrogatepass"), digest_size=32).hexdigest()
+
+
+def created(entry: Bytes) -> float:
+    """Return when an entry says it was made, in seconds since the epoch; 0 if it is none."""
+    if len(entry) < _FACTS_END:
+        return 0.0
+    seconds: float = _FACTS.unpack_from(entry, _DIGEST_END)[0]
+    return seconds
+
+
+class Sealer:
+    """Turns values into entries and back, under one key.
+
+    Args:
+        key: 32 bytes.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._hasher = blake3(key=key)
+        self._parallel = blake3(key=key, max_threads=blake3.AUTO)
+
+    def seal(self, name: str, value: Any, now: float) -> list[Bytes]:
+        """Return the pieces that make the entry, in order.
+
+        Args:
+            name: Of the entry, as `address` makes it.
+            value: What to store.
+            now: Seconds since the epoch.
+
+        Raises:
+            SerializationError: The value cannot be pickled.
+        """
+        buffers: list[memoryview] = []
+        stream = _pickled(value, buffers)
+        if not buffers and len(stream) < _APART:
+            content = _FACTS.pack(now, len(stream), 0) + stream
+            return [_MAGIC + self._digest(name.encode() + content) + content]
+        pieces = _laid_out(now, stream, buffers)
+        return [_MAGIC + self._digest_of_many(name, *pieces), *pieces]
+
+    def unseal(self, name: str, entry: Bytes, *, since: float = 0.0) -> Any:
+        """Return the value of an entry, or `MISS` if it was made before `since`.
+
+        Args:
+            name: What was asked for.
+            entry: All of its bytes; arrays in it share their memory, and are writable if it is.
+            since: Seconds since the epoch.
+
+        Raises:
+            BrokenEntryError: It is no entry of that name, made with this key; nothing was
+                unpickled. Or it is one, and unpickling fails.
+        """
+        self.verify(name, entry)
+        made, length, count = _facts(entry, _DIGEST_END)
+        if made < since:
+            return MISS
+        try:
+            if not count:
+                return _loads(entry[_FACTS_END:])
+            return _loaded(memoryview(entry), length, count)
+        except Exception as error:
+            raise BrokenEntryError(f"its value cannot be loaded: {error!r}") from error
+
+    def verify(self, name: str, entry: Bytes) -> None:
+        """Raise `BrokenEntryError` unless `entry` is whole, of that name and made with this key."""
+        if len(entry) < _FACTS_END or entry[:_MAGIC_END] != _MAGIC:
+            raise BrokenEntryError("it is no entry, or of another version")
+        if len(entry) < _APART:
+            digest = self._digest(name.encode() + entry[_DIGEST_END:])
+        else:
+            digest = self._digest_of_many(name, entry[_DIGEST_END:])
+        if not compare_digest(digest, entry[_MAGIC_END:_DIGEST_END]):
+            raise BrokenEntryError("its checksum is wrong")
+
+    def _digest(self, content: bytes) -> bytes:
+        hasher = self._hasher.copy()
+        hasher.update(content)
+        return hasher.digest()
+
+    def _digest_of_many(self, name: str, *pieces: Bytes) -> bytes:
+        hasher = self._parallel.copy()
+        hasher.update(name.encode())
+        for piece in pieces:
+            hasher.update(piece)
+        return hasher.digest()
+
+
+def _pickled(value: Any, buffers: list[memoryview]) -> bytes:
+    def keep_inside(buffer: pickle.PickleBuffer) -> bool:
+        content = buffer.raw()
+        if content.nbytes < _APART:
+            return True
+        buffers.append(content)
+        return False
+
+    try:
+        return pickle.dumps(value, protocol=5, buffer_callback=keep_inside)
+    except Exception as error:
+        kind = type(value).__qualname__
+        raise SerializationError(f"this {kind} cannot be pickled: {error}") from error
+
+
+def _laid_out(now: float, stream: bytes, buffers: list[memoryview]) -> list[Bytes]:
+    """Return what follows the checksum: the facts, the pickle, and aligned buffers."""
+    lengths = struct.pack(f"<{len(buffers)}Q", *(buffer.nbytes for buffer in buffers))
+    head = _FACTS.pack(now, len(stream), len(buffers)) + lengths + stream
+    pieces: list[Bytes] = [head]
+    end = _DIGEST_END + len(head)
+    for buffer in buffers:
+        padding = -end % _ALIGNMENT
+        pieces += (bytes(padding), buffer)
+        end += padding + buffer.nbytes
+    return pieces
+
+
+def _loaded(entry: memoryview, length: int, count: int) -> Any:
+    """Unpickle a verified entry whose arrays lie beside the pickle."""
+    start = _FACTS_END + 8 * count
+    end = start + length
+    stream = entry[start:end]
+    buffers = []
+    for size in struct.unpack_from(f"<{count}Q", entry, _FACTS_END):
+        end += -end % _ALIGNMENT
+        buffers.append(entry[end : end + size])
+        end += size
+    return _loads(stream, buffers=buffers)

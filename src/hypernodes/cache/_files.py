@@ -1,0 +1,265 @@
+"""Files: written whole or not at all, read in as few calls as can be, mapped if they are large."""
+
+from __future__ import annotations
+
+import itertools
+import mmap
+import os
+import shutil
+import struct
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Writer", "append", "is_local", "make_private", "read", "remove"]
+
+_PLAIN: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+# A pipe in the place of a file is not waited for.
+_READ: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _PLAIN
+_WRITE: Final = os.O_WRONLY | os.O_CREAT | _PLAIN
+
+# What one call reads, in bytes: most entries are smaller.
+_FIRST: Final = 8192
+
+# Files from this size on, in bytes, are mapped: smaller ones are read faster.
+_MAPPED: Final = 1 << 18
+
+# Where a file that is replaced or removed, from wherever, stays what it was to those who have it
+# mapped. On network file systems it does not if another host removes it.
+_LOCAL_KINDS: Final = frozenset(
+    ("bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "ramfs", "tmpfs", "xfs", "zfs")
+)
+
+# A writer takes a new directory after so many files.
+_TURNOVER: Final = 512
+
+# As in linux/fs.h.
+_GET_FLAGS: Final = 0x8008_6601 if struct.calcsize("l") == 8 else 0x8004_6601  # noqa: PLR2004
+_SET_FLAGS: Final = 0x4008_6602 if struct.calcsize("l") == 8 else 0x4004_6602  # noqa: PLR2004
+_TOP_OF_HIERARCHY: Final = 0x0002_0000
+
+_open, _close, _first_bytes = os.open, os.close, os.read
+
+
+def read(path: str, *, mapped: bool) -> bytes | memoryview:
+    """Return the content of a file.
+
+    Args:
+        path: The file.
+        mapped: Whether a large file may be mapped; writing to such memory does not reach the file.
+
+    Returns:
+        Bytes if it is small, else writable memory.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    file = _open(path, _READ)
+    try:
+        content = _first_bytes(file, _FIRST)
+        return content if len(content) < _FIRST else _whole(file, content, mapped=mapped)
+    finally:
+        _close(file)
+
+
+def _whole(file: int, first: bytes, *, mapped: bool) -> memoryview:
+    size = os.fstat(file).st_size
+    if mapped and size >= _MAPPED:
+        return memoryview(mmap.mmap(file, size, access=mmap.ACCESS_COPY))
+    content = memoryview(bytearray(size))
+    content[: len(first)] = first
+    end = len(first)
+    while end < size and (count := os.readv(file, [content[end:]])):
+        end += count
+    return content[:end]
+
+
+class Writer:
+    """Puts files in their places by renaming: readers see all of a file, or the one before.
+
+    What is being written lies in a directory of this process's own, exchanged for a new one now and
+    then. Some file systems (ext4) look for a place for a new file close to its directory, and look
+    long where many files were removed of late; below a directory that is marked as the top of a
+    hierarchy, each new directory goes somewhere else.
+
+    Args:
+        room: The directory of those directories, on the same file system as the places.
+    """
+
+    def __init__(self, room: str) -> None:
+        self.room = room
+        self._numbers = itertools.count()
+        self._owner = 0
+        self._directory = ""
+        self._lock = threading.Lock()
+
+    def write(self, path: str, pieces: Sequence[bytes | memoryview], modified: int) -> int:
+        """Write a file and return its size in bytes.
+
+        Args:
+            path: Its place; directories that are missing are made, private to the user.
+            pieces: Its content.
+            modified: Its time, in nanoseconds since the epoch.
+
+        Raises:
+            OSError: It cannot be written; what was there before still is.
+        """
+        name, file = self._create()
+        try:
+            try:
+                size = _write_all(file, pieces)
+                os.utime(file if os.utime in os.supports_fd else name, ns=(modified, modified))
+            finally:
+                os.close(file)
+            self._move(name, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(name)
+            raise
+        return size
+
+    def close(self) -> None:
+        """Remove the directory for what is being written, if nothing is."""
+        if self._owner == os.getpid():
+            with suppress(OSError):
+                os.rmdir(self._directory)
+
+    def tidy(self, before: float) -> None:
+        """Remove what writers that were killed left behind `before`, in seconds since the epoch."""
+        with suppress(FileNotFoundError), os.scandir(self.room) as directories:
+            for directory in directories:
+                with suppress(OSError):
+                    if directory.stat().st_mtime < before:
+                        remove(directory.path)
+
+    def _create(self) -> tuple[str, int]:
+        number = next(self._numbers)
+        if number % _TURNOVER == 0 or self._owner != os.getpid():
+            self._take_directory()
+        while True:
+            name = f"{self._directory}/{number}"
+            try:
+                return name, os.open(name, _WRITE | os.O_EXCL, 0o600)
+            except FileNotFoundError:
+                self._take_directory()
+
+    def _take_directory(self) -> None:
+        with self._lock:
+            self.close()
+            if not os.path.isdir(self.room):
+                make_private(self.room)
+                _mark_as_top(self.room)
+            self._directory = f"{self.room}/{os.getpid()}-{os.urandom(6).hex()}"
+            self._owner = os.getpid()
+            os.mkdir(self._directory, 0o700)
+
+    def _move(self, name: str, path: str) -> None:
+        try:
+            os.replace(name, path)
+        except FileNotFoundError:
+            self._make_directory(f"{name}-directory", os.path.dirname(path))
+            os.replace(name, path)
+        except (IsADirectoryError, PermissionError):
+            if not os.path.isdir(path):
+                raise
+            shutil.rmtree(path)
+            os.replace(name, path)
+
+    def _make_directory(self, draft: str, path: str) -> None:
+        os.mkdir(draft, 0o700)
+        try:
+            os.rename(draft, path)
+        except OSError:
+            os.rmdir(draft)
+            if not os.path.isdir(path):
+                raise
+
+
+def _mark_as_top(directory: str) -> None:
+    """Set the flag `T` of `chattr`, where there is such a thing."""
+    if fcntl is None:
+        return
+    file = os.open(directory, os.O_RDONLY)
+    try:
+        flags = bytearray(struct.calcsize("l"))
+        fcntl.ioctl(file, _GET_FLAGS, flags)
+        (known,) = struct.unpack("l", flags)
+        fcntl.ioctl(file, _SET_FLAGS, struct.pack("l", known | _TOP_OF_HIERARCHY))
+    except OSError:
+        pass
+    finally:
+        os.close(file)
+
+
+def _write_all(file: int, pieces: Sequence[bytes | memoryview]) -> int:
+    size = 0
+    for piece in pieces:
+        rest = piece
+        while rest:
+            written = os.write(file, rest)
+            size += written
+            rest = rest[written:] if written < len(rest) else b""
+    return size
+
+
+def remove(path: str) -> None:
+    """Remove a file, or whatever else lies in its place.
+
+    Raises:
+        OSError: It cannot be removed, or is not there.
+    """
+    try:
+        os.unlink(path)
+    except (IsADirectoryError, PermissionError):
+        if not os.path.isdir(path):
+            raise
+        shutil.rmtree(path)
+
+
+def append(path: str, content: bytes) -> int:
+    """Add to the end of a file, in one piece; return its size in bytes.
+
+    Raises:
+        OSError: It cannot be written, or is not there.
+    """
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | _PLAIN)
+    try:
+        os.write(file, content)
+        return os.fstat(file).st_size
+    finally:
+        os.close(file)
+
+
+def make_private(path: str) -> None:
+    """Make a directory, and those above it, if it is not there; nobody else may enter it."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+
+
+def is_local(path: str) -> bool:
+    """Say whether `path` lies on a file system of this machine's own, as far as that is known."""
+    if sys.platform != "linux":
+        return False
+    try:
+        device = os.stat(path).st_dev
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+            kinds = dict(map(_device_and_kind, mounts))
+    except OSError:
+        return False
+    return kinds.get(f"{os.major(device)}:{os.minor(device)}") in _LOCAL_KINDS
+
+
+def _device_and_kind(mount: str) -> tuple[str, Any]:
+    facts, _, rest = mount.partition(" - ")
+    return facts.split()[2], rest.split()[0]

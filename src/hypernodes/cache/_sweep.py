@@ -1,0 +1,215 @@
+"""Keeping a disk cache small: what is least used or too old goes, some at a time.
+
+A sweep lists a few shards, 256 entries or more, and removes the least recently used eighth of them;
+names are evenly spread, so that what is old there is old among all. So an entry stored costs the
+listing of some eight others, however many there are. What readers have open or mapped stays
+readable: removing a file takes its name only.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from hypernodes.cache._entry import SHARDS
+from hypernodes.cache._usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from hypernodes.cache._files import Writer
+
+__all__ = ["Sweep", "listed"]
+
+# A sweep looks at so many entries or more, and removes one in so many of them.
+_SAMPLE: Final = 256
+_SHARE: Final = 8
+
+# After so many entries stored, what others have stored meanwhile is read.
+_TRUSTED: Final = 64
+
+# Without need for room, a shard is looked through after so many entries stored, or after as many as
+# it holds, if it holds more.
+_ROUND: Final = 256
+
+# A writer that takes longer, in seconds, was killed.
+_LONGEST_WRITE: Final = 3600.0
+
+
+class Listed(NamedTuple):
+    """An entry as the file system knows it: times in nanoseconds since the epoch, size in bytes."""
+
+    used: int
+    made: int
+    size: int
+    path: str
+
+
+def listed(shard: str) -> Iterator[Listed]:
+    """Yield the entries in a directory, or none if it is not there.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    try:
+        files = os.scandir(shard)
+    except FileNotFoundError:
+        return
+    with files:
+        for file in files:
+            with suppress(FileNotFoundError):
+                facts = file.stat(follow_symlinks=False)
+                used = max(facts.st_atime_ns, facts.st_mtime_ns)
+                yield Listed(used, facts.st_mtime_ns, facts.st_size, file.path)
+
+
+class Sweep:
+    """What keeps one cache within its bounds.
+
+    Args:
+        root: The directory of the cache.
+        writer: Whose leftovers are removed.
+        max_bytes: The most that entries may take, or None.
+        ttl: Seconds that an entry lives, or None.
+        before: Called before entries are chosen: brings their times of use up to date.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        writer: Writer,
+        *,
+        max_bytes: int | None,
+        ttl: float | None,
+        before: Callable[[], None],
+    ) -> None:
+        self._root = root
+        self._writer = writer
+        self._max_bytes = max_bytes
+        self._ttl = ttl
+        self._before = before
+        self._usage = Usage(f"{root}/usage", self._count)
+        self._lock = threading.Lock()
+        self._total = 0
+        self._trust = 0
+        self._rest = random.randrange(_ROUND)  # noqa: S311 - so that short runs take turns
+        start = random.randrange(len(SHARDS))  # noqa: S311 - as above
+        self._turns = itertools.islice(itertools.cycle(SHARDS), start, None)
+
+    def stored(self, name: str, size: int) -> None:
+        """Take note of an entry that was just stored, and make room if it is needed.
+
+        Args:
+            name: Of the entry.
+            size: In bytes.
+
+        Raises:
+            OSError: The directory cannot be read or written.
+        """
+        shard = name[0]
+        self._usage.add(shard, 1, size)
+        with self._lock:
+            self._rest -= 1
+            if self._rest < 0:
+                self._look_through(next(self._turns))
+            if self._max_bytes is not None:
+                self._reckon(size)
+                if self._total > self._max_bytes:
+                    self._make_room(self._max_bytes)
+
+    def removed(self, name: str, size: int) -> None:
+        """Take note of an entry that was removed."""
+        self._usage.add(name[0], -1, -size)
+        with self._lock:
+            self._total -= size
+
+    def recount(self) -> None:
+        """Count everything anew."""
+        self._usage.recount()
+        with self._lock:
+            self._trust = 0
+
+    def _reckon(self, size: int) -> None:
+        self._trust -= 1
+        if self._trust > 0:
+            self._total += size
+        else:
+            self._total = self._known()
+            self._trust = _TRUSTED
+
+    def _known(self) -> int:
+        return sum(size for _, size in self._usage.pairs().values())
+
+    def _count(self, shard: str) -> tuple[int, int]:
+        sizes = [entry.size for entry in listed(f"{self._root}/{shard}")]
+        return len(sizes), sum(sizes)
+
+    def _list(self, shard: str) -> list[Listed]:
+        """List a shard without what is too old, which is removed, and put its pair right."""
+        entries = list(listed(f"{self._root}/{shard}"))
+        if self._ttl is not None:
+            oldest = time.time_ns() - int(self._ttl * 1e9)
+            for entry in entries:
+                if entry.made < oldest:
+                    _unlink(entry.path)
+            entries = [entry for entry in entries if entry.made >= oldest]
+        self._usage.put(shard, len(entries), sum(entry.size for entry in entries))
+        return entries
+
+    def _look_through(self, shard: str) -> None:
+        self._rest = max(_ROUND, len(self._list(shard)))
+        self._trust = 0
+        self._writer.tidy(time.time() - _LONGEST_WRITE)
+
+    def _make_room(self, most: int) -> None:
+        self._before()
+        before = self._known()
+        sample = self._sample()
+        self._total = self._known()
+        if (
+            abs(before - self._total) > most // _SHARE
+        ):  # the pairs were far off, all of them perhaps
+            self._usage.recount()
+            self._total = self._known()
+        while self._total > most and sample:
+            self._evict(sample, most)
+            sample = self._sample() if self._total > most else []
+
+    def _sample(self) -> list[Listed]:
+        """List shards in turn, until there are enough entries or all shards were seen."""
+        pairs = self._usage.pairs()
+        found: list[Listed] = []
+        for shard in itertools.islice(self._turns, len(SHARDS)):
+            if pairs[shard][0]:
+                found += self._list(shard)
+            if len(found) >= _SAMPLE:
+                break
+        return sorted(found)
+
+    def _evict(self, sample: list[Listed], most: int) -> None:
+        share = len(sample) // _SHARE
+        gone: dict[str, tuple[int, int]] = {}
+        for count, entry in enumerate(sample):
+            if self._total <= most and count >= share:
+                break
+            self._total -= entry.size
+            if _unlink(entry.path):
+                shard = os.path.basename(os.path.dirname(entry.path))
+                items, size = gone.get(shard, (0, 0))
+                gone[shard] = items - 1, size - entry.size
+        for shard, (items, size) in gone.items():
+            self._usage.add(shard, items, size)
+
+
+def _unlink(path: str) -> bool:
+    """Remove a file that others may be removing too; say whether it was this call that did."""
+    try:
+        os.unlink(path)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,277 @@
+"""A cache in a directory, shared by any number of threads, processes and hosts."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from hypernodes.abc import MISS, Cache, CacheStats, EntryRecord
+from hypernodes.cache._counts import Counts, SavedCounts, saved_counts
+from hypernodes.cache._entry import SHARDS, BrokenEntryError, EntryFacts, Sealer, address, created
+from hypernodes.cache._files import Writer, is_local, make_private, read, remove
+from hypernodes.cache._history import History
+from hypernodes.cache._key import derived, read_or_make, shared_key
+from hypernodes.cache._sweep import Sweep, listed
+from hypernodes.cache._trouble import Trouble
+from hypernodes.exceptions import CacheError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["DiskCache"]
+
+_NANOSECONDS: Final = 1_000_000_000
+
+
+class DiskCache(Cache):
+    """Keeps values in files, one for each entry, below a directory that is private to the user.
+
+    Entries are written aside and renamed into their place, so readers see a whole entry or none.
+    Each carries a keyed checksum over its name and its content, which is verified before anything
+    is unpickled: what was damaged, moved or made by somebody without the key is a miss. Large
+    arrays lie beside the pickle and are mapped into memory, as private copies, where the directory
+    is on a file system of this machine.
+
+    Nothing is opened before it is used. Trouble with the directory is a `CacheWarning`.
+
+    Args:
+        path: The directory; made, with mode 0700, if it is not there.
+        max_bytes: The most that entries may take; what was not used for longest goes first.
+        ttl: Seconds after which an entry is a miss.
+        key: A secret that all users of the directory share; else that of the environment variable
+            `HYPERNODES_CACHE_KEY`, else one that is kept in the directory, with mode 0600.
+
+    Raises:
+        CacheError: An argument is wrong.
+
+    Example:
+        >>> import tempfile
+        >>> cache = DiskCache(tempfile.mkdtemp(), max_bytes=1_000_000)
+        >>> cache.put("ab12", [1, 2])
+        >>> cache.get("ab12")
+        [1, 2]
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        max_bytes: int | None = None,
+        ttl: float | None = None,
+        *,
+        key: str | bytes | None = None,
+    ) -> None:
+        _check_positive("max_bytes", max_bytes, path)
+        _check_positive("ttl", ttl, path)
+        shared_key(key)
+        self.path = os.path.abspath(os.path.expanduser(os.fspath(path)))
+        self.max_bytes = max_bytes
+        self.ttl = ttl
+        self._key = key
+        self._lock = threading.Lock()
+        self._sealer: Sealer | None = None
+        self._mapped = False
+        self._trouble = Trouble()
+        self._writer = Writer(f"{self.path}/drafts")
+        self._counts = Counts(f"{self.path}/counts", self._writer)
+        self._history = History(f"{self.path}/notes", self._writer)
+        self._sweep = Sweep(
+            self.path, self._writer, max_bytes=max_bytes, ttl=ttl, before=self._touch
+        )
+        weakref.finalize(self, _finish, self._counts, self._writer)
+
+    def get(self, signature: str) -> Any:
+        name = address(signature)
+        value = self._load(name)
+        self._counts.looked_up("" if value is MISS else name)
+        return value
+
+    def get_many(self, signatures: Iterable[str]) -> dict[str, Any]:
+        names = {signature: address(signature) for signature in signatures}
+        load = self._load
+        found = {sig: value for sig, name in names.items() if (value := load(name)) is not MISS}
+        self._counts.looked_up_many(names[sig] if sig in found else "" for sig in names)
+        return found
+
+    def put(self, signature: str, value: Any) -> None:
+        name = address(signature)
+        now = time.time_ns()
+        try:
+            sealer = self._sealer or self._open()
+            pieces = sealer.seal(name, value, now / _NANOSECONDS)
+            if self.max_bytes is None or sum(map(len, pieces)) <= self.max_bytes:
+                size = self._writer.write(self._place(name), pieces, now)
+                self._sweep.stored(name, size)
+        except OSError as error:
+            self._tell("cannot be written", error)
+
+    def has(self, signature: str) -> bool:
+        name = address(signature)
+        try:
+            if self.ttl is None:
+                os.stat(f"{self.path}/{name[0]}/{name[1:]}")
+                return True
+            return created(read(self._place(name), mapped=True)) >= self._since()
+        except OSError:
+            return False
+
+    def delete(self, signature: str) -> None:
+        self.remove(address(signature))
+
+    def clear(self) -> None:
+        try:
+            for shard in SHARDS:
+                _remove_all(f"{self.path}/{shard}")
+            _remove_all(f"{self.path}/notes")
+            if os.path.isdir(self.path):
+                self._sweep.recount()
+        except OSError as error:
+            self._tell("cannot be cleared", error)
+
+    def stats(self) -> CacheStats:
+        hits, misses = self._counts.totals()
+        since = self._since()
+        sizes = [entry.size for entry in self.entries() if (entry.made or 0) >= since]
+        return CacheStats(hits, misses, len(sizes), sum(sizes))
+
+    def note(self, records: Iterable[EntryRecord]) -> None:
+        try:
+            self._history.note(records)
+        except OSError as error:
+            self._tell("cannot be written", error)
+
+    def records(self, node: str) -> list[EntryRecord]:
+        return self._history.records(node)
+
+    def exists(self) -> bool:
+        """Say whether there is a cache at the path."""
+        return any(os.path.exists(f"{self.path}/{name}") for name in ("usage", "key"))
+
+    def entries(self) -> Iterator[EntryFacts]:
+        """Yield what is known of each entry, in no order."""
+        try:
+            for shard in SHARDS:
+                for entry in listed(f"{self.path}/{shard}"):
+                    name = shard + os.path.basename(entry.path)
+                    yield EntryFacts(name, entry.size, entry.made / _NANOSECONDS)
+        except OSError as error:
+            self._tell("cannot be read", error)
+
+    def remove(self, name: str) -> None:
+        """Remove the entry of that name; of what is absent, nothing."""
+        place = self._place(name)
+        try:
+            size = os.stat(place).st_size
+            remove(place)
+            self._sweep.removed(name, size)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self._tell("cannot be written", error)
+
+    def broken(self) -> Iterator[tuple[str, str]]:
+        """Yield the name of each damaged entry, and what is wrong with it; nothing is unpickled."""
+        for name, _, _ in self.entries():
+            try:
+                content = read(self._place(name), mapped=True)
+                (self._sealer or self._open()).verify(name, content)
+            except FileNotFoundError:
+                continue
+            except (BrokenEntryError, OSError) as error:
+                yield name, str(error)
+
+    def saved_counts(self) -> SavedCounts:
+        """Return what all processes have found, as far as they have saved it."""
+        self._counts.save()
+        return saved_counts(f"{self.path}/counts")
+
+    def nodes(self) -> dict[str, str]:
+        """Return which node made an entry, by the entry's name, as far as that is remembered."""
+        return {address(record.signature): record.node for record in self._history.every()}
+
+    def __repr__(self) -> str:
+        return f"DiskCache({self.path!r}, max_bytes={self.max_bytes}, ttl={self.ttl})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self.path, self.max_bytes, self.ttl, self._key)
+
+    def _place(self, name: str) -> str:
+        return f"{self.path}/{name[0]}/{name[1:]}"
+
+    def _since(self) -> float:
+        return 0.0 if self.ttl is None else time.time() - self.ttl
+
+    def _load(self, name: str) -> Any:
+        try:
+            sealer = self._sealer or self._opened_for_reading()
+            entry = read(f"{self.path}/{name[0]}/{name[1:]}", mapped=self._mapped)
+        except FileNotFoundError:
+            return MISS
+        except OSError as error:
+            self._tell("cannot be read", error)
+            return MISS
+        since = 0.0 if self.ttl is None else self._since()
+        try:
+            return sealer.unseal(name, entry, since=since)
+        except BrokenEntryError as error:
+            return self._load_again(name, entry, since, error)
+
+    def _load_again(
+        self, name: str, entry: bytes | memoryview, since: float, error: BrokenEntryError
+    ) -> Any:
+        """Try the key that is in force now; another process may have replaced a damaged one."""
+        with suppress(BrokenEntryError, OSError):
+            return self._open().unseal(name, entry, since=since)
+        self._tell(f"holds a damaged entry, {name}", error)
+        return MISS
+
+    def _opened_for_reading(self) -> Sealer:
+        if not os.path.isdir(self.path):  # nothing is made where there is nothing to be read
+            raise FileNotFoundError(self.path)
+        return self._open()
+
+    def _open(self) -> Sealer:
+        """Read the key, or make one; know where the directory lies."""
+        with self._lock:
+            make_private(self.path)
+            key = shared_key(self._key)
+            secret = read_or_make(f"{self.path}/key") if key is None else derived(key)
+            self._mapped = is_local(self.path)
+            self._sealer = Sealer(secret)
+            return self._sealer
+
+    def _touch(self) -> None:
+        """Mark what was found lately as used now."""
+        now = time.time_ns()
+        for name in self._counts.recent():
+            with suppress(OSError):
+                place = self._place(name)
+                os.utime(place, ns=(now, os.stat(place).st_mtime_ns))
+
+    def _tell(self, what: str, error: Exception) -> None:
+        self._trouble.tell(f"the cache at {self.path} {what}: {error}")
+
+
+def _finish(counts: Counts, writer: Writer) -> None:
+    counts.save()
+    writer.close()
+
+
+def _rebuilt(kind: Any, path: str, max_bytes: Any, ttl: Any, key: Any) -> DiskCache:
+    made: DiskCache = kind(path, max_bytes, ttl, key=key)
+    return made
+
+
+def _check_positive(name: str, value: object, path: object) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (number and value > 0):  # type: ignore[operator]
+        raise CacheError(f"{name} has to be a positive number, not {value!r}", path=str(path))
+
+
+def _remove_all(room: str) -> None:
+    for entry in listed(room):
+        with suppress(FileNotFoundError):
+            remove(entry.path)
