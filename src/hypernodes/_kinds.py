@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
 
-from hypernodes.abc import Backend, Executor
+from hypernodes.abc import Backend, Cache, Executor
 from hypernodes.exceptions import MissingDependencyError, hint
 
 Described = TypeVar("Described", bound=BaseModel)
@@ -34,6 +34,43 @@ def build_executor(value: object) -> Executor:
 def build_backend(value: object) -> Backend:
     """Return the backend that `value` is, or describes; see `_build`."""
     return _build(Backend, BACKENDS, value)  # type: ignore[type-abstract]
+
+
+def build_cache(value: object) -> object:
+    """Return the cache, or what makes it, that `value` is or describes; None is none.
+
+    Args:
+        value: A `Cache`, a `CacheSpec`, a function without arguments that makes a cache, the name
+            of a kind that needs nothing more, or a mapping with the fields of a `CacheSpec`.
+
+    Raises:
+        ValueError: It describes no cache.
+        MissingDependencyError: The kind needs an extra that is not installed.
+    """
+    if value is None or callable(value) or isinstance(value, Cache):
+        return value
+    from hypernodes.cache.spec import CacheSpec  # noqa: PLC0415 - only users of caches pay
+
+    if isinstance(value, CacheSpec):
+        return value
+    fields = {"kind": value} if isinstance(value, str) else value
+    if isinstance(fields, Mapping) and isinstance(fields.get("kind"), str):
+        return CacheSpec(**fields)
+    raise ValueError(
+        f"{value!r} is no cache: give a Cache, a CacheSpec, a function without arguments that "
+        f"makes a cache, 'memory', or a table with a 'kind'"
+    )
+
+
+def describe_cache(cache: Any) -> dict[str, Any] | None:
+    """Return the mapping that makes an equal of `cache` when built, fit for JSON.
+
+    Raises:
+        ValueError: It is no data.
+    """
+    if cache is None or isinstance(cache, BaseModel):
+        return None if cache is None else cache.model_dump(mode="json")
+    raise ValueError(f"{cache!r} is no data that a file could hold; use a CacheSpec instead")
 
 
 def describe(instance: Executor | Backend) -> dict[str, Any]:

@@ -283,6 +283,9 @@ class Cache(ABC):
     RECORDS_KEPT: ClassVar[int] = 1000
     """How many records of a node are kept at least, where there are as many."""
 
+    SHARED: ClassVar[bool] = False
+    """Whether a copy in another process has the same entries; else only the driver uses it."""
+
     @abstractmethod
     def get(self, signature: str) -> Any | Literal[Miss.MISS]:
         """Return the value of `signature`, or `MISS`.

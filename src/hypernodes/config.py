@@ -121,7 +121,9 @@ class RuntimeConfig(BaseModel):
         backend: A `Backend`, its short name (`"local"`) or a table with a `kind`.
         executor: An `Executor`, its short name (`"sequential"`, `"thread"`, `"async"`, `"process"`)
             or a table with a `kind`.
-        cache: None.
+        cache: Where results are kept: a `Cache`, a `CacheSpec`, a function without arguments that
+            makes a cache, `"memory"`, a table with a `kind`, or None. Nothing is opened before it
+            is used; equal specs share one cache in a process.
         callbacks: Empty.
         retries: Extra attempts for a node that fails, or a `RetryPolicy`.
         timeout: Seconds for each attempt at a node.
@@ -151,7 +153,11 @@ class RuntimeConfig(BaseModel):
         BeforeValidator(_kinds.build_executor),
         PlainSerializer(_kinds.describe),
     ] = Field(default_factory=partial(_kinds.build_executor, "thread"))
-    cache: Annotated[None, BeforeValidator(partial(_nothing_but, None, "caches"))] = None
+    cache: Annotated[
+        Any,
+        BeforeValidator(_kinds.build_cache),
+        PlainSerializer(_kinds.describe_cache, when_used="json"),
+    ] = None
     callbacks: Annotated[
         tuple[()], BeforeValidator(lambda value: _nothing_but((), "callbacks", _as_tuple(value)))
     ] = ()
@@ -232,8 +238,7 @@ class RuntimeConfig(BaseModel):
         try:
             return self._hash
         except AttributeError:
-            facts = tuple(getattr(self, name) for name in type(self).model_fields)
-            object.__setattr__(self, "_hash", hash(facts))
+            object.__setattr__(self, "_hash", hash(self._facts()))
             return self._hash
 
     def __eq__(self, other: object) -> bool:
@@ -241,7 +246,14 @@ class RuntimeConfig(BaseModel):
             return True
         if type(self) is not type(other):
             return NotImplemented
-        return all(getattr(self, n) == getattr(other, n) for n in type(self).model_fields)
+        return self._facts() == other._facts()  # type: ignore[attr-defined]
+
+    def _facts(self) -> tuple[object, ...]:
+        """Return what makes a config equal to another: a live cache counts by its identity."""
+        facts = {name: getattr(self, name) for name in type(self).model_fields}
+        cache = self.cache
+        is_data = cache is None or isinstance(cache, BaseModel)
+        return tuple((facts | {"cache": cache if is_data else id(cache)}).values())
 
 
 def checked(config: object) -> RuntimeConfig:

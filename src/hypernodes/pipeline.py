@@ -10,9 +10,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from hypernodes._aside import in_thread
+from hypernodes._engine.engines import engine_for
 from hypernodes._engine.failure import Failure, remember
 from hypernodes._engine.graph import Graph
-from hypernodes._engine.kernel import PipelineExecutionEngine
 from hypernodes._engine.mapping import Gathered, Items, check_mode, read_names, split_items
 from hypernodes._engine.plan import Request, compile_plan, draft_plan
 from hypernodes._engine.requests import (
@@ -36,6 +36,7 @@ from hypernodes.exceptions import (
 )
 
 if TYPE_CHECKING:
+    from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._node import BaseNode
     from hypernodes.abc import OutputName
 
@@ -516,7 +517,7 @@ class Pipeline:
         mapped: tuple[str, ...],
     ) -> PipelineExecutionEngine:
         request = read_request(self, inputs, output_name, ctx, mapped)
-        engine = PipelineExecutionEngine(compile_plan(self, request))
+        engine = engine_for(compile_plan(self, request))
         if len(self._engines) >= MOST_PLANS:
             self._engines.clear()
         return self._engines.setdefault((inputs, output_name, ctx, mapped), engine)

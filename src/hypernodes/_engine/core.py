@@ -11,13 +11,12 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hypernodes._engine.inner import items_of
 from hypernodes._engine.jobs import Collector, Entry, MapJob, Receiver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from hypernodes._engine.failure import Given
+    from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.frame import Frame
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._engine.plan import Inner, Step
@@ -53,6 +52,10 @@ class Core(ABC):
     @abstractmethod
     def _is_apart(self, engine: PipelineExecutionEngine, count: int) -> bool:
         """Return whether each of `count` items is to be a frame of its own."""
+
+    def _look_up(self, read: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        """Call `then` with what `read` gives, which may ask a cache."""
+        then(read())
 
     def _read_items(
         self, values: Iterable[Any], read: Callable[[], Any], then: Callable[[Any], None]
@@ -128,6 +131,20 @@ class Core(ABC):
         return MapJob(engine, inputs, receiver, self._open_frames if apart else None)
 
     def _add(self, job: MapJob, entries: Iterable[Entry]) -> None:
+        if job.engine.looks_up:
+            self._look_up(partial(job.look_up, entries), partial(self._looked_up, job))
+        else:
+            self._enqueue(job, entries)
+
+    def _looked_up(
+        self, job: MapJob, found: tuple[Sequence[tuple[int, Outcome]], Iterable[Entry]]
+    ) -> None:
+        hits, rest = found
+        if not job.closed:
+            job.receive(hits)
+            self._enqueue(job, rest)
+
+    def _enqueue(self, job: MapJob, entries: Iterable[Entry]) -> None:
         job.pending.extend(entries)
         if job.apart:
             self._open_frames(job)
@@ -146,7 +163,6 @@ def _read(
 ) -> tuple[Mapping[str, Any], list[Entry]] | Given:
     """Return the shared inputs and the items of a mapped step, or the failure to read them."""
     try:
-        items = items_of(inner, values)
-        return items.shared, list(enumerate(items.items))
+        return frame.items(step, inner, values)
     except Exception as error:  # noqa: BLE001 - an input that cannot be mapped over
         return frame.engine.failure(error, step, frame.index)

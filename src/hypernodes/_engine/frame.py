@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.failure import Failure
+from hypernodes._engine.inner import items_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from hypernodes._engine.failure import Given, Outcome
-    from hypernodes._engine.jobs import MapJob
+    from hypernodes._engine.jobs import Entry, MapJob
     from hypernodes._engine.kernel import PipelineExecutionEngine
-    from hypernodes._engine.plan import Slot
+    from hypernodes._engine.plan import Inner, Slot, Step
     from hypernodes._engine.segments import Segment
 
 
@@ -75,6 +76,33 @@ class Frame:
             if not self._uses[slot]:
                 del self.values[slot]
         return taken
+
+    def kept_here(
+        self, segment: Segment, taken: dict[Slot, Any], then: Callable[[Given], None]
+    ) -> Callable[[Given], None]:
+        """Return what takes the values of a segment that runs in another process.
+
+        Args:
+            segment: The segment.
+            taken: What it takes; what means nothing in another process is taken out.
+            then: Takes the values, or the failure.
+        """
+        del segment, taken
+        return then
+
+    def items(
+        self, step: Step, inner: Inner, values: Iterable[Any]
+    ) -> tuple[Mapping[str, Any], list[Entry]]:
+        """Return the shared inputs and the items of a mapped step.
+
+        Args:
+            step: The step.
+            inner: The pipeline inside.
+            values: What the step takes, in order.
+        """
+        del step
+        items = items_of(inner, values)
+        return items.shared, list(enumerate(items.items))
 
     def settle(self, segment: Segment, outcome: Given) -> list[Segment]:
         """Take what `segment` gives, or its failure; return the segments that waited for it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
 from itertools import islice
@@ -12,11 +12,11 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._engine.failure import Failure, Faulted
-from hypernodes._engine.frame import Frame
 from hypernodes._engine.inner import gather
 
 if TYPE_CHECKING:
     from hypernodes._engine.failure import Given, Outcome
+    from hypernodes._engine.frame import Frame
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._engine.segments import Segment
 
@@ -87,6 +87,7 @@ class MapJob:
         "_frames",
         "_open_frames",
         "_receiver",
+        "closed",
         "drains",
         "engine",
         "inputs",
@@ -101,7 +102,8 @@ class MapJob:
         open_frames: Callable[[MapJob], None] | None = None,
     ) -> None:
         self.engine: PipelineExecutionEngine = engine
-        self.inputs: Mapping[str, Any] = inputs
+        self.inputs: Mapping[str, Any] = engine.prepared(inputs)
+        self.closed: bool = False
         self._open_frames = open_frames
         self.pending: deque[Entry] = deque()
         self.drains: int = 0
@@ -122,7 +124,8 @@ class MapJob:
     def open_frame(self) -> Frame:
         """Return a frame for the next item, which delivers its outcome."""
         index, item = self.pending.popleft()
-        frame = Frame(self.engine, self.inputs, item, index, partial(self._close_frame, index))
+        done = partial(self._close_frame, index)
+        frame = self.engine.frame(self.inputs, item, index, done)
         self._frames[index] = frame
         return frame
 
@@ -162,8 +165,13 @@ class MapJob:
         """
         self._done.add(partial(self._receiver.put, index, outcome), post)
 
+    def look_up(self, entries: Iterable[Entry]) -> tuple[Sequence[tuple[int, Outcome]], Any]:
+        """Return the outcomes of items that need no run, and the other items."""
+        return self.engine.look_up(self.inputs, entries)
+
     def close(self) -> None:
         """Drop what has not started."""
+        self.closed = True
         self.pending.clear()
         for frame in tuple(self._frames.values()):
             frame.close()

@@ -11,6 +11,7 @@ from hypernodes._cancel import check, is_watched
 from hypernodes._engine.calls import node_call, node_coroutine
 from hypernodes._engine.drive import drive
 from hypernodes._engine.failure import Failure, Faulted, annotate, item_note, node_note
+from hypernodes._engine.frame import Frame
 from hypernodes._engine.inner import inner_call
 from hypernodes._engine.plan import compile_plan
 from hypernodes._engine.program import Program
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
     from hypernodes._engine.failure import Given, Outcome
+    from hypernodes._engine.jobs import Entry
     from hypernodes._engine.plan import Inner, Plan, Request, Slot, Step
     from hypernodes.pipeline import Pipeline
 
@@ -37,7 +39,14 @@ class PipelineExecutionEngine:
 
     Args:
         plan: What to run.
+
+    Attributes:
+        looks_up: Whether items are looked up before they run.
+        is_tied: Whether some of what is looked up is to be had in this process only.
     """
+
+    looks_up: bool = False
+    is_tied: bool = False
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -45,7 +54,37 @@ class PipelineExecutionEngine:
         self.calls: tuple[Callable[..., Any], ...] = tuple(map(_step_call, plan.steps))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _compiled, (self.plan.pipeline, self.plan.request)
+        return _compiled, (type(self), self.plan.pipeline, self.plan.request)
+
+    def prepared(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the inputs of a run or map with what is to be known of them, once for all items."""
+        return inputs
+
+    def shared_inputs(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return those of `inputs` that the plan needs."""
+        return {name: inputs[name] for name in self.plan.shared}
+
+    def look_up(
+        self, inputs: Mapping[str, Any], entries: Iterable[Entry]
+    ) -> tuple[list[tuple[int, Outcome]], Iterable[Entry]]:
+        """Return the outcomes that need no run, by index, and the items that do.
+
+        Args:
+            inputs: The inputs that all items share.
+            entries: Indexes and items.
+        """
+        del inputs
+        return [], entries
+
+    def frame(
+        self,
+        inputs: Mapping[str, Any],
+        item: Mapping[str, Any],
+        index: int | None,
+        done: Callable[[Outcome], None],
+    ) -> Frame:
+        """Return a run of this plan for a scheduler; see `Frame`."""
+        return Frame(self, inputs, item, index, done)
 
     def attempt(
         self, inputs: Mapping[str, Any], item: Mapping[str, Any] = NO_ITEM, index: int | None = None
@@ -242,7 +281,7 @@ class PipelineExecutionEngine:
     @cached_property
     def overlaps(self) -> bool:
         """Whether there is something in the plan that can run beside something else."""
-        return len(self.segments) > 1 or any(_maps_here(step) for step in self.plan.steps)
+        return len(self.segments) > 1 or any(maps_here(step) for step in self.plan.steps)
 
     @cached_property
     def leaves(self) -> bool:
@@ -265,26 +304,30 @@ class PipelineExecutionEngine:
         return failure
 
 
-def _compiled(pipeline: Pipeline, request: Request) -> PipelineExecutionEngine:
+def _compiled(
+    kind: type[PipelineExecutionEngine], pipeline: Pipeline, request: Request
+) -> PipelineExecutionEngine:
     """Return an engine from its data form; the slots have the same numbers everywhere."""
-    return PipelineExecutionEngine(compile_plan(pipeline, request))
+    return kind(compile_plan(pipeline, request))
 
 
-def _maps_here(step: Step) -> bool:
+def maps_here(step: Step) -> bool:
+    """Return whether a step is a map whose items are run here."""
     return step.inner is not None and bool(step.inner.map_over) and not step.inner.elsewhere
 
 
 def _awaits_inside(step: Step) -> bool:
     inner = step.inner
-    return inner is not None and _maps_here(step) and _item_engine(inner).awaits
+    return inner is not None and maps_here(step) and item_engine(inner).awaits
 
 
 def _leaves_inside(step: Step) -> bool:
     inner = step.inner
-    return inner is not None and (inner.elsewhere or _item_engine(inner).leaves)
+    return inner is not None and (inner.elsewhere or item_engine(inner).leaves)
 
 
-def _item_engine(inner: Inner) -> PipelineExecutionEngine:
+def item_engine(inner: Inner) -> PipelineExecutionEngine:
+    """Return what runs the items of a map."""
     own = {*inner.map_over, *inner.given}
     return inner.engine(name for name in inner.inputs if name not in own)
 

@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.core import Core
-from hypernodes._engine.frame import Frame
 from hypernodes._engine.inbox import Inbox
 from hypernodes._engine.jobs import MapJob, Stream, handed_over
 from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
 
     from hypernodes._engine.failure import Given, Outcome
+    from hypernodes._engine.frame import Frame
     from hypernodes._engine.plan import Inner
     from hypernodes._engine.segments import Segment
     from hypernodes._engine.workers import Workers
@@ -46,7 +46,7 @@ class Scheduler(Core):
     def run(self, engine: PipelineExecutionEngine, inputs: Mapping[str, Any]) -> Outcome:
         """Run a plan once."""
         outcome: list[Outcome] = []
-        frame = Frame(engine, inputs, NO_ITEM, None, outcome.append)
+        frame = engine.frame(inputs, NO_ITEM, None, outcome.append)
         try:
             self._start(frame)
             self._launch()
@@ -140,7 +140,7 @@ class Scheduler(Core):
     # ------------------------------------------------------------ maps
 
     def _is_apart(self, engine: PipelineExecutionEngine, count: int) -> bool:
-        return engine.leaves or count < self._size
+        return engine.leaves or count < self._size or not self._crew.takes_items(engine)
 
     def _staff(self, job: MapJob) -> None:
         self._crew.serve(job)

@@ -77,11 +77,15 @@ def is_async(step: Step) -> bool:
     return iscoroutinefunction(func) or iscoroutinefunction(type(func).__call__)
 
 
-def split(plan: Plan) -> tuple[Segment, ...]:
+def split(plan: Plan, *, fuse: bool = True) -> tuple[Segment, ...]:
     """Return the segments of `plan`.
 
     A step joins the segment of the one step that it needs, if that one is needed by nobody else; so
     no step waits for longer than for its own inputs. What holds a plan of its own stays alone.
+
+    Args:
+        plan: The plan.
+        fuse: Whether steps join; else each is a segment of its own, with the index of the step.
     """
     makers: dict[Slot, Step] = {slot: step for step in plan.steps for slot in step.outputs}
     needed = {
@@ -96,7 +100,8 @@ def split(plan: Plan) -> tuple[Segment, ...]:
             followers[other].append(index)
     segment_of: dict[int, Segment] = {}
     for step in plan.steps:
-        segment_of[step.index] = _segment_for(step, needed[step.index], followers, segment_of)
+        before = needed[step.index] if fuse else []
+        segment_of[step.index] = _segment_for(step, before, followers, segment_of)
     segments = tuple(dict.fromkeys(segment_of.values()))
     _connect(segments, needed, segment_of)
     uses = plan.uses()

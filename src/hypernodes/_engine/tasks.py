@@ -13,7 +13,6 @@ from weakref import WeakSet
 
 from hypernodes._cancel import CANCELLATION, Cancellation
 from hypernodes._engine.core import Core
-from hypernodes._engine.frame import Frame
 from hypernodes._engine.inbox import Inbox
 from hypernodes._engine.jobs import Receiver, Stream, handed_over
 from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from concurrent import futures
 
     from hypernodes._engine.failure import Outcome
+    from hypernodes._engine.frame import Frame
     from hypernodes._engine.jobs import Entry, MapJob, Message
     from hypernodes._engine.plan import Inner
     from hypernodes._engine.segments import Segment
@@ -114,7 +114,7 @@ class TaskScheduler(Core):
 
     def run(self, engine: PipelineExecutionEngine, inputs: Mapping[str, Any], done: Done) -> Frame:
         """Start a run."""
-        frame = Frame(engine, inputs, NO_ITEM, None, done)
+        frame = engine.frame(inputs, NO_ITEM, None, done)
         self._do(self._start, frame)
         return frame
 
@@ -264,7 +264,10 @@ class TaskScheduler(Core):
         if all(isinstance(value, Sized) for value in values):
             then(read())
         else:  # an iterator may take its time
-            self._begin(then, self._in_slot, self._in_thread, read)
+            self._look_up(read, then)
+
+    def _look_up(self, read: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        self._begin(then, self._in_slot, self._in_thread, read)
 
 
 Done = Callable[[Any], None]

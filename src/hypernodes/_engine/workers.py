@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.failure import Given
     from hypernodes._engine.frame import Frame
     from hypernodes._engine.jobs import MapJob
+    from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._engine.segments import Segment
 
     Message = Callable[[], None]
@@ -74,6 +75,11 @@ class Crew(ABC):
     @abstractmethod
     def is_idle(self) -> bool:
         """Whether all segments that it was given, and all items, are done."""
+
+    def takes_items(self, engine: PipelineExecutionEngine) -> bool:
+        """Return whether whole items of a map may be handed to the workers."""
+        del engine
+        return True
 
     @abstractmethod
     def run_segment(

@@ -12,7 +12,7 @@ from hypernodes.exceptions import CacheWarning
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Trouble", "warn_once_each"]
+__all__ = ["TOLD_IN_RUN", "Trouble", "warn_once_each"]
 
 
 class Trouble:
@@ -23,7 +23,7 @@ class Trouble:
 
     def tell(self, message: str) -> None:
         """Issue a `CacheWarning`, unless this cache has already issued one."""
-        run = _told_in_run.get()
+        run = TOLD_IN_RUN.get()
         told = self._told if run is None else run
         if id(self) not in told:
             told.add(id(self))
@@ -36,16 +36,17 @@ def warn_once_each() -> Iterator[None]:
 
     A block inside another one changes nothing.
     """
-    if _told_in_run.get() is not None:
+    if TOLD_IN_RUN.get() is not None:
         yield
         return
-    token = _told_in_run.set(set())
+    token = TOLD_IN_RUN.set(set())
     try:
         yield
     finally:
-        _told_in_run.reset(token)
+        TOLD_IN_RUN.reset(token)
 
 
-_told_in_run: ContextVar[set[int] | None] = ContextVar(
+TOLD_IN_RUN: ContextVar[set[int] | None] = ContextVar(
     "hypernodes_caches_that_warned", default=None
 )
+"""The caches that have issued a warning in the current run; None outside of runs."""

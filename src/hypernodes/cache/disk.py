@@ -56,6 +56,8 @@ class DiskCache(Cache):
         [1, 2]
     """
 
+    SHARED = True
+
     def __init__(
         self,
         path: str | os.PathLike[str],

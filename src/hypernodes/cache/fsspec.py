@@ -53,6 +53,8 @@ class FsspecCache(Cache):
         [1, 2]
     """
 
+    SHARED = True
+
     def __init__(
         self,
         path: str,

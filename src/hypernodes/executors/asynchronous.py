@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 from pydantic import Field
 
 from hypernodes._engine.failure import outputs_of
+from hypernodes._engine.flights import release_flights
 from hypernodes._engine.workers import REGISTRY
 from hypernodes._loop import await_on, background, home
 from hypernodes.executors.pooled import PooledExecutor
@@ -56,6 +57,7 @@ class AsyncExecutor(PooledExecutor):
         if self._is_occupied:
             return await super().arun_pipeline(pipeline, inputs, ctx, output_name)
         engine = pipeline.engine(inputs, ctx, output_name)
+        release_flights()
         host = home() or background()
         found = await await_on(host, self._runs(host).outcome(engine, inputs))
         if isinstance(found, BaseException):

@@ -7,6 +7,7 @@ from collections.abc import Sized
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hypernodes._engine.failure import Failure, outputs_of
+from hypernodes._engine.flights import release_flights
 from hypernodes._engine.requests import open_items
 from hypernodes._engine.scheduler import Scheduler
 from hypernodes._engine.workers import OCCUPIED, REGISTRY, Workers
@@ -63,6 +64,7 @@ class PooledExecutor(Executor):
         engine = pipeline.engine(inputs, ctx, output_name)
         if self._is_occupied or not (self._gains(engine) or ctx.away):
             return outputs_of(engine.attempt(inputs))
+        release_flights()
         return outputs_of(self._scheduler(ctx).run(engine, inputs))
 
     def map_items(
@@ -103,6 +105,7 @@ class PooledExecutor(Executor):
         engine, items = found
         if self._is_occupied:
             return engine.attempt_all(inputs, items)
+        release_flights()
         return self._scheduler(ctx).map(engine, inputs, items, known, ordered=ordered)
 
     def close(self) -> None:

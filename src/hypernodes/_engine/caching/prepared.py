@@ -1,16 +1,17 @@
-"""The inputs of a run or map, with what is known for all of its items: keys, code, warnings given."""
+"""Inputs with what is known for all items of a map: keys, code, the warnings that were given."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hypernodes.exceptions import CacheWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Callable, Hashable, Iterable
 
-    from hypernodes._engine.caching.keys import Key
+    from hypernodes._engine.caching.keys import Key, Keys
 
 
 class Codes(NamedTuple):
@@ -18,19 +19,24 @@ class Codes(NamedTuple):
 
     Attributes:
         prefixes: By the index of the step; empty for those that have no signature.
-        inner: Those of the plans of mapped steps, by the index of the step.
-        parts: What the prefixes are made of, for those who want to know what has changed.
+        parts: What the code of each hashes to, for those who want to know what has changed.
+        inner: The same for the plans of mapped steps, by the index of the step.
     """
 
     prefixes: tuple[str, ...]
-    inner: Mapping[int, Codes]
     parts: tuple[str, ...]
+    inner: Mapping[int, Codes]
 
 
 class Once:
-    """What one run has warned of: each thing once."""
+    """What one run has warned of: each thing once. In another process it begins anew.
+
+    Attributes:
+        caches: The caches that have issued a warning themselves.
+    """
 
     def __init__(self) -> None:
+        self.caches: set[int] = set()
         self._told: dict[Hashable, object] = {}
 
     def warn(self, about: Hashable, message: Callable[[], str]) -> None:
@@ -44,61 +50,71 @@ class Once:
         if self._told.setdefault(about, mine) is mine:
             warnings.warn(message(), CacheWarning, stacklevel=2)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Once, ()
+
 
 class Prepared(dict[str, Any]):
-    """Inputs of a run, or those that the items of a map share.
+    """The inputs of a run, or those that the items of a map share.
 
     They go the way of plain inputs, also to other processes, and take along what would otherwise
     have to be found out for each item.
 
-    Attributes:
-        keys: Keys of shared inputs and of constants, by slot.
+    Args:
+        inputs: The inputs.
         codes: What signatures begin with.
+        keys: Keys of these inputs and of constants, by slot.
         once: What the run has warned of.
+
+    Attributes:
+        codes: As given.
+        slot_keys: As `keys`.
+        once: As given.
     """
 
-    __slots__ = ("codes", "keys_by_slot", "once")
+    __slots__ = ("codes", "once", "slot_keys")
 
     def __init__(
-        self, inputs: Mapping[str, Any], codes: Codes, keys: dict[int, Key], once: Once
+        self, inputs: Mapping[str, Any], codes: Codes, keys: Mapping[int, Key], once: Once
     ) -> None:
         super().__init__(inputs)
-        self.codes = codes
-        self.keys_by_slot = keys
-        self.once = once
+        self.codes: Codes = codes
+        self.slot_keys: Mapping[int, Key] = keys
+        self.once: Once = once
 
-    def with_only(self, names: Any) -> Prepared:
+    def only(self, names: Iterable[str]) -> Prepared:
         """Return the same for some of the inputs."""
         inputs = {name: self[name] for name in names}
-        return Prepared(inputs, self.codes, self.keys_by_slot, self.once)
+        return Prepared(inputs, self.codes, self.slot_keys, self.once)
 
-    def __reduce__(self) -> Any:
-        return _arrived, (dict(self), self.codes, self.keys_by_slot)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Prepared, (dict(self), self.codes, self.slot_keys, self.once)
 
 
-def _arrived(inputs: dict[str, Any], codes: Codes, keys: dict[int, Key]) -> Prepared:
-    return Prepared(inputs, codes, keys, Once())
+Found = tuple[Any, ...] | None
+"""The outputs that were found for a step, or None."""
 
 
 class Item(dict[str, Any]):
-    """An item's own inputs, with what was found when it was looked up.
+    """An item's own inputs, with what is known of them.
+
+    Args:
+        inputs: The inputs.
+        keys: All keys that are known before anything runs, by slot; None where there is none.
 
     Attributes:
-        keys: All keys that are known before anything runs, by slot; None where there is none.
-        found: The outputs of steps that were looked up, by signature; None for a miss.
+        slot_keys: As `keys`.
+        found: What was looked up, by the index of the step; taken out where it is used.
+        since: When that was; see `Flights.now`.
     """
 
-    __slots__ = ("found", "keys_by_slot")
+    __slots__ = ("found", "since", "slot_keys")
 
-    def __init__(
-        self,
-        inputs: Mapping[str, Any],
-        keys: list[Key | None],
-        found: dict[str, tuple[Any, ...] | None],
-    ) -> None:
+    def __init__(self, inputs: Mapping[str, Any], keys: Keys) -> None:
         super().__init__(inputs)
-        self.keys_by_slot = keys
-        self.found = found
+        self.slot_keys: Keys = keys
+        self.found: dict[int, Found] = {}
+        self.since = 0
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[Any, ...]:
         return dict, (dict(self),)

@@ -32,8 +32,7 @@ class Resolver:
         prefixes: What the signatures of steps begin with, by the index of the step.
         keys: The keys that are known, by slot; filled as more get known.
         values: The values that are there, by slot; filled, and emptied of what nobody needs.
-        tell: Returns the key of a value that a step takes, given both and the place among what
-            it takes.
+        tell: Returns the key of a value, given its slot and the value.
 
     Attributes:
         keys: As given.
@@ -67,7 +66,7 @@ class Resolver:
         prefixes: Sequence[str],
         keys: Keys,
         values: dict[Slot, Any],
-        tell: Callable[[Any, Step, int], Key],
+        tell: Callable[[Slot, Any], Key],
     ) -> None:
         self.keys: Keys = keys
         self.values: dict[Slot, Any] = values
@@ -114,13 +113,16 @@ class Resolver:
         """Return the first step that has to run now, and can, if there is one."""
         return self._scheme.plan.steps[heapq.heappop(self._ready)] if self._ready else None
 
-    def miss(self, step: Step) -> None:
-        """Take note that a step was looked up in vain."""
+    def look_at(self, step: Step, outputs: Sequence[Any] | None) -> None:
+        """Take the values that were found for a step, or that there are none."""
+        if outputs is not None:
+            self.settle(step, outputs)
+            return
         self._agenda.append((self._want_arguments, step))
         self._work()
 
     def settle(self, step: Step, outputs: Sequence[Any]) -> None:
-        """Take the values that a step has made, or that were found for it."""
+        """Take the values of a step."""
         for slot, value in zip(step.outputs, outputs, strict=True):
             if self._uses[slot]:
                 self.values[slot] = value
@@ -178,20 +180,20 @@ class Resolver:
             self._want_step(step)
             return
         waits = 0
-        for place, slot in enumerate(self._scheme.takes[step.index]):
-            if not self._has_key(slot, step, place):
+        for slot in self._scheme.takes[step.index]:
+            if not self._has_key(slot):
                 self._wait_for_key.setdefault(slot, []).append(step)
                 waits += 1
         self._keyless[step.index] = waits
         if not waits:
             self._signed(step)
 
-    def _has_key(self, slot: Slot, step: Step, place: int) -> bool:
+    def _has_key(self, slot: Slot) -> bool:
         """Tell whether the key of a slot is known; see to it that it will be."""
         if self.keys[slot] is not None:
             return True
         if slot in self.values:
-            self.keys[slot] = self._tell(self.values[slot], step, place)
+            self.keys[slot] = self._tell(slot, self.values[slot])
             return True
         maker = self._scheme.makers[slot]
         if self._scheme.signed[maker.index] and self.made.get(maker.index) != UNSIGNED:
@@ -229,12 +231,10 @@ class Resolver:
                 self._agenda.append((self._signed, step))
 
     def _announce_value(self, slot: Slot) -> None:
-        waiting = self._wait_for_key.get(slot)
-        if waiting and self.keys[slot] is None:
-            step = waiting[0]
-            place = self._scheme.takes[step.index].index(slot)
-            self.keys[slot] = self._tell(self.values[slot], step, place)
-        self._announce_key(slot)
+        if slot in self._wait_for_key:
+            if self.keys[slot] is None:
+                self.keys[slot] = self._tell(slot, self.values[slot])
+            self._announce_key(slot)
         for step in self._wait_for_value.pop(slot, ()):
             self._valueless[step.index] -= 1
             if not self._valueless[step.index]:

@@ -28,8 +28,9 @@ class Scheme:
         takes: What steps take, by the index of the step, in order.
         uses: How many steps take a value, and one more where it is asked for, by slot.
         static: The steps that are signed as soon as the inputs have keys, in order.
-        is_static: Whether everything asked for is given or comes from these.
-        ends: Those of the static steps that make what is asked for.
+        ends: The steps that make what is asked for.
+        is_static: Whether all of these are static.
+        gives_inputs: Whether something that is given is asked for.
     """
 
     def __init__(self, plan: Plan, opaque: frozenset[int]) -> None:
@@ -40,10 +41,10 @@ class Scheme:
         self.uses = Counter(slot for slots in self.takes for slot in slots)
         self.uses.update({*plan.results.values()})
         self.static = self._static_steps()
-        made = {slot for step in self.static for slot in step.outputs}
-        self.is_static = all(s in made or s not in self.makers for s in plan.results.values())
-        wanted = {slot for slot in plan.results.values() if slot in made}
-        self.ends = tuple(dict.fromkeys(self.makers[slot] for slot in sorted(wanted)))
+        wanted = [slot for slot in plan.results.values() if slot in self.makers]
+        self.ends = tuple(dict.fromkeys(self.makers[slot] for slot in wanted))
+        self.is_static = set(self.ends) <= set(self.static)
+        self.gives_inputs = len(wanted) < len(plan.results)
 
     def _static_steps(self) -> tuple[Step, ...]:
         unknown: set[Slot] = set()

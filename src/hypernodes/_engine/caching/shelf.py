@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hypernodes.abc import MISS
+from hypernodes.cache._trouble import TOLD_IN_RUN
 from hypernodes.cache.spec import CacheSpec, shared_cache
 from hypernodes.exceptions import SerializationError
 
@@ -36,6 +37,7 @@ class Shelf:
     def get_many(self, signatures: Iterable[str], once: Once) -> dict[str, Any]:
         """Return the values that are there; each time other ones."""
         signatures = list(signatures)
+        token = TOLD_IN_RUN.set(once.caches)
         try:
             if len(signatures) > 1:
                 return self.cache.get_many(signatures)
@@ -43,6 +45,8 @@ class Shelf:
         except Exception as error:  # noqa: BLE001 - whatever a store may raise
             self._warn(once, "read", error)
             return {}
+        finally:
+            TOLD_IN_RUN.reset(token)
         return {} if value is MISS else {signatures[0]: value}
 
     def has_many(self, signatures: Iterable[str], once: Once) -> set[str]:
@@ -55,6 +59,7 @@ class Shelf:
 
     def put(self, made: str, value: Any, step: Step, once: Once) -> bool:
         """Store a value; return whether that was possible."""
+        token = TOLD_IN_RUN.set(once.caches)
         try:
             self.cache.put(made, value)
         except SerializationError as error:
@@ -64,14 +69,19 @@ class Shelf:
             self._warn(once, "written", error)
         else:
             return True
+        finally:
+            TOLD_IN_RUN.reset(token)
         return False
 
     def note(self, record: EntryRecord, once: Once) -> None:
         """Remember what an entry was made from."""
+        token = TOLD_IN_RUN.set(once.caches)
         try:
             self.cache.note((record,))
         except Exception as error:  # noqa: BLE001 - whatever a store may raise
             self._warn(once, "written", error)
+        finally:
+            TOLD_IN_RUN.reset(token)
 
     def _warn(self, once: Once, what: str, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"

@@ -56,14 +56,21 @@ class ProcessCrew(Crew):
         maps = self._maps.values()
         return not (self._running or self._unread or any(s.waiting or s.flying for s in maps))
 
+    def takes_items(self, engine: PipelineExecutionEngine) -> bool:
+        return not engine.is_tied
+
     def run_segment(
         self, frame: Frame, segment: Segment, then: Callable[[Given], None], *, alone: bool
     ) -> None:
         # Also what is alone runs in a worker: who chooses processes wants nodes apart from here.
         del alone
+        taken = frame.arguments(segment)
+        if segment.index < 0:  # no step of the plan: nothing for another process
+            then(frame.engine.attempt_segment(segment.index, taken, frame.index))
+            return
+        then = frame.kept_here(segment, taken, then)
         source = self._segment_source(frame)
         shared = {*frame.engine.plan.shared.values(), *frame.engine.plan.constants}
-        taken = frame.arguments(segment)
         values = {slot: value for slot, value in taken.items() if slot not in shared}
         source.tasks.append(Task(segment.index, frame.index, values, then, frame.is_open))
         self._running += 1
@@ -122,7 +129,7 @@ class ProcessCrew(Crew):
         parcel = self._engines.get(id(engine))
         if parcel is None:
             parcel = self._engines[id(engine)] = self._packed_engine(engine)
-        shared = {name: inputs[name] for name in engine.plan.shared}
+        shared = engine.shared_inputs(inputs)
         try:
             packed = depot.pack(shared)
         except Exception as error:

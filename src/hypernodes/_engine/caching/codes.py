@@ -1,0 +1,105 @@
+"""What the signatures of a plan's steps begin with: read once, and looked at again for each run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from hypernodes._engine.caching.keys import prefix, value_key
+from hypernodes._engine.caching.prepared import Codes
+from hypernodes._engine.caching.scheme import parameters
+from hypernodes._node import Node
+from hypernodes.cache._parts import NoStableIdentityError
+from hypernodes.cache._remembered import CodeMemory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hypernodes._engine.caching.engine import CachingEngine
+    from hypernodes._engine.caching.keys import Keys
+    from hypernodes._engine.plan import Inner, Step
+    from hypernodes.cache._code import CodeHash, CodeSnapshot
+
+MEMORY: Final = CodeMemory()
+
+
+class CodeReader:
+    """Reads what the signatures of one plan begin with.
+
+    Args:
+        engine: Runs the plan.
+    """
+
+    def __init__(self, engine: CachingEngine) -> None:
+        self._engine = engine
+        self._last: tuple[Any, Codes] | None = None
+        steps = engine.plan.steps
+        self._calls = [step for step in steps if isinstance(step.node, Node) and self._counts(step)]
+
+    def _counts(self, step: Step) -> bool:
+        return self._engine.scheme.signed[step.index]
+
+    def read(self, snapshot: CodeSnapshot) -> Codes:
+        """Return the prefixes as they are now.
+
+        Args:
+            snapshot: Reads what has to be read.
+        """
+        engine = self._engine
+        found = [MEMORY.describe(step.node.func, snapshot) for step in self._calls]  # type: ignore[attr-defined]
+        inner = {index: each.codes(snapshot) for index, each in engine.inner_engines.items()}
+        maps = {index: self._map_prefix(index, inner[index]) for index in engine.signed_maps}
+        facts = found, inner, maps
+        if self._last is None or self._last[0] != facts:
+            self._last = facts, self._put_together(found, inner, maps)
+        return self._last[1]
+
+    def _put_together(
+        self, found: list[CodeHash], inner: Mapping[int, Codes], maps: Mapping[int, str]
+    ) -> Codes:
+        count = len(self._engine.plan.steps)
+        prefixes, parts = [""] * count, [""] * count
+        for step, code in zip(self._calls, found, strict=True):
+            salt = self._engine.shelf(step).salt
+            names = tuple(own for own, _ in parameters(step))
+            outputs = len(step.outputs) if step.unpacks else None
+            prefixes[step.index] = prefix("call", salt, code.digest, names, outputs)
+            parts[step.index] = code.digest
+        for index, start in maps.items():
+            prefixes[index] = parts[index] = start
+        return Codes(tuple(prefixes), tuple(parts), inner)
+
+    def _map_prefix(self, index: int, codes: Codes) -> str:
+        """Return the prefix of a map: all that is inside, as far as it is not each item's own."""
+        step = self._engine.plan.steps[index]
+        inner, engine = step.inner, self._engine.inner_engines[index]
+        assert inner is not None  # noqa: S101 - a map has a pipeline inside
+        try:
+            results, bound = _results(engine, inner, codes), _bound(inner)
+        except NoStableIdentityError:
+            return ""  # told of where it is used, inside
+        if results is None:
+            return ""
+        salt = self._engine.shelf(step).salt
+        shape = inner.map_mode, inner.map_over, inner.inputs, inner.given
+        return prefix("map", salt, *shape, bound, results)
+
+
+def _results(engine: CachingEngine, inner: Inner, codes: Codes) -> tuple[str, ...] | None:
+    """Return the keys of what a plan gives, with names in the place of its inputs' keys."""
+    if not all(codes.prefixes[step.index] for step in engine.scheme.static):
+        return None
+    plan = engine.plan
+    keys: Keys = [None] * plan.slots
+    for name, slot in (plan.shared | plan.mapped).items():
+        keys[slot] = f"<{name.encode().hex()}>"
+    for slot, value in plan.constants.items():
+        keys[slot] = value_key(value)
+    keys = engine.scheme.program(codes.prefixes, keys)
+    return tuple(str(keys[plan.results[name]]) for name in inner.outputs)
+
+
+def _bound(inner: Inner) -> tuple[tuple[str, str], ...]:
+    """Return what is mapped over and bound inside, by name and key."""
+    bound = inner.pipeline.bound
+    names = [name for name in inner.map_over if name not in inner.inputs]
+    return tuple((name, value_key(bound[name])) for name in names)

@@ -1,0 +1,129 @@
+"""One run of a plan with a cache, as far as it has come: what to look up and what to run now."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from hypernodes._engine.caching.loading import keep, keep_map
+from hypernodes._engine.caching.orders import LOOKUPS, ORDER, Lookups
+from hypernodes._engine.failure import Failure
+from hypernodes._engine.frame import Frame
+from hypernodes._engine.segments import Segment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from hypernodes._engine.caching.engine import CachingEngine
+    from hypernodes._engine.caching.loading import Row
+    from hypernodes._engine.caching.orders import Order
+    from hypernodes._engine.caching.prepared import Item, Prepared
+    from hypernodes._engine.failure import Given, Outcome
+    from hypernodes._engine.jobs import Entry
+    from hypernodes._engine.plan import Inner, Slot, Step
+
+
+class CachedFrame(Frame):
+    """The values of a run that are there, and what is wanted besides; see `Resolver`.
+
+    Every step is a segment of its own. Lookups are segments too: they may take time.
+
+    Args:
+        engine: What runs the plan.
+        inputs: The inputs; in a map, those that all items share.
+        item: The item's own inputs.
+        index: The item's index, or None outside of a map.
+        done: Called once, with the outputs or the failure.
+    """
+
+    __slots__ = ("_engine", "_known", "_once", "_resolver", "_rows", "_running")
+
+    inputs: Prepared
+
+    def __init__(
+        self,
+        engine: CachingEngine,
+        inputs: Prepared,
+        item: Item,
+        index: int | None,
+        done: Callable[[Outcome], None],
+    ) -> None:
+        super().__init__(engine, inputs, item, index, done)
+        self._engine = engine
+        self._known = item
+        self._once = inputs.once
+        self._resolver = engine.resolver(inputs, item, self.values)
+        self._rows: dict[int, list[Row]] = {}
+        self._running = 0
+
+    def first(self) -> list[Segment]:
+        return self._next()
+
+    def arguments(self, segment: Segment) -> dict[Slot, Any]:
+        step = segment.steps[0]
+        if isinstance(segment, Lookups):
+            return {LOOKUPS: (segment.wanted, self._once)}
+        taken: dict[Slot, Any] = {slot: self._resolver.values[slot] for slot in segment.takes}
+        order = self._engine.order(step, self._resolver, self._known, self.inputs)
+        if order is not None:
+            taken[ORDER] = order
+        return taken
+
+    def kept_here(
+        self, segment: Segment, taken: dict[Slot, Any], then: Callable[[Given], None]
+    ) -> Callable[[Given], None]:
+        step = segment.steps[0]
+        if ORDER not in taken or not self._engine.shelf(step).is_tied:
+            return then
+        return partial(self._keep, step, taken.pop(ORDER), then)
+
+    def _keep(self, step: Step, order: Order, then: Callable[[Given], None], given: Given) -> None:
+        if not isinstance(given, Failure) and all(slot in given for slot in step.outputs):
+            keep(self._engine, step, order, [given[slot] for slot in step.outputs])
+        then(given)
+
+    def items(
+        self, step: Step, inner: Inner, values: Iterable[Any]
+    ) -> tuple[Mapping[str, Any], list[Entry]]:
+        shared, items = self._engine.inner_items(step, values, self._resolver.keys, self.inputs)
+        items = list(items)
+        self._rows[step.index] = self._engine.rows(step, items)
+        return shared, list(enumerate(items))
+
+    def settle(self, segment: Segment, outcome: Given) -> list[Segment]:
+        if self.closed:
+            return []
+        if isinstance(outcome, Failure):
+            self._fail(outcome)
+            return []
+        self._running -= 1
+        if isinstance(segment, Lookups):
+            self._take_found(segment, outcome[LOOKUPS])
+        else:
+            self._take_made(segment.steps[0], outcome)
+        return self._next()
+
+    def _take_found(self, lookups: Lookups, found: Iterable[Any]) -> None:
+        for (step, _), outputs in zip(lookups.wanted, found, strict=True):
+            self._resolver.look_at(step, outputs)
+
+    def _take_made(self, step: Step, outcome: Mapping[Slot, Any]) -> None:
+        rows = self._rows.pop(step.index, None)
+        if rows is not None:
+            order = self._engine.order(step, self._resolver, self._known, self.inputs)
+            if order is not None:
+                keep_map(self._engine, step, order, rows)
+        self._resolver.settle(step, [outcome[slot] for slot in step.outputs])
+
+    def _next(self) -> list[Segment]:
+        """Return what can be done now; finish where nothing is left to do."""
+        lookups = self._engine.unknown(self._resolver, self._known)
+        ready = [self._engine.segments[step.index] for step in self._resolver.take_ready()]
+        if lookups:
+            ready.append(Lookups(lookups))
+        self._running += len(ready)
+        if not self._running:
+            self.closed = True
+            self.jobs.clear()
+            self._done(self._resolver.outputs())
+        return ready

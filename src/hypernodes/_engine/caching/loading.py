@@ -1,0 +1,138 @@
+"""From signatures to values and back: many at once, and maps by way of their items.
+
+Of a mapped step no values are kept, only a list of the signatures that make up its outputs: each
+item is an entry of its own, whoever made it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from hypernodes._engine.caching.keys import origin_of
+from hypernodes._node import Node
+from hypernodes.abc import EntryRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hypernodes._engine.caching.engine import CachingEngine
+    from hypernodes._engine.caching.orders import Order
+    from hypernodes._engine.caching.prepared import Found, Once
+    from hypernodes._engine.caching.shelf import Shelf
+    from hypernodes._engine.plan import Step
+
+    Wanted = Sequence[tuple[Step, str]]
+    Row = tuple[str, ...]
+
+_MAP: Final = "map"
+_ATOMS: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
+
+
+def load(engine: CachingEngine, wanted: Wanted, once: Once) -> list[Found]:
+    """Return the outputs of steps as far as they are kept, each time other objects.
+
+    Args:
+        engine: Runs the plan that they belong to.
+        wanted: Steps, with signatures; any of them may be there several times.
+        once: What the run has warned of.
+    """
+    found: list[Found] = [None] * len(wanted)
+    for shelf, places in _by_shelf(engine, wanted).items():
+        for place, value in _values(shelf, places, once):
+            found[place] = _as_outputs(wanted[place][0], value)
+    maps = [p for p, (step, _) in enumerate(wanted) if step.index in engine.signed_maps]
+    for place in maps:
+        kept = found[place]
+        if kept is not None:
+            found[place] = _load_map(engine, wanted[place][0], kept[0], once)
+    return found
+
+
+def _by_shelf(engine: CachingEngine, wanted: Wanted) -> dict[Shelf, dict[str, list[int]]]:
+    groups: dict[Shelf, dict[str, list[int]]] = {}
+    for place, (step, made) in enumerate(wanted):
+        groups.setdefault(engine.shelf(step), {}).setdefault(made, []).append(place)
+    return groups
+
+
+def _values(shelf: Shelf, places: Mapping[str, list[int]], once: Once) -> list[tuple[int, Any]]:
+    """Return values by place; where one is wanted several times, each gets a copy of its own."""
+    values: list[tuple[int, Any]] = []
+    for made, value in shelf.get_many(places, once).items():
+        first, *others = places.get(made, (None,))
+        if first is None:  # nobody asked for it
+            continue
+        values.append((first, value))
+        for place in others:
+            again = {made: value} if type(value) in _ATOMS else shelf.get_many((made,), once)
+            values += [(place, copy) for copy in again.values()]
+    return values
+
+
+def _as_outputs(step: Step, value: Any) -> Found:
+    """Return what was kept as outputs, or None if it does not look like them."""
+    if not isinstance(step.node, Node):
+        fits = isinstance(value, tuple) and len(value) == 2 and value[0] == _MAP  # noqa: PLR2004
+        return (value[1],) if fits else None
+    if not step.unpacks:
+        return (value,)
+    fits = isinstance(value, tuple) and len(value) == len(step.outputs)
+    return value if fits else None
+
+
+def _load_map(engine: CachingEngine, step: Step, rows: Sequence[Row], once: Once) -> Found:
+    inner = engine.inner_engines[step.index]
+    names = step.inner.outputs if step.inner else ()
+    makers = [inner.scheme.makers[inner.plan.results[name]] for name in names]
+    wanted: dict[tuple[int, int], tuple[Step, str]] = {}
+    for number, row in enumerate(rows):
+        for maker, key in zip(makers, row, strict=True):
+            wanted[number, maker.index] = maker, origin_of(key)[0]
+    found = dict(zip(wanted, load(inner, list(wanted.values()), once), strict=True))
+    if None in found.values():
+        return None
+    return tuple(
+        [_pick(found[number, maker.index], row[column]) for number, row in enumerate(rows)]
+        for column, maker in enumerate(makers)
+    )
+
+
+def _pick(outputs: Found, key: str) -> Any:
+    assert outputs is not None  # noqa: S101 - the caller has looked
+    return outputs[origin_of(key)[1]]
+
+
+def keep(engine: CachingEngine, step: Step, order: Order, outputs: Sequence[Any]) -> None:
+    """Keep what a step has made.
+
+    Args:
+        engine: Runs the plan that it belongs to.
+        step: The step.
+        order: Under which signature.
+        outputs: The values.
+    """
+    _put(engine, step, order, tuple(outputs) if step.unpacks else outputs[0])
+
+
+def keep_map(engine: CachingEngine, step: Step, order: Order, rows: Sequence[Row]) -> None:
+    """Keep what the outputs of a mapped step are made of.
+
+    Args:
+        engine: Runs the plan that it belongs to.
+        step: The step.
+        order: Under which signature.
+        rows: For each item, the keys of its outputs.
+    """
+    if all(map(all, rows)):
+        _put(engine, step, order, (_MAP, tuple(rows)))
+
+
+def _put(engine: CachingEngine, step: Step, order: Order, value: Any) -> None:
+    shelf = engine.shelf(step)
+    if shelf.put(order.made, value, step, order.once):
+        shelf.note(EntryRecord(node_name(step), order.made, order.parts), order.once)
+
+
+def node_name(step: Step) -> str:
+    """Return what records call a step."""
+    return " > ".join(step.path)

@@ -1,0 +1,51 @@
+"""What goes with the values of a segment: what to look up, or where to keep what is made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from hypernodes._engine.segments import Segment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hypernodes._engine.caching.prepared import Once
+    from hypernodes._engine.plan import Slot, Step
+
+# Slots that no plan has.
+ORDER: Final = -1
+LOOKUPS: Final = -2
+
+
+class Order(NamedTuple):
+    """What is to become of the value that a step makes.
+
+    Attributes:
+        made: The signature under which it is kept.
+        parts: What the signature is made of.
+        since: When it was looked up; see `Flights.now`.
+        once: What the run has warned of.
+    """
+
+    made: str
+    parts: Mapping[str, str]
+    since: int
+    once: Once
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Order, (self.made, self.parts, 0, self.once)  # another process, other flights
+
+
+class Lookups(Segment):
+    """Lookups on their way through a scheduler, as if they were a segment.
+
+    Args:
+        wanted: Steps, with signatures.
+    """
+
+    __slots__ = ("wanted",)
+
+    def __init__(self, wanted: list[tuple[Step, str]]) -> None:
+        super().__init__([replace(wanted[0][0], inner=None)], index=LOOKUPS)
+        self.wanted = wanted
