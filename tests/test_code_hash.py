@@ -9,6 +9,7 @@ import linecache
 import logging
 import os
 import pathlib
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -1224,3 +1225,14 @@ GOLDEN = "3465475d18dbbe157bc84436c547bc0d421d23643f087d59d34aaffd1157d49d"
 
 def test_the_scheme_has_not_changed(hash_of):
     assert hash_of(GOLDEN_SOURCE) == GOLDEN
+
+
+class Pickled:
+    """Its instances are pickled below."""
+
+
+def test_pickling_an_instance_does_not_change_what_its_class_hashes_to():
+    before = CodeSnapshot().identify(Pickled)
+    pickle.dumps(Pickled(), protocol=2)
+    assert "__slotnames__" in vars(Pickled)
+    assert CodeSnapshot().identify(Pickled) == before

@@ -85,7 +85,8 @@ def split(plan: Plan, *, fuse: bool = True) -> tuple[Segment, ...]:
 
     Args:
         plan: The plan.
-        fuse: Whether steps join; else each is a segment of its own, with the index of the step.
+        fuse: Whether steps join; else each is a segment of its own, with the index of the step,
+            and gives all that it makes.
     """
     makers: dict[Slot, Step] = {slot: step for step in plan.steps for slot in step.outputs}
     needed = {
@@ -107,6 +108,8 @@ def split(plan: Plan, *, fuse: bool = True) -> tuple[Segment, ...]:
     uses = plan.uses()
     for segment in segments:
         _describe_values(segment, uses)
+        if not fuse:
+            segment.gives = segment.steps[0].outputs
     return segments
 
 

@@ -122,7 +122,8 @@ _GENERATED: Final = frozenset(
         "__abstractmethods__", "__annotate__", "__annotate_func__", "__annotations__",
         "__annotations_cache__", "__dataclass_fields__", "__dataclass_params__", "__dict__",
         "__doc__", "__firstlineno__", "__match_args__", "__module__", "__orig_bases__",
-        "__parameters__", "__qualname__", "__static_attributes__", "__weakref__", "_abc_impl",
+        "__parameters__", "__qualname__", "__slotnames__", "__static_attributes__", "__weakref__",
+        "_abc_impl",
     }
 )  # fmt: skip
 _SIMPLE: Final = (bool, int, float, str, bytes, tuple, list, dict, set, frozenset, type(None))

@@ -43,6 +43,7 @@ class Resolver:
 
     __slots__ = (
         "_agenda",
+        "_begun",
         "_keyless",
         "_lookups",
         "_needed",
@@ -80,6 +81,7 @@ class Resolver:
         self._lookups: list[Step] = []
         self._ready: list[int] = []
         self._wanted: set[int] = set()
+        self._begun: set[int] = set()
         self._keyless: dict[int, int] = {}
         self._valueless: dict[int, int] = {}
         self._wait_for_key: dict[Slot, list[Step]] = {}
@@ -154,10 +156,12 @@ class Resolver:
         made = self.made.get(step.index)
         if made is None:
             self._sign(step)  # which comes back here
-        elif made:
-            self._lookups.append(step)
-        else:
-            self._want_arguments(step)
+        elif step.index not in self._begun:  # it may have come here by way of another's key
+            self._begun.add(step.index)
+            if made:
+                self._lookups.append(step)
+            else:
+                self._want_arguments(step)
 
     def _want_arguments(self, step: Step) -> None:
         missing = [s for s in dict.fromkeys(self._scheme.takes[step.index]) if s not in self.values]
