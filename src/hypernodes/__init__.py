@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hypernodes._engine.caching.explanation import Explanation
     from hypernodes._engine.failure import Failure
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._nested import PipelineNode
@@ -61,6 +62,7 @@ __all__ = [
     "DiskCache",
     "DuplicateOutputError",
     "Executor",
+    "Explanation",
     "Failure",
     "HyperNodesError",
     "InputError",
@@ -92,6 +94,7 @@ __all__ = [
 ]
 
 _PLACES = {
+    "hypernodes._engine.caching.explanation": ("Explanation",),
     "hypernodes._engine.failure": ("Failure",),
     "hypernodes._engine.kernel": ("PipelineExecutionEngine",),
     "hypernodes.abc": ("MISS", "Backend", "Cache", "CacheStats", "Executor", "RunContext"),

@@ -36,6 +36,7 @@ from hypernodes.exceptions import (
 )
 
 if TYPE_CHECKING:
+    from hypernodes._engine.caching.explanation import Explanation
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._node import BaseNode
     from hypernodes.abc import OutputName
@@ -377,6 +378,48 @@ class Pipeline:
             on_error=on_error,
         )
         return await in_thread(start, inputs)
+
+    def explain(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        output_name: OutputName = None,
+        config: RuntimeConfig | None = None,
+    ) -> Explanation:
+        """Tell what a run would find in the cache, and for what it would not, what has changed.
+
+        Nothing is run or loaded. The key of what follows a node that is not cached is known only
+        when that has run, so it is a miss here.
+
+        Args:
+            inputs: As for `run`.
+            output_name: As for `run`.
+            config: As for `run`.
+
+        Returns:
+            A mapping of node names to `(status, changed)`, which prints as a table.
+
+        Raises:
+            InputError: As `run`.
+
+        Example:
+            >>> from hypernodes import node
+            >>> double = Pipeline([node("double")(lambda x: 2 * x)])
+            >>> config = RuntimeConfig(cache="memory")
+            >>> double.run({"x": 4}, config=config)
+            {'double': 8}
+            >>> double.explain({"x": 5}, config=config)
+            node    status  changed
+            double  miss    x
+        """
+        from hypernodes._engine.caching.explanation import explain  # noqa: PLC0415 - rarely asked
+
+        ctx = self._context(config)
+        given = _checked_inputs(inputs)
+        engine = self.engine(given, ctx, output_name)
+        nodes = [node for node in self.nodes if given.keys() & {*node.output_names}]
+        made = {id(step.node) for step in engine.plan.steps}
+        return explain(engine, given, [node.name for node in nodes if id(node) not in made])
 
     # ------------------------------------------------------------ changed copies
 

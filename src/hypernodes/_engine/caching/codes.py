@@ -27,11 +27,15 @@ class CodeReader:
 
     Args:
         engine: Runs the plan.
+
+    Attributes:
+        by_type: What the code of steps uses that counts by its type, by the index of the step.
     """
 
     def __init__(self, engine: CachingEngine) -> None:
         self._engine = engine
         self._last: tuple[Any, Codes] | None = None
+        self.by_type: dict[int, tuple[str, ...]] = {}
         steps = engine.plan.steps
         self._calls = [step for step in steps if isinstance(step.node, Node) and self._counts(step)]
 
@@ -64,6 +68,7 @@ class CodeReader:
             outputs = len(step.outputs) if step.unpacks else None
             prefixes[step.index] = prefix("call", salt, code.digest, names, outputs)
             parts[step.index] = code.digest
+            self.by_type[step.index] = code.by_type
         for index, start in maps.items():
             prefixes[index] = parts[index] = start
         return Codes(tuple(prefixes), tuple(parts), inner)

@@ -105,11 +105,22 @@ class CachingEngine(PipelineExecutionEngine):
     # ------------------------------------------------------------ what is known of a run
 
     def prepared(self, inputs: Mapping[str, Any]) -> Prepared:
-        if isinstance(inputs, Prepared):
-            return inputs
+        return inputs if isinstance(inputs, Prepared) else self.prepared_with(inputs, Once())
+
+    def prepared_with(self, inputs: Mapping[str, Any], once: Once) -> Prepared:
+        """Return inputs with what is to be known of them; see `prepared`.
+
+        Args:
+            inputs: The inputs.
+            once: Warns of what has no identity.
+        """
         snapshot = CodeSnapshot()
-        codes = self.codes(snapshot)
-        return self._prepared(inputs, codes, Once(), {}, snapshot.identify)
+        return self._prepared(inputs, self.codes(snapshot), once, {}, snapshot.identify)
+
+    @property
+    def by_type(self) -> dict[int, tuple[str, ...]]:
+        """What the code of steps uses that counts by its type only, by the index of the step."""
+        return self._reader.by_type
 
     def shared_inputs(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         return self.prepared(inputs).only(self.plan.shared)
@@ -194,10 +205,9 @@ class CachingEngine(PipelineExecutionEngine):
         made = resolver.made.get(step.index)
         if not made:
             return None
-        parts = {"code": inputs.codes.parts[step.index]}
-        for (_, name), argument in zip(parameters(step), step.arguments, strict=True):
-            parts[name] = str(resolver.keys[argument.slot])
-        return Order(made, parts, item.since, inputs.once)
+        keys = resolver.keys
+        taken = tuple([keys[slot] or UNSTABLE for slot in self.scheme.takes[step.index]])
+        return Order(made, inputs.codes.parts[step.index], taken, item.since, inputs.once)
 
     # ------------------------------------------------------------ lookups
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._engine.caching.keys import origin_of
+from hypernodes._engine.caching.records import node_name, parts_of
 from hypernodes._node import Node
 from hypernodes.abc import EntryRecord
 
@@ -130,9 +131,5 @@ def keep_map(engine: CachingEngine, step: Step, order: Order, rows: Sequence[Row
 def _put(engine: CachingEngine, step: Step, order: Order, value: Any) -> None:
     shelf = engine.shelf(step)
     if shelf.put(order.made, value, step, order.once):
-        shelf.note(EntryRecord(node_name(step), order.made, order.parts), order.once)
-
-
-def node_name(step: Step) -> str:
-    """Return what records call a step."""
-    return " > ".join(step.path)
+        parts = parts_of(engine.scheme, step, order.code, shelf.salt, order.keys)
+        shelf.note(EntryRecord(node_name(step), order.made, parts), order.once)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from hypernodes._engine.segments import Segment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from hypernodes._engine.caching.keys import Key
     from hypernodes._engine.caching.prepared import Once
     from hypernodes._engine.plan import Slot, Step
 
@@ -23,18 +22,20 @@ class Order(NamedTuple):
 
     Attributes:
         made: The signature under which it is kept.
-        parts: What the signature is made of.
+        code: What its code hashes to.
+        keys: The keys of its arguments.
         since: When it was looked up; see `Flights.now`.
         once: What the run has warned of.
     """
 
     made: str
-    parts: Mapping[str, str]
+    code: str
+    keys: tuple[Key, ...]
     since: int
     once: Once
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Order, (self.made, self.parts, 0, self.once)  # another process, other flights
+        return Order, (self.made, self.code, self.keys, 0, self.once)  # another process, other flights
 
 
 class Lookups(Segment):

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from hypernodes._engine.caching.keys import compile_keys
+from hypernodes._engine.caching.records import label
 from hypernodes._node import Node
 
 if TYPE_CHECKING:
@@ -55,6 +56,11 @@ class Scheme:
             else:
                 unknown.update(step.outputs)
         return tuple(static)
+
+    @cached_property
+    def labels(self) -> tuple[list[str], ...]:
+        """What records call the arguments of steps, by the index of the step."""
+        return tuple([label(name) for _, name in parameters(step)] for step in self.plan.steps)
 
     @cached_property
     def program(self) -> Program:

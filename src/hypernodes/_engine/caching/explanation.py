@@ -1,0 +1,195 @@
+"""What a run would find in the cache, and why not: the same signatures, nothing run or loaded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from hypernodes._engine.caching.engine import CachingEngine
+from hypernodes._engine.caching.keys import UNSTABLE, output_key, signature
+from hypernodes._engine.caching.prepared import Once
+from hypernodes._engine.caching.records import CODE, SALT, node_name, parts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Sequence
+
+    from hypernodes._engine.caching.keys import Key, Keys
+    from hypernodes._engine.caching.prepared import Prepared
+    from hypernodes._engine.caching.shelf import Shelf
+    from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._engine.plan import Step
+
+_HEAD: Final = ("node", "status", "changed")
+
+
+class Entry(NamedTuple):
+    """What is to be expected of one node.
+
+    Attributes:
+        status: `"hit"`, `"miss"`, `"uncached"` or `"given"`.
+        changed: For a miss, what differs from the nearest earlier entry: `"code"`, inputs by their
+            names, nodes before it by theirs; empty where there is no earlier entry.
+    """
+
+    status: str
+    changed: tuple[str, ...] = ()
+
+
+class Explanation(Mapping[str, Entry]):
+    """What a run would find in the cache: a mapping of node names to `(status, changed)`.
+
+    Nodes of pipelines inside are called by their path, such as `"inner.clean"`, and nodes of one
+    name in one pipeline by name and output, such as `"clean[left]"`. It prints as a table.
+
+    Args:
+        entries: What is to be expected, by name.
+        by_type: What counts by its type only, by the name of the node that uses it.
+
+    Attributes:
+        by_type: For nodes whose code uses globals or closure values without a stable identity (a
+            logger, a client), the names of these: a change in them is not noticed.
+    """
+
+    def __init__(
+        self, entries: Mapping[str, Entry], by_type: Mapping[str, tuple[str, ...]]
+    ) -> None:
+        self._entries = dict(entries)
+        self.by_type: dict[str, tuple[str, ...]] = dict(by_type)
+
+    def __getitem__(self, name: str) -> Entry:
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __repr__(self) -> str:
+        rows = [_HEAD, *((n, e.status, ", ".join(e.changed)) for n, e in self._entries.items())]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        lines += [
+            f"{node} counts by type only: {', '.join(names)}"
+            for node, names in self.by_type.items()
+        ]
+        return "\n".join(lines)
+
+
+def explain(
+    engine: PipelineExecutionEngine, inputs: Mapping[str, Any], given: Iterable[str]
+) -> Explanation:
+    """Return what a run would find.
+
+    Args:
+        engine: Runs the plan.
+        inputs: The inputs of the run.
+        given: The names of nodes that are replaced by values.
+    """
+    steps = engine.plan.steps
+    entries = {name: Entry("given") for name in given}
+    names = _names(steps)
+    if not isinstance(engine, CachingEngine):
+        return Explanation(entries | {name: Entry("uncached") for name in names}, {})
+    prepared = engine.prepared_with(inputs, _Silent())
+    signer = _Signer(engine, prepared, names)
+    found = _there(engine, signer.made, prepared.once)
+    for step, name in zip(steps, names, strict=True):
+        entries[name] = signer.entry(step, found)
+    by_type = {names[index]: each for index, each in engine.by_type.items() if each}
+    return Explanation(entries, by_type)
+
+
+class _Silent(Once):
+    """Explains instead of warning."""
+
+    def warn(self, about: Hashable, message: Callable[[], str]) -> None:
+        del about, message
+
+
+class _Signer:
+    """The signatures of a plan, as far as they are known before anything runs."""
+
+    def __init__(self, engine: CachingEngine, inputs: Prepared, names: Sequence[str]) -> None:
+        self.made: dict[int, str] = {}
+        self._engine = engine
+        self._codes = inputs.codes
+        self._names = names
+        self._keys: Keys = [None] * engine.plan.slots
+        for slot, key in inputs.slot_keys.items():
+            self._keys[slot] = key
+        for step in engine.plan.steps:
+            self._sign(step)
+
+    def _sign(self, step: Step) -> None:
+        keys = self._taken(step)
+        start = self._codes.prefixes[step.index]
+        if start and all(keys):
+            made = self.made[step.index] = signature(start, [key for key in keys if key])
+            for place, slot in enumerate(step.outputs):
+                self._keys[slot] = output_key(made, place, step)
+
+    def _taken(self, step: Step) -> list[Key | None]:
+        return [self._keys[argument.slot] for argument in step.arguments]
+
+    def entry(self, step: Step, found: Mapping[int, bool]) -> Entry:
+        """Return what is to be expected of a step.
+
+        Args:
+            step: The step.
+            found: Whether it is there, by the index of the step.
+        """
+        if step.index in found:
+            return Entry("hit") if found[step.index] else Entry("miss", self._changed(step))
+        keys = self._taken(step)
+        if UNSTABLE in keys or not self._codes.prefixes[step.index]:
+            return Entry("uncached")
+        return Entry("miss", self._shown(step, [key is None for key in keys]))
+
+    def _changed(self, step: Step) -> tuple[str, ...]:
+        scheme, shelf = self._engine.scheme, self._engine.shelf(step)
+        code = self._codes.parts[step.index]
+        parts = parts_of(scheme, step, code, shelf.salt, [key or "" for key in self._taken(step)])
+        nearest = shelf.cache.nearest(node_name(step), parts)
+        if nearest is None:
+            return ()
+        changed = set(nearest.changed(parts))
+        labels = scheme.labels[step.index]
+        first = [name for name in (CODE, SALT) if name in changed]
+        rest = sorted(changed - {CODE, SALT} - set(labels))  # no longer taken
+        return (*first, *self._shown(step, [name in changed for name in labels]), *rest)
+
+    def _shown(self, step: Step, picked: Iterable[bool]) -> tuple[str, ...]:
+        """Return what users call some of the arguments: inputs, or nodes that make them."""
+        makers = self._engine.scheme.makers
+        names: dict[str, None] = {}
+        for argument, name, is_picked in zip(
+            step.arguments, self._engine.scheme.labels[step.index], picked, strict=True
+        ):
+            maker = makers.get(argument.slot)
+            if is_picked:
+                names[name if maker is None else self._names[maker.index]] = None
+        return tuple(names)
+
+
+def _there(engine: CachingEngine, made: Mapping[int, str], once: Once) -> dict[int, bool]:
+    """Return which signatures are there, by the index of the step."""
+    by_shelf: dict[Shelf, list[int]] = {}
+    for index in made:
+        by_shelf.setdefault(engine.shelf(engine.plan.steps[index]), []).append(index)
+    found: dict[int, bool] = {}
+    for shelf, indexes in by_shelf.items():
+        there = shelf.has_many([made[index] for index in indexes], once)
+        found |= {index: made[index] in there for index in indexes}
+    return found
+
+
+def _names(steps: Sequence[Step]) -> list[str]:
+    """Return a name for each step: its path, and its outputs where that is not enough."""
+    paths = [".".join(step.path[1:]) for step in steps]
+    count = Counter(paths)
+    return [
+        path if count[path] == 1 else f"{path}[{', '.join(step.node.output_names)}]"
+        for path, step in zip(paths, steps, strict=True)
+    ]
