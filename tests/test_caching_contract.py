@@ -401,7 +401,7 @@ def test_a_mapped_pipeline_that_is_kept_does_not_want_what_is_before_it(executor
     cache = MemoryCache()
     config = RuntimeConfig(executor=executor, cache=cache)
     pipeline = listed(tally)
-    pipeline.run({"n": 2}, config=config)
+    pipeline.run({"n": 2}, output_name="c", config=config)
     tally.take()
     values = {signature: cache.get(signature) for signature in list(cache._kept)}
     cache.delete(next(signature for signature, value in values.items() if value == [0, 1]))

@@ -173,26 +173,39 @@ def test_a_node_that_runs_itself_does_not_wait_for_itself():
 def test_after_a_flight_whoever_looked_before_it_looks_again():
     flights = Flights()
     mark = flights.now()
-    flight, leads = flights.start("a")
-    assert leads
-    assert flights.start("a") == (flight, False)
+    flight, landing = flights.start("a")
+    assert landing is None
+    other, landing = flights.start("a")
+    assert other is flight
+    flight.depart(alone=False)
+    assert not landing.done()
     assert not flights.has_landed("a", mark)
-    with flight.led(alone=False):
-        pass
-    assert flight.landing.done()
+    flight.land()
+    assert landing.done()
     assert flights.has_landed("a", mark)
     assert not flights.has_landed("a", flights.now())
     assert not flights.has_landed("b", mark)
-    assert flights.start("a")[1]
+    assert flights.start("a")[1] is None
+
+
+def test_who_leads_a_flight_waits_for_no_other():
+    flights = Flights()
+    flights.start("a")
+    led, _ = flights.start("b")
+    led.depart(alone=False)
+    assert flights.start("a")[1] is None
+    led.land()
+    assert flights.start("a")[1] is not None
 
 
 def test_flights_are_forgotten_in_favour_of_caution(monkeypatch):
-    monkeypatch.setattr("hypernodes._engine.flights._REMEMBERED", 2)
+    monkeypatch.setattr("hypernodes._engine.flights._MOST", 2)
     flights = Flights()
     mark = flights.now()
     for key in "abcd":
-        with flights.start(key)[0].led(alone=False):
-            pass
+        flight, _ = flights.start(key)
+        flight.depart(alone=True)
+        flight.land()
     assert len(flights._landed) <= 2
     assert flights.has_landed("a", mark)
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import threading
 from concurrent import futures
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Hashable
+    from contextvars import Token
 
-_REMEMBERED: Final = 4096
+# Landings that are remembered.
+_MOST: Final = 4096
 
 
 class Flight:
@@ -25,34 +26,37 @@ class Flight:
     Args:
         flights: All of this process.
         key: What is computed.
+
+    Attributes:
+        landing: Its end, once there is somebody who waits for it.
     """
 
-    def __init__(self, flights: Flights, key: Hashable) -> None:
-        self.landing: futures.Future[None] = futures.Future()
-        self._flights = flights
-        self._key = key
+    __slots__ = ("_flights", "_token", "key", "landing")
 
-    @contextmanager
-    def led(self, *, alone: bool) -> Iterator[None]:
-        """Have the flight end with a block, whatever comes of it.
+    def __init__(self, flights: Flights, key: Hashable) -> None:
+        self.key = key
+        self.landing: futures.Future[None] | None = None
+        self._flights = flights
+        self._token: Token[tuple[Flight, ...]] | None = None
+
+    def depart(self, *, alone: bool) -> None:
+        """Take note that the code that runs now is this flight, until `land`.
 
         Args:
-            alone: Whether the block may wait for workers: none of them waits for it.
+            alone: Whether it may wait for workers, because none of them waits for it.
         """
-        token = None if alone else _led.set((*_led.get(), self))
-        try:
-            yield
-        finally:
-            if token is not None:
-                _led.reset(token)
-            self._flights.land(self._key)
-            self.release()
+        if not alone:
+            self._token = _led.set((*_led.get(), self))
+
+    def land(self) -> None:
+        """End, whatever came of it."""
+        if self._token is not None:
+            _led.reset(self._token)
+        self._flights.close(self, landed=True)
 
     def release(self) -> None:
         """Let nobody wait any longer."""
-        self._flights.close(self._key, self)
-        if not self.landing.done():
-            self.landing.set_result(None)
+        self._flights.close(self, landed=False)
 
 
 class Flights:
@@ -68,8 +72,8 @@ class Flights:
         """Return a mark, to ask `has_landed` about."""
         return self._count
 
-    def start(self, key: Hashable) -> tuple[Flight, bool]:
-        """Return a new flight and True, or the one to wait for and False.
+    def start(self, key: Hashable) -> tuple[Flight, futures.Future[None] | None]:
+        """Return a new flight; or one that is under way, and its end to wait for.
 
         Args:
             key: What is to be computed.
@@ -77,28 +81,32 @@ class Flights:
         flight = Flight(self, key)
         with self._lock:
             other = self._open.setdefault(key, flight)
-        if other is flight or _led.get():  # inside of another flight: nobody can wait for this one
-            return flight, True
-        return other, False
+            if other is flight or _led.get():  # nobody can wait for one inside of another
+                return flight, None
+            if other.landing is None:
+                other.landing = futures.Future()
+            return other, other.landing
 
     def has_landed(self, key: Hashable, since: int) -> bool:
         """Return whether a flight may have landed since a mark."""
-        return self._landed.get(key, 0) > since or self._count - since > _REMEMBERED
+        return self._landed.get(key, 0) > since or self._count - since > _MOST
 
-    def land(self, key: Hashable) -> None:
-        """Take note that a flight has ended."""
+    def close(self, flight: Flight, *, landed: bool) -> None:
+        """Let the next one start, and those who wait go on."""
         with self._lock:
-            self._count += 1
-            self._landed.pop(key, None)
-            self._landed[key] = self._count
-            if len(self._landed) > _REMEMBERED:
-                del self._landed[next(iter(self._landed))]
+            if self._open.get(flight.key) is flight:
+                del self._open[flight.key]
+            if landed:
+                self._remember(flight.key)
+        if flight.landing is not None and not flight.landing.done():
+            flight.landing.set_result(None)
 
-    def close(self, key: Hashable, flight: Flight) -> None:
-        """Let the next one start."""
-        with self._lock:
-            if self._open.get(key) is flight:
-                del self._open[key]
+    def _remember(self, key: Hashable) -> None:
+        self._count += 1
+        self._landed.pop(key, None)
+        self._landed[key] = self._count
+        if len(self._landed) > _MOST:
+            del self._landed[next(iter(self._landed))]
 
 
 def release_flights() -> None:

@@ -172,6 +172,7 @@ class MapJob:
     def close(self) -> None:
         """Drop what has not started."""
         self.closed = True
+        self.engine.finish(self.inputs)
         self.pending.clear()
         for frame in tuple(self._frames.values()):
             frame.close()

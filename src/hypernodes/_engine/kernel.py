@@ -60,6 +60,13 @@ class PipelineExecutionEngine:
         """Return the inputs of a run or map with what is to be known of them, once for all items."""
         return inputs
 
+    def finish(self, inputs: Mapping[str, Any]) -> None:
+        """Take note that a run or map, or a piece of it, has ended.
+
+        Args:
+            inputs: As `prepared` has returned them.
+        """
+
     def shared_inputs(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return those of `inputs` that the plan needs."""
         return {name: inputs[name] for name in self.plan.shared}

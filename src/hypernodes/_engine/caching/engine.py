@@ -280,7 +280,10 @@ class CachingEngine(PipelineExecutionEngine):
             hit = self._hit(prepared, known)
             if hit is not None:
                 return hit
-        return drive(self._resolve(prepared, known, index, here))
+        outcome = drive(self._resolve(prepared, known, index, here))
+        if prepared is not inputs:
+            prepared.once.finish()
+        return outcome
 
     async def await_item(
         self,
@@ -297,15 +300,26 @@ class CachingEngine(PipelineExecutionEngine):
     ) -> Iterator[tuple[int, Outcome]]:
         prepared = self.prepared(inputs)
         entries = enumerate(items)
-        while batch := _taken(entries):
-            hits, rest = self.look_up(prepared, batch)
-            known = dict(hits)
-            waiting = dict(rest)
-            for index, _ in batch:
-                if index in known:
-                    yield index, known.pop(index)
-                else:
-                    yield index, self.attempt(prepared, waiting.pop(index), index)
+        try:
+            while batch := _taken(entries):
+                yield from self._attempt_batch(prepared, batch)
+        finally:
+            prepared.once.finish()
+
+    def _attempt_batch(
+        self, inputs: Prepared, batch: list[Entry]
+    ) -> Iterator[tuple[int, Outcome]]:
+        hits, rest = self.look_up(inputs, batch)
+        found, waiting = dict(hits), dict(rest)
+        for index, _ in batch:
+            if index in found:
+                yield index, found.pop(index)
+            else:
+                yield index, self.attempt(inputs, waiting.pop(index), index)
+
+    def finish(self, inputs: Mapping[str, Any]) -> None:
+        if isinstance(inputs, Prepared):
+            inputs.once.finish()
 
     async def _resolve(
         self, inputs: Prepared, item: Item, index: int | None, in_thread: InThread
@@ -341,9 +355,10 @@ class CachingEngine(PipelineExecutionEngine):
     ) -> Sequence[Any]:
         order = self.order(step, resolver, item, inputs)
         if step.index in self.inner_engines:
-            return await in_thread(self._mapped, step, resolver, order, inputs, index)
-        call = partial(self._called, step, resolver.values, index, in_thread)
-        return await make(self, step, call, order, in_thread)
+            return await in_thread(self._mapped, step, resolver, order, inputs, index)  # type: ignore[no-any-return]
+        if order is None:
+            return await self.called(step, resolver.values, index, in_thread)
+        return await make(self, step, resolver.values, order, index, in_thread)
 
     # ------------------------------------------------------------ single steps
 
@@ -382,26 +397,38 @@ class CachingEngine(PipelineExecutionEngine):
         if in_thread is here:
             check()
         step = self.segments[number].steps[0]
-        call = partial(self._called, step, values, index, in_thread)
+        order = values.get(ORDER)
         try:
-            outputs = await make(self, step, call, values.get(ORDER), in_thread)
+            if order is None:
+                outputs = await self.called(step, values, index, in_thread)
+            else:
+                outputs = await make(self, step, values, order, index, in_thread)
         except _FailedError as error:
             return error.failure
         return dict(zip(step.outputs, outputs, strict=True))
 
-    async def _called(
+    async def called(
         self,
         step: Step,
         values: Mapping[Slot, Any],
         index: int | None,
         in_thread: InThread,
     ) -> Sequence[Any]:
-        """Return what a step gives, from the function itself."""
+        """Return what a step gives, from the function itself.
+
+        Args:
+            step: The step.
+            values: What it takes, by slot.
+            index: The index of the item, in a map.
+            in_thread: Calls what is no coroutine.
+        """
         slots, keywords = self.takes[step.index]
         positional = [values[slot] for slot in slots]
-        named = {keyword: values[slot] for keyword, slot in keywords}
+        named = {keyword: values[slot] for keyword, slot in keywords} if keywords else NO_ITEM
         try:
-            if in_thread is not here and step.index in self.coroutines:
+            if in_thread is here:
+                result = self.calls[step.index](*positional, **named)
+            elif step.index in self.coroutines:
                 result = await self.coroutines[step.index](*positional, **named)
             else:
                 result = await in_thread(partial(self.calls[step.index], *positional, **named))

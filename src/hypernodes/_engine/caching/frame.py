@@ -125,5 +125,7 @@ class CachedFrame(Frame):
         if not self._running:
             self.closed = True
             self.jobs.clear()
+            if self.index is None:
+                self._once.finish()
             self._done(self._resolver.outputs())
         return ready

@@ -132,4 +132,4 @@ def _put(engine: CachingEngine, step: Step, order: Order, value: Any) -> None:
     shelf = engine.shelf(step)
     if shelf.put(order.made, value, step, order.once):
         parts = parts_of(engine.scheme, step, order.code, shelf.salt, order.keys)
-        shelf.note(EntryRecord(node_name(step), order.made, parts), order.once)
+        order.once.note(shelf, EntryRecord(node_name(step), order.made, parts))

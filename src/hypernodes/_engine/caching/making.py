@@ -6,17 +6,15 @@ one, and they run to their end.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._cancel import wait_for
-from hypernodes._engine.flights import FLIGHTS
 from hypernodes._engine.caching.loading import keep, load
-from hypernodes._engine.failure import Failure
+from hypernodes._engine.flights import FLIGHTS
 from hypernodes._engine.workers import OCCUPIED
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from concurrent import futures
 
     from hypernodes._engine.caching.engine import CachingEngine
@@ -24,14 +22,13 @@ if TYPE_CHECKING:
     from hypernodes._engine.kernel import InThread
     from hypernodes._engine.plan import Slot, Step
 
-    Call = Callable[[], Awaitable[Any]]
-
 
 async def make(
     engine: CachingEngine,
     step: Step,
-    call: Call,
-    order: Order | None,
+    values: Mapping[Slot, Any],
+    order: Order,
+    index: int | None,
     in_thread: InThread,
 ) -> Sequence[Any]:
     """Return what a step gives, and keep it; or what somebody else has kept meanwhile.
@@ -39,31 +36,34 @@ async def make(
     Args:
         engine: Runs the plan that it belongs to.
         step: The step.
-        call: Runs it and returns its outputs.
-        order: Where to keep them; None for nowhere.
+        values: What it takes, by slot.
+        order: Where to keep them.
+        index: The index of the item, in a map.
         in_thread: Calls what may block.
     """
-    if order is None:
-        return await call()
     is_away = step.inner is not None
     key = id(engine.shelf(step).cache), order.made, is_away
-    find = partial(_find, engine, step, order)
     while True:
-        flight, leads = FLIGHTS.start(key)
+        flight, landing = FLIGHTS.start(key)
         # What runs elsewhere waits for workers: none of these may wait for it.
-        if leads or (is_away and OCCUPIED.get()):
+        if landing is None or (is_away and OCCUPIED.get()):
             break
-        await _landed(flight.landing, in_thread)
-        found = await in_thread(find)
+        await _landed(landing, in_thread)
+        found = await in_thread(_find, engine, step, order)
         if found is not None:
-            return found
-    with flight.led(alone=is_away):
+            return found  # type: ignore[no-any-return]
+    if landing is not None:
+        return await engine.called(step, values, index, in_thread)
+    flight.depart(alone=is_away)
+    try:
         if FLIGHTS.has_landed(key, order.since):
-            found = await in_thread(find)
+            found = await in_thread(_find, engine, step, order)
             if found is not None:
-                return found
-        outputs = await call()
+                return found  # type: ignore[no-any-return]
+        outputs = await engine.called(step, values, index, in_thread)
         await in_thread(keep, engine, step, order, outputs)
+    finally:
+        flight.land()
     return outputs
 
 

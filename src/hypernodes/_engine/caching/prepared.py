@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hypernodes.exceptions import CacheWarning
 
@@ -12,6 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
     from hypernodes._engine.caching.keys import Key, Keys
+    from hypernodes._engine.caching.shelf import Shelf
+    from hypernodes.abc import EntryRecord
+
+# Records that are written at once.
+_TOGETHER: Final = 128
 
 
 class Codes(NamedTuple):
@@ -29,7 +36,9 @@ class Codes(NamedTuple):
 
 
 class Once:
-    """What one run has warned of: each thing once. In another process it begins anew.
+    """What one run has warned of, each thing once, and what it has not noted yet.
+
+    In another process it begins anew.
 
     Attributes:
         caches: The caches that have issued a warning themselves.
@@ -38,6 +47,7 @@ class Once:
     def __init__(self) -> None:
         self.caches: set[int] = set()
         self._told: dict[Hashable, object] = {}
+        self._unwritten: deque[tuple[Shelf, EntryRecord]] = deque()
 
     def warn(self, about: Hashable, message: Callable[[], str]) -> None:
         """Issue a `CacheWarning`, unless there was one about the same.
@@ -49,6 +59,22 @@ class Once:
         mine = object()
         if self._told.setdefault(about, mine) is mine:
             warnings.warn(message(), CacheWarning, stacklevel=2)
+
+    def note(self, shelf: Shelf, record: EntryRecord) -> None:
+        """Have a record written, with others: that is cheaper by far."""
+        self._unwritten.append((shelf, record))
+        if len(self._unwritten) >= _TOGETHER:
+            self.finish()
+
+    def finish(self) -> None:
+        """Write what is not written yet."""
+        records: dict[Shelf, list[EntryRecord]] = {}
+        while self._unwritten:
+            with suppress(IndexError):  # another thread was faster
+                shelf, record = self._unwritten.popleft()
+                records.setdefault(shelf, []).append(record)
+        for shelf, each in records.items():
+            shelf.note(each, self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Once, ()

@@ -73,11 +73,11 @@ class Shelf:
             TOLD_IN_RUN.reset(token)
         return False
 
-    def note(self, record: EntryRecord, once: Once) -> None:
-        """Remember what an entry was made from."""
+    def note(self, records: Iterable[EntryRecord], once: Once) -> None:
+        """Remember what entries were made from."""
         token = TOLD_IN_RUN.set(once.caches)
         try:
-            self.cache.note((record,))
+            self.cache.note(records)
         except Exception as error:  # noqa: BLE001 - whatever a store may raise
             self._warn(once, "written", error)
         finally:

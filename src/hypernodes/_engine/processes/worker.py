@@ -279,6 +279,7 @@ def _run_items(job: _Job, body: Any, claims: _Claims, append: Callable[[Any], No
             begin()
         append(attempt(inputs, item, index))
         number += 1
+    job.engine.finish(inputs)
 
 
 def _rows(names: tuple[str, ...], columns: list[list[Any]]) -> Iterator[dict[str, Any]]:
@@ -302,6 +303,7 @@ def _run_segment(job: _Job, body: Any, claims: _Claims, append: Callable[[Any], 
     given = job.engine.attempt_segment(
         number, shared | values, index, lambda: cells[VOID] != base + 1
     )
+    job.engine.finish(job.inputs)
     # What was broken off gives less, to nobody.
     append(given if isinstance(given, Failure) else {s: given.get(s) for s in segment.gives})
 
