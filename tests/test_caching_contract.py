@@ -3,8 +3,8 @@
 import threading
 
 import pytest
-from caching import EXECUTORS, BrokenCache, LoggingCache, Tally, cache_of
 
+from caching import EXECUTORS, BrokenCache, LoggingCache, Tally, cache_of
 from hypernodes import CacheWarning, Failure, MemoryCache, Pipeline, RuntimeConfig, node
 
 
@@ -74,7 +74,7 @@ def test_other_inputs_are_other_entries(config, tally):
 
 
 def test_none_is_a_value(config, tally):
-    pipeline = Pipeline([counted(tally, lambda x: None, "nothing")])  # noqa: ARG005
+    pipeline = Pipeline([counted(tally, lambda x: None, "nothing")])
     for _ in range(2):
         assert pipeline.run({"x": 1}, config=config) == {"nothing": None}
     assert tally.take() == ["nothing"]
@@ -132,7 +132,9 @@ def test_several_outputs_are_one_entry(config, tally):
         tally.add("split")
         return x, [x]
 
-    pipeline = Pipeline([node(("low", "high"))(split), counted(tally, lambda high: high * 2, "end")])
+    pipeline = Pipeline(
+        [node(("low", "high"))(split), counted(tally, lambda high: high * 2, "end")]
+    )
     pipeline.run({"x": 1}, output_name="end", config=config)
     tally.take()
     assert pipeline.run({"x": 1}, output_name="high", config=config) == {"high": [1]}
@@ -271,7 +273,7 @@ def test_what_has_no_identity_is_not_cached_and_there_is_one_warning(config, tal
 
 
 def test_in_a_map_there_is_one_warning_for_all_items(config):
-    pipeline = Pipeline([node("n")(lambda x, key: x)])  # noqa: ARG005
+    pipeline = Pipeline([node("n")(lambda x, key: x)])
     with pytest.warns(CacheWarning, match="'key'") as caught:
         pipeline.map({"x": [1, 2, 3], "key": object()}, map_over="x", config=config)
     assert len(caught) == 1
@@ -447,9 +449,7 @@ class Model:
 def test_shared_inputs_of_a_mapped_pipeline_count_by_what_makes_them(config, tally):
     """A model without an identity of its own has one through the node that made it."""
     inner = Pipeline([node("y")(lambda x, model: (tally.add("y"), model(x))[1])])
-    pipeline = Pipeline(
-        [counted(tally, Model, "model"), inner.as_node(map_over="x")]
-    )
+    pipeline = Pipeline([counted(tally, Model, "model"), inner.as_node(map_over="x")])
     for calls in (["model", "y", "y"], []):
         found = pipeline.run({"factor": 3, "x": [1, 2]}, output_name="y", config=config)
         assert found == {"y": [3, 6]}

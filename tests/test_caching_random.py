@@ -5,6 +5,8 @@ import random
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from hypernodes import AsyncExecutor, MemoryCache, RuntimeConfig, ThreadPoolExecutor
 from test_random_graphs import (
     Func,
     Recorder,
@@ -14,8 +16,6 @@ from test_random_graphs import (
     mapped_scenes,
     scenes,
 )
-
-from hypernodes import AsyncExecutor, MemoryCache, RuntimeConfig, ThreadPoolExecutor
 
 EXECUTORS = (
     RuntimeConfig(executor="sequential"),
@@ -113,5 +113,3 @@ def test_the_second_run_calls_nothing(scene):
     recorder.take()
     assert pipeline.run(scene.inputs, output_name=scene.asked, config=cached) == first
     assert not recorder.take()
-
-

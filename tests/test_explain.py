@@ -24,7 +24,7 @@ def config(request, tmp_path):
     return RuntimeConfig(executor="sequential", cache=cache)
 
 
-def clean(rows, strict=True):  # noqa: FBT002
+def clean(rows, strict=True):
     return [row for row in rows if row or not strict]
 
 
@@ -103,7 +103,7 @@ def test_given_values_and_uncached_nodes_are_told_apart(config):
 
 
 def test_what_has_no_identity_is_uncached_without_a_warning(config):
-    pipeline = Pipeline([node("a")(lambda x, key: x), node("b")(lambda a: a)])  # noqa: ARG005
+    pipeline = Pipeline([node("a")(lambda x, key: x), node("b")(lambda a: a)])
     found = pipeline.explain({"x": 1, "key": object()}, config=config)
     assert dict(found) == {"<lambda>[a]": ("uncached", ()), "b": ("miss", ("a",))} or {
         entry.status for entry in found.values()

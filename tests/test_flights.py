@@ -4,8 +4,8 @@ import threading
 from concurrent import futures
 
 import pytest
-from caching import Tally
 
+from caching import Tally
 from hypernodes import AsyncExecutor, MemoryCache, Pipeline, RuntimeConfig, ThreadPoolExecutor, node
 from hypernodes._engine.flights import FLIGHTS, Flights
 

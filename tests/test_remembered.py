@@ -94,7 +94,7 @@ def test_most_functions_are_read_once(name, counted):
     [
         (deep, lambda patch: patch.setitem(globals(), "NUMBER", 2)),
         (deep, lambda patch: patch.setitem(globals(), "helper", lambda x: x)),
-        (using_builtin, lambda patch: patch.setitem(globals(), "len", lambda x: 3)),  # noqa: ARG005
+        (using_builtin, lambda patch: patch.setitem(globals(), "len", lambda x: 3)),
         (using_list, lambda _: LISTED.append(2)),
         (using_class, lambda patch: patch.setattr(Kind, "size", 2)),
         (deep, lambda patch: patch.setattr(helper, "__code__", (lambda x: x).__code__)),

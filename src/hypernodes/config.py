@@ -246,7 +246,7 @@ class RuntimeConfig(BaseModel):
             return True
         if type(self) is not type(other):
             return NotImplemented
-        return self._facts() == other._facts()  # type: ignore[attr-defined]
+        return self._facts() == other._facts()
 
     def _facts(self) -> tuple[object, ...]:
         """Return what makes a config equal to another: a live cache counts by its identity."""

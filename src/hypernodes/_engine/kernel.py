@@ -42,11 +42,9 @@ class PipelineExecutionEngine:
 
     Attributes:
         looks_up: Whether items are looked up before they run.
-        is_tied: Whether some of what is looked up is to be had in this process only.
     """
 
     looks_up: bool = False
-    is_tied: bool = False
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -289,6 +287,11 @@ class PipelineExecutionEngine:
     def overlaps(self) -> bool:
         """Whether there is something in the plan that can run beside something else."""
         return len(self.segments) > 1 or any(maps_here(step) for step in self.plan.steps)
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether some of what is looked up is to be had in this process only."""
+        return False
 
     @cached_property
     def leaves(self) -> bool:

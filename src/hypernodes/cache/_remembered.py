@@ -151,4 +151,3 @@ def _is_constant(value: Any) -> bool:
         return isinstance(value.__self__, types.ModuleType)
     kinds = (type, types.FunctionType, types.ModuleType)
     return isinstance(value, kinds) and foreign_name(value) is not None
-

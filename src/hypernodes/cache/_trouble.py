@@ -46,7 +46,5 @@ def warn_once_each() -> Iterator[None]:
         TOLD_IN_RUN.reset(token)
 
 
-TOLD_IN_RUN: ContextVar[set[int] | None] = ContextVar(
-    "hypernodes_caches_that_warned", default=None
-)
+TOLD_IN_RUN: ContextVar[set[int] | None] = ContextVar("hypernodes_caches_that_warned", default=None)
 """The caches that have issued a warning in the current run; None outside of runs."""

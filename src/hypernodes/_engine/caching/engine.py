@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._cancel import check
 from hypernodes._engine.caching.codes import CodeReader
-from hypernodes._engine.flights import FLIGHTS
 from hypernodes._engine.caching.frame import CachedFrame
 from hypernodes._engine.caching.keys import UNSTABLE, origin_of, value_key
 from hypernodes._engine.caching.loading import keep_map, load
@@ -21,6 +20,7 @@ from hypernodes._engine.caching.scheme import Scheme, parameters
 from hypernodes._engine.caching.shelf import Shelf
 from hypernodes._engine.drive import drive
 from hypernodes._engine.failure import Failure
+from hypernodes._engine.flights import FLIGHTS
 from hypernodes._engine.inner import gather, items_of
 from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine, item_engine, maps_here
 from hypernodes._engine.segments import split
@@ -78,7 +78,7 @@ class CachingEngine(PipelineExecutionEngine):
     def overlaps(self) -> bool:
         return len(split(self.plan)) > 1 or any(map(maps_here, self.plan.steps))
 
-    @cached_property
+    @property
     def is_tied(self) -> bool:
         signed = [step for step in self.plan.steps if self.scheme.signed[step.index]]
         inner = self.inner_engines.values()
@@ -198,9 +198,7 @@ class CachingEngine(PipelineExecutionEngine):
         tell = partial(self._tell, inputs.once)
         return Resolver(self.scheme, inputs.codes.prefixes, [*item.slot_keys], values, tell)
 
-    def order(
-        self, step: Step, resolver: Resolver, item: Item, inputs: Prepared
-    ) -> Order | None:
+    def order(self, step: Step, resolver: Resolver, item: Item, inputs: Prepared) -> Order | None:
         """Return what is to become of what a step makes, or None where it is not kept."""
         made = resolver.made.get(step.index)
         if not made:
@@ -306,9 +304,7 @@ class CachingEngine(PipelineExecutionEngine):
         finally:
             prepared.once.finish()
 
-    def _attempt_batch(
-        self, inputs: Prepared, batch: list[Entry]
-    ) -> Iterator[tuple[int, Outcome]]:
+    def _attempt_batch(self, inputs: Prepared, batch: list[Entry]) -> Iterator[tuple[int, Outcome]]:
         hits, rest = self.look_up(inputs, batch)
         found, waiting = dict(hits), dict(rest)
         for index, _ in batch:
@@ -339,7 +335,9 @@ class CachingEngine(PipelineExecutionEngine):
                     return resolver.outputs()
                 if in_thread is here:
                     check()
-                resolver.settle(ready, await self._made(ready, resolver, item, inputs, index, in_thread))
+                resolver.settle(
+                    ready, await self._made(ready, resolver, item, inputs, index, in_thread)
+                )
         except _FailedError as error:
             failure = error.failure
             return failure if index is None else failure.at_item(index, dict(item))

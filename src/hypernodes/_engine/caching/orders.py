@@ -10,7 +10,7 @@ from hypernodes._engine.segments import Segment
 if TYPE_CHECKING:
     from hypernodes._engine.caching.keys import Key
     from hypernodes._engine.caching.prepared import Once
-    from hypernodes._engine.plan import Slot, Step
+    from hypernodes._engine.plan import Step
 
 # Slots that no plan has.
 ORDER: Final = -1
@@ -35,7 +35,13 @@ class Order(NamedTuple):
     once: Once
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Order, (self.made, self.code, self.keys, 0, self.once)  # another process, other flights
+        return Order, (
+            self.made,
+            self.code,
+            self.keys,
+            0,
+            self.once,
+        )  # another process, other flights
 
 
 class Lookups(Segment):

@@ -46,4 +46,3 @@ def parts_of(
 def label(name: str) -> str:
     """Return what parts call an argument."""
     return f"{name} (input)" if name in (CODE, SALT) else name
-

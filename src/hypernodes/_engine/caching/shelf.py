@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from hypernodes.abc import MISS
 from hypernodes.cache._trouble import TOLD_IN_RUN
 from hypernodes.cache.spec import CacheSpec, shared_cache
-from hypernodes.exceptions import SerializationError
+from hypernodes.exceptions import CacheWarning, SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,6 +42,8 @@ class Shelf:
             if len(signatures) > 1:
                 return self.cache.get_many(signatures)
             value = self.cache.get(signatures[0])
+        except CacheWarning:  # the user wants an error of it
+            raise
         except Exception as error:  # noqa: BLE001 - whatever a store may raise
             self._warn(once, "read", error)
             return {}
@@ -53,6 +55,8 @@ class Shelf:
         """Return those that are there."""
         try:
             return self.cache.has_many(signatures)
+        except CacheWarning:  # the user wants an error of it
+            raise
         except Exception as error:  # noqa: BLE001 - whatever a store may raise
             self._warn(once, "read", error)
             return set()
@@ -65,6 +69,8 @@ class Shelf:
         except SerializationError as error:
             reason = str(error)
             once.warn(("pickle", step.path), lambda: _unpicklable(step, reason))
+        except CacheWarning:  # the user wants an error of it
+            raise
         except Exception as error:  # noqa: BLE001 - whatever a store may raise
             self._warn(once, "written", error)
         else:
@@ -78,6 +84,8 @@ class Shelf:
         token = TOLD_IN_RUN.set(once.caches)
         try:
             self.cache.note(records)
+        except CacheWarning:  # the user wants an error of it
+            raise
         except Exception as error:  # noqa: BLE001 - whatever a store may raise
             self._warn(once, "written", error)
         finally:

@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 from collections import deque
+from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
 from importlib import import_module
@@ -279,7 +280,13 @@ def _run_items(job: _Job, body: Any, claims: _Claims, append: Callable[[Any], No
             begin()
         append(attempt(inputs, item, index))
         number += 1
-    job.engine.finish(inputs)
+    _finish(job)
+
+
+def _finish(job: _Job) -> None:
+    """Let the engine tidy up; the outcomes are there, so a warning must not become an error."""
+    with suppress(Warning):
+        job.engine.finish(job.inputs)
 
 
 def _rows(names: tuple[str, ...], columns: list[list[Any]]) -> Iterator[dict[str, Any]]:
@@ -303,7 +310,7 @@ def _run_segment(job: _Job, body: Any, claims: _Claims, append: Callable[[Any], 
     given = job.engine.attempt_segment(
         number, shared | values, index, lambda: cells[VOID] != base + 1
     )
-    job.engine.finish(job.inputs)
+    _finish(job)
     # What was broken off gives less, to nobody.
     append(given if isinstance(given, Failure) else {s: given.get(s) for s in segment.gives})
 
