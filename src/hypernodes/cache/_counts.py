@@ -84,7 +84,9 @@ class Counts:
         with self._lock:
             self._drain()
             unsaved, self._unsaved = self._unsaved, Counter()
-        records = {name[:16].encode() if name else _MISSES: n for name, n in unsaved.items()}
+        records: Counter[bytes] = Counter()
+        for name, number in unsaved.items():
+            records[name[:16].encode() or _MISSES] += number
         if records:
             with suppress(OSError):
                 if self._append(_packed(records)) > _LARGEST:

@@ -112,6 +112,7 @@ class Writer:
             modified: Its time, in nanoseconds since the epoch.
 
         Raises:
+            FileNotFoundError: The room was removed; the next try makes a new one.
             OSError: It cannot be written; what was there before still is.
         """
         name, file = self._create()
@@ -146,12 +147,12 @@ class Writer:
         number = next(self._numbers)
         if number % _TURNOVER == 0 or self._owner != os.getpid():
             self._take_directory()
-        while True:
-            name = f"{self._directory}/{number}"
-            try:
-                return name, os.open(name, _WRITE | os.O_EXCL, 0o600)
-            except FileNotFoundError:
-                self._take_directory()
+        name = f"{self._directory}/{number}"
+        try:
+            return name, os.open(name, _WRITE | os.O_EXCL, 0o600)
+        except FileNotFoundError:
+            self._owner = 0
+            raise
 
     def _take_directory(self) -> None:
         with self._lock:
