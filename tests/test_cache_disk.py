@@ -198,7 +198,7 @@ DiskCache({cache.path!r}).put({ONE!r}, Gone())
         assert cache.get(ONE) is MISS
 
 
-class Grumpy(Exception):
+class GrumpyError(Exception):
     """Pickles, and cannot be brought back."""
 
     def __init__(self, first, second):
@@ -206,7 +206,7 @@ class Grumpy(Exception):
 
 
 def test_a_value_that_cannot_be_brought_back_is_a_miss(cache):
-    cache.put(ONE, Grumpy("a", "b"))
+    cache.put(ONE, GrumpyError("a", "b"))
     with pytest.warns(CacheWarning, match="cannot be loaded"):
         assert cache.get(ONE) is MISS
 
@@ -263,7 +263,7 @@ def test_damaged_notes_are_left_out(cache):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file systems are told apart on Linux only")
 def test_large_arrays_are_mapped_and_small_ones_are_not(cache):
-    if not is_local(os.path.dirname(cache.path)):
+    if not is_local(str(Path(cache.path).parent)):
         pytest.skip("the temporary directory is on no local file system")
     cache.put(ONE, ARRAY)
     cache.put(TWO, ARRAY[:1000])
@@ -708,7 +708,7 @@ def fill(path, count):
         for number in range(made, min(count, made + 60_000)):
             os.link(source, f"{path}/{number % 16:x}/{number:063x}")
         made += 60_000
-        os.unlink(source)
+        Path(source).unlink()
 
 
 def listings(monkeypatch, path, count):

@@ -88,7 +88,7 @@ def modules_after(run_script, work):
 def test_the_public_names_are_these_and_sorted():
     constants = [name for name in NAMES if name.isupper()]
     assert hypernodes.__all__ == NAMES
-    assert NAMES == [*sorted(constants), *sorted(set(NAMES) - set(constants))]
+    assert [*sorted(constants), *sorted(set(NAMES) - set(constants))] == NAMES
 
 
 def test_every_public_name_is_there():

@@ -120,8 +120,8 @@ class SavedCounts:
 
     def __init__(self, records: Counter[bytes]) -> None:
         self._records = records
-        self.misses = records[_MISSES]
-        self.hits = records.total() - self.misses
+        self.misses: int = records[_MISSES]
+        self.hits: int = records.total() - self.misses
 
     def of(self, name: str) -> int:
         """Return how often the entry of that name was found."""

@@ -67,9 +67,9 @@ class DiskCache(Cache):
         _check_positive("max_bytes", max_bytes, path)
         _check_positive("ttl", ttl, path)
         shared_key(key)
-        self.path = os.path.abspath(os.path.expanduser(os.fspath(path)))
-        self.max_bytes = max_bytes
-        self.ttl = ttl
+        self.path: str = os.path.abspath(os.path.expanduser(os.fspath(path)))
+        self.max_bytes: int | None = max_bytes
+        self.ttl: float | None = ttl
         self._key = key
         self._lock = threading.Lock()
         self._sealer: Sealer | None = None

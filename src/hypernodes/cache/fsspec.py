@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._extras import import_extra
 from hypernodes.abc import MISS, Cache, CacheStats, EntryRecord
-from hypernodes.cache._entry import APART, SHARDS, BrokenEntryError, EntryFacts, Sealer, address, created
+from hypernodes.cache._entry import (
+    APART,
+    SHARDS,
+    BrokenEntryError,
+    EntryFacts,
+    Sealer,
+    address,
+    created,
+)
 from hypernodes.cache._history import by_node, file_name, from_lines, to_line
 from hypernodes.cache._key import derived, is_whole, shared_key
 from hypernodes.cache._trouble import Trouble
@@ -64,8 +72,8 @@ class FsspecCache(Cache):
         if ttl is not None and not ttl > 0:
             raise CacheError(f"ttl has to be a positive number, not {ttl!r}", path=str(path))
         shared_key(key)
-        self.path = str(path)
-        self.ttl = ttl
+        self.path: str = str(path)
+        self.ttl: float | None = ttl
         self._key = key
         self._options = dict(storage_options or {})
         self._fsspec = _needed(self.path)
