@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import doctest
 import enum
 import pickle
 import threading
@@ -14,8 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hypernodes
-from hypernodes import MISS, Cache, CacheStats, DiskCache, MemoryCache, SerializationError
-from hypernodes.cache import EntryRecord, FsspecCache
+from hypernodes import (
+    MISS,
+    Cache,
+    CacheStats,
+    DiskCache,
+    MemoryCache,
+    SerializationError,
+    abc,
+)
+from hypernodes.cache import EntryRecord, FsspecCache, disk, fsspec, memory, spec
 
 ONE, TWO, THREE = ("1a" * 32, "2b" * 32, "3c" * 32)
 
@@ -406,6 +415,13 @@ def test_threads_may_use_one_cache(cache):
         thread.join()
     assert failures == []
     assert cache.stats().hits + cache.stats().misses == 600
+
+
+@pytest.mark.parametrize("module", [abc, disk, fsspec, memory, spec])
+def test_examples_in_docstrings_are_true(module):
+    if module is fsspec:
+        pytest.importorskip("fsspec")
+    assert doctest.testmod(module).failed == 0
 
 
 def test_miss_is_one_object_everywhere():

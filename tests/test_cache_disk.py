@@ -663,6 +663,46 @@ def test_what_killed_writers_left_is_removed(tmp_path, monkeypatch):
     assert (busy / "7").exists()
 
 
+def test_a_writer_takes_a_new_directory_now_and_then_and_keeps_few(cache, monkeypatch):
+    monkeypatch.setattr("hypernodes.cache._files._TURNOVER", 3)
+    for number in range(50):
+        cache.put(f"{number:064x}", number)
+    assert len(list(Path(cache.path, "drafts").iterdir())) <= 4
+    assert cache.stats().items == 50
+
+
+def test_threads_may_exchange_a_writers_directory_at_any_moment(cache, monkeypatch):
+    monkeypatch.setattr("hypernodes.cache._files._TURNOVER", 2)
+    threads = [
+        threading.Thread(target=cache.put_many, args=({f"{n:063x}{t}": n for n in range(200)},))
+        for t in range(5)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert cache.stats().items == 1000
+
+
+def test_a_forked_child_writes_in_a_directory_of_its_own(cache, run_script):
+    run_script(
+        f"""
+import os, sys
+from hypernodes import DiskCache
+cache = DiskCache({cache.path!r})
+cache.put("a" * 64, 1)
+child = os.fork()
+if not child:
+    cache.put("b" * 64, 2)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+cache.put("c" * 64, 3)
+assert len(cache.get_many(letter * 64 for letter in "abc")) == 3
+assert len(os.listdir(os.path.join(cache.path, "drafts"))) == 2
+"""
+    )
+
+
 def test_a_writer_whose_directory_was_removed_takes_another(cache):
     cache.put(ONE, 1)
     shutil.rmtree(Path(cache.path, "drafts"))

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from hypernodes.cache._entry import SHARDS
-from hypernodes.cache._files import make_private
+from hypernodes.cache._files import make_private, read_at, write_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,33 +41,33 @@ class Usage:
         """Correct the pair of `shard` by `items` and `size` (bytes); both may be negative."""
         place = SHARDS[shard] * _PAIR.size
         with self._opened() as file:
-            known = _unpacked(os.pread(file, _PAIR.size, place))
+            known = _unpacked(read_at(file, _PAIR.size, place))
             pair = self._count(shard) if known is None else (known[0] + items, known[1] + size)
-            os.pwrite(file, _packed(*pair), place)
+            write_at(file, _packed(*pair), place)
 
     def put(self, shard: str, items: int, size: int) -> None:
         """Set the pair of `shard`."""
         with self._opened() as file:
-            os.pwrite(file, _packed(items, size), SHARDS[shard] * _PAIR.size)
+            write_at(file, _packed(items, size), SHARDS[shard] * _PAIR.size)
 
     def pairs(self) -> dict[str, tuple[int, int]]:
         """Return the items and bytes of all shards."""
         pairs = {}
         with self._opened() as file:
-            content = os.pread(file, _PAIR.size * len(SHARDS), 0)
+            content = read_at(file, _PAIR.size * len(SHARDS), 0)
             for shard, number in SHARDS.items():
                 place = number * _PAIR.size
                 pair = _unpacked(content[place : place + _PAIR.size])
                 if pair is None:
                     pair = self._count(shard)
-                    os.pwrite(file, _packed(*pair), place)
+                    write_at(file, _packed(*pair), place)
                 pairs[shard] = pair
         return pairs
 
     def recount(self) -> None:
         """Count all shards anew."""
         with self._opened() as file:
-            os.pwrite(file, b"".join(_packed(*self._count(shard)) for shard in SHARDS), 0)
+            write_at(file, b"".join(_packed(*self._count(shard)) for shard in SHARDS), 0)
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
