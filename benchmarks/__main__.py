@@ -11,7 +11,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import build, chains, fan, imports, latency, maps, memory, threads
+from benchmarks import build, caches, chains, fan, imports, latency, maps, memory, threads
 from benchmarks.arena import FULL, QUICK, Arena
 from benchmarks.peers import TITLES
 from benchmarks.report import Table, failed
@@ -28,8 +28,9 @@ CASES = {
     "imports": imports,
     "threads": threads,
     "latency": latency,
+    "caches": caches,
 }
-SHOWN = ("hypernodes", "ancestor", "pipefunc", "hamilton", "joblib")
+SHOWN = ("hypernodes", "ancestor", "pipefunc", "hamilton", "joblib", "diskcache")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

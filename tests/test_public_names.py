@@ -4,6 +4,7 @@ import hypernodes
 from hypernodes import backends, executors
 
 NAMES = [
+    "MISS",
     "AsyncExecutor",
     "Backend",
     "Cache",
@@ -19,7 +20,6 @@ NAMES = [
     "Failure",
     "HyperNodesError",
     "InputError",
-    "MISS",
     "MemoryCache",
     "MissingDependencyError",
     "MissingInputError",
@@ -87,8 +87,9 @@ def modules_after(run_script, work):
 
 
 def test_the_public_names_are_these_and_sorted():
+    constants = [name for name in NAMES if name.isupper()]
     assert hypernodes.__all__ == NAMES
-    assert sorted(NAMES) == NAMES
+    assert [*sorted(constants), *sorted(set(NAMES) - set(constants))] == NAMES
 
 
 def test_every_public_name_is_there():
@@ -98,7 +99,7 @@ def test_every_public_name_is_there():
 def test_star_import_brings_the_public_names_and_no_other():
     space = {}
     exec("from hypernodes import *", space)  # noqa: S102 - a star is not allowed in a function
-    assert sorted(space.keys() - {"__builtins__"}) == NAMES
+    assert space.keys() - {"__builtins__"} == set(NAMES)
 
 
 def test_contracts_also_import_from_their_rooms():

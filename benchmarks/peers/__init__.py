@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from benchmarks.peers.base import Peer
+from benchmarks.peers.base import Peer, Store
 
 ADAPTERS = {
     "plain": ("plain", "Plain"),
@@ -16,6 +16,7 @@ ADAPTERS = {
     "pipefunc": ("pipefunc", "PipeFunc"),
     "hamilton": ("hamilton", "Hamilton"),
     "joblib": ("joblib", "Joblib"),
+    "diskcache": ("diskcache", "DiskCachePeer"),
 }
 TITLES = {
     "plain": "plain Python",
@@ -27,10 +28,11 @@ TITLES = {
     "pipefunc": "pipefunc",
     "hamilton": "Hamilton",
     "joblib": "joblib",
+    "diskcache": "diskcache",
 }
 OURS = ("hypernodes", "hypernodes-sequential", "hypernodes-threads")
 
-__all__ = ["ADAPTERS", "OURS", "TITLES", "Peer", "load"]
+__all__ = ["ADAPTERS", "OURS", "TITLES", "Peer", "Store", "load"]
 
 
 def load(key: str) -> Peer:

@@ -1,14 +1,28 @@
-"""What an adapter offers: five ways to get a call that can be timed."""
+"""What an adapter offers: ways to get a call that can be timed, and stores of values."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from benchmarks.graphs import Function
     from benchmarks.measure import Call
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where a contender keeps values: two calls.
+
+    Args:
+        put: Takes a text of 64 hexadecimal digits and a value.
+        get: Takes the text and returns the value.
+    """
+
+    put: Callable[[str, Any], object]
+    get: Callable[[str], Any]
 
 
 class Peer:
@@ -45,6 +59,14 @@ class Peer:
     ) -> Call:
         """Return `mapper`'s call, with items in `workers` threads."""
         raise NotImplementedError("no threads in a map")
+
+    def disk_store(self, directory: str) -> Store:
+        """Return a store of files in `directory`."""
+        raise NotImplementedError("no store on disk")
+
+    def memory_store(self) -> Store:
+        """Return a store in this process, safe from what users do to values."""
+        raise NotImplementedError("no store in memory")
 
     def rows(self, result: Any, names: Sequence[str]) -> list[dict[str, Any]]:
         """Turn what `mapper`'s call returned into one dict an item, to check it; not timed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.peers.base import Peer
+from benchmarks.peers.base import Peer, Store
 from benchmarks.peers.plain import item_function
 
 if TYPE_CHECKING:
@@ -33,6 +33,21 @@ class Joblib(Peer):
     ) -> Call:
         """Return `Parallel(prefer="threads")`."""
         return _parallel(functions, name, values, n_jobs=workers, prefer="threads")
+
+    def disk_store(self, directory: str) -> Store:
+        """Return a function under `Memory`: its first call stores, the next ones find."""
+        values: dict[str, Any] = {}
+
+        def made(signature: str) -> Any:
+            return values[signature]
+
+        cached = joblib.Memory(directory, verbose=0).cache(made)
+
+        def put(signature: str, value: Any) -> None:
+            values[signature] = value
+            cached(signature)
+
+        return Store(put, cached)
 
 
 def _parallel(

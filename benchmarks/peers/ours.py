@@ -5,8 +5,16 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.peers.base import Peer
-from hypernodes import Pipeline, RuntimeConfig, SequentialExecutor, ThreadPoolExecutor, node
+from benchmarks.peers.base import Peer, Store
+from hypernodes import (
+    DiskCache,
+    MemoryCache,
+    Pipeline,
+    RuntimeConfig,
+    SequentialExecutor,
+    ThreadPoolExecutor,
+    node,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,6 +50,16 @@ class Default(Peer):
         """Return `Pipeline.map`."""
         pipeline = self.build(functions)
         return lambda: pipeline.map({name: values}, map_over=name)
+
+    def disk_store(self, directory: str) -> Store:
+        """Return a `DiskCache`."""
+        cache = DiskCache(directory)
+        return Store(cache.put, cache.get)
+
+    def memory_store(self) -> Store:
+        """Return a `MemoryCache`."""
+        cache = MemoryCache()
+        return Store(cache.put, cache.get)
 
 
 class Sequential(Default):

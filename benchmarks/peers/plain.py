@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 import platform
 from concurrent import futures
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.graphs import Function, in_order, parameters
-from benchmarks.peers.base import Peer
+from benchmarks.peers.base import Peer, Store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,6 +45,27 @@ class Plain(Peer):
         body = [*straight_line(functions), f"results.append({as_dict(functions)})"]
         lines = ["results = []", f"for {name} in values:", *(f"    {line}" for line in body)]
         return _compiled(functions, {"values": values}, [*lines, "return results"])
+
+    def disk_store(self, directory: str) -> Store:
+        """Return `pickle.dump` and `pickle.load`, one file an entry."""
+
+        def put(signature: str, value: Any) -> None:
+            with open(f"{directory}/{signature}", "wb") as file:  # noqa: PTH123 - the fastest way
+                pickle.dump(value, file)
+
+        def get(signature: str) -> Any:
+            with open(f"{directory}/{signature}", "rb") as file:  # noqa: PTH123 - as above
+                return pickle.load(file)  # noqa: S301 - made by the benchmark itself
+
+        return Store(put, get)
+
+    def memory_store(self) -> Store:
+        """Return a dict of pickles."""
+        kept: dict[str, bytes] = {}
+        return Store(
+            lambda signature, value: kept.__setitem__(signature, pickle.dumps(value)),
+            lambda signature: pickle.loads(kept[signature]),  # noqa: S301 - as above
+        )
 
     def thread_runner(
         self, functions: Sequence[Function], inputs: Mapping[str, Any], workers: int

@@ -84,7 +84,9 @@ class Counts:
         with self._lock:
             self._drain()
             unsaved, self._unsaved = self._unsaved, Counter()
-        records = {name[:16].encode() if name else _MISSES: n for name, n in unsaved.items()}
+        records: Counter[bytes] = Counter()
+        for name, number in unsaved.items():
+            records[name[:16].encode() or _MISSES] += number
         if records:
             with suppress(OSError):
                 if self._append(_packed(records)) > _LARGEST:
@@ -118,8 +120,8 @@ class SavedCounts:
 
     def __init__(self, records: Counter[bytes]) -> None:
         self._records = records
-        self.misses = records[_MISSES]
-        self.hits = records.total() - self.misses
+        self.misses: int = records[_MISSES]
+        self.hits: int = records.total() - self.misses
 
     def of(self, name: str) -> int:
         """Return how often the entry of that name was found."""

@@ -23,7 +23,7 @@ from blake3 import blake3
 from hypernodes.abc import MISS
 from hypernodes.exceptions import SerializationError
 
-__all__ = ["SHARDS", "BrokenEntryError", "EntryFacts", "Sealer", "address", "created"]
+__all__ = ["APART", "SHARDS", "BrokenEntryError", "EntryFacts", "Sealer", "address", "created"]
 
 Bytes = bytes | memoryview
 
@@ -38,8 +38,8 @@ _DIGEST_END: Final = _MAGIC_END + 32
 _FACTS_END: Final = _DIGEST_END + _FACTS.size
 _ALIGNMENT: Final = 64
 
-# Smaller buffers, in bytes, travel inside the pickle: apart they would cost more than a copy.
-_APART: Final = 1 << 16
+APART: Final = 1 << 16
+"""Smaller buffers, in bytes, travel inside the pickle: apart they would cost more than a copy."""
 
 _from_hex: Final = bytes.fromhex
 _facts: Final = _FACTS.unpack_from
@@ -108,7 +108,7 @@ class Sealer:
         """
         buffers: list[memoryview] = []
         stream = _pickled(value, buffers)
-        if not buffers and len(stream) < _APART:
+        if not buffers and len(stream) < APART:
             content = _FACTS.pack(now, len(stream), 0) + stream
             return [_MAGIC + self._digest(name.encode() + content) + content]
         pieces = _laid_out(now, stream, buffers)
@@ -141,7 +141,7 @@ class Sealer:
         """Raise `BrokenEntryError` unless `entry` is whole, of that name and made with this key."""
         if len(entry) < _FACTS_END or entry[:_MAGIC_END] != _MAGIC:
             raise BrokenEntryError("it is no entry, or of another version")
-        if len(entry) < _APART:
+        if len(entry) < APART:
             digest = self._digest(name.encode() + entry[_DIGEST_END:])
         else:
             digest = self._digest_of_many(name, entry[_DIGEST_END:])
@@ -164,7 +164,7 @@ class Sealer:
 def _pickled(value: Any, buffers: list[memoryview]) -> bytes:
     def keep_inside(buffer: pickle.PickleBuffer) -> bool:
         content = buffer.raw()
-        if content.nbytes < _APART:
+        if content.nbytes < APART:
             return True
         buffers.append(content)
         return False

@@ -9,6 +9,7 @@ import shutil
 import struct
 import sys
 import threading
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +22,7 @@ except ImportError:  # not on Windows
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Writer", "append", "is_local", "make_private", "read", "remove"]
+__all__ = ["Writer", "append", "is_local", "make_private", "read", "read_at", "remove", "write_at"]
 
 _PLAIN: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 # A pipe in the place of a file is not waited for.
@@ -40,8 +41,9 @@ _LOCAL_KINDS: Final = frozenset(
     ("bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "ramfs", "tmpfs", "xfs", "zfs")
 )
 
-# A writer takes a new directory after so many files.
+# A writer takes a new directory after so many files, and keeps so many for threads still in them.
 _TURNOVER: Final = 512
+_OWNED: Final = 4
 
 # As in linux/fs.h.
 _GET_FLAGS: Final = 0x8008_6601 if struct.calcsize("l") == 8 else 0x8004_6601  # noqa: PLR2004
@@ -77,10 +79,11 @@ def _whole(file: int, first: bytes, *, mapped: bool) -> memoryview:
     if mapped and size >= _MAPPED:
         return memoryview(mmap.mmap(file, size, access=mmap.ACCESS_COPY))
     content = memoryview(bytearray(size))
-    content[: len(first)] = first
     end = len(first)
-    while end < size and (count := os.readv(file, [content[end:]])):
-        end += count
+    content[:end] = first
+    with open(file, "rb", buffering=0, closefd=False) as opened:
+        while end < size and (count := opened.readinto(content[end:])):
+            end += count
     return content[:end]
 
 
@@ -98,9 +101,10 @@ class Writer:
 
     def __init__(self, room: str) -> None:
         self.room = room
-        self._numbers = itertools.count()
-        self._owner = 0
+        self._numbers = itertools.count(1)
         self._directory = ""
+        self._owned: deque[str] = deque()
+        self._owner = 0
         self._lock = threading.Lock()
 
     def write(self, path: str, pieces: Sequence[bytes | memoryview], modified: int) -> int:
@@ -112,6 +116,7 @@ class Writer:
             modified: Its time, in nanoseconds since the epoch.
 
         Raises:
+            FileNotFoundError: The room was removed; the next try makes a new one.
             OSError: It cannot be written; what was there before still is.
         """
         name, file = self._create()
@@ -129,10 +134,10 @@ class Writer:
         return size
 
     def close(self) -> None:
-        """Remove the directory for what is being written, if nothing is."""
-        if self._owner == os.getpid():
+        """Remove the directories for what is being written, where nothing is."""
+        while self._owner == os.getpid() and self._owned:
             with suppress(OSError):
-                os.rmdir(self._directory)
+                os.rmdir(self._owned.popleft())
 
     def tidy(self, before: float) -> None:
         """Remove what writers that were killed left behind `before`, in seconds since the epoch."""
@@ -144,24 +149,34 @@ class Writer:
 
     def _create(self) -> tuple[str, int]:
         number = next(self._numbers)
+        directory = self._directory
         if number % _TURNOVER == 0 or self._owner != os.getpid():
-            self._take_directory()
-        while True:
-            name = f"{self._directory}/{number}"
-            try:
-                return name, os.open(name, _WRITE | os.O_EXCL, 0o600)
-            except FileNotFoundError:
-                self._take_directory()
+            directory = self._exchange(directory)
+        name = f"{directory}/{number}"
+        try:
+            return name, os.open(name, _WRITE | os.O_EXCL, 0o600)
+        except FileNotFoundError:
+            self._exchange(directory)
+            raise
 
-    def _take_directory(self) -> None:
+    def _exchange(self, directory: str) -> str:
+        """Take a new directory, unless another thread has already left `directory` for one."""
         with self._lock:
-            self.close()
+            if self._owner != os.getpid():
+                self._owned.clear()  # they are the parent's
+            elif self._directory != directory:
+                return self._directory
             if not os.path.isdir(self.room):
                 make_private(self.room)
                 _mark_as_top(self.room)
-            self._directory = f"{self.room}/{os.getpid()}-{os.urandom(6).hex()}"
-            self._owner = os.getpid()
-            os.mkdir(self._directory, 0o700)
+            fresh = f"{self.room}/{os.getpid()}-{os.urandom(6).hex()}"
+            os.mkdir(fresh, 0o700)
+            self._owned.append(fresh)
+            if len(self._owned) > _OWNED:
+                with suppress(OSError):
+                    os.rmdir(self._owned.popleft())
+            self._directory, self._owner = fresh, os.getpid()
+            return fresh
 
     def _move(self, name: str, path: str) -> None:
         try:
@@ -238,6 +253,18 @@ def append(path: str, content: bytes) -> int:
         return os.fstat(file).st_size
     finally:
         os.close(file)
+
+
+def read_at(file: int, size: int, place: int) -> bytes:
+    """Return up to `size` bytes of an open file from `place` on."""
+    os.lseek(file, place, os.SEEK_SET)
+    return os.read(file, size)
+
+
+def write_at(file: int, content: bytes, place: int) -> None:
+    """Put `content` into an open file at `place`."""
+    os.lseek(file, place, os.SEEK_SET)
+    os.write(file, content)
 
 
 def make_private(path: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +42,7 @@ class History:
     def __init__(self, room: str, writer: Writer) -> None:
         self._room = room
         self._writer = writer
+        self._lock = threading.Lock()
 
     def note(self, records: Iterable[EntryRecord]) -> None:
         """Add records.
@@ -51,12 +53,17 @@ class History:
         for node, of_node in by_node(records).items():
             path = self._path(node)
             content = b"".join(map(to_line, of_node))
-            try:
-                size = append(path, content)
-            except FileNotFoundError:
-                size = self._writer.write(path, [content], time.time_ns())
-            if size > _LARGEST:
-                os.replace(path, f"{path}.1")
+            with self._lock:
+                self._add(path, content)
+
+    def _add(self, path: str, content: bytes) -> None:
+        try:
+            size = append(path, content)
+        except FileNotFoundError:
+            size = self._writer.write(path, [content], time.time_ns())
+        # Another process may just have set it aside.
+        if size > _LARGEST and os.stat(path).st_size > _LARGEST:
+            os.replace(path, f"{path}.1")
 
     def records(self, node: str) -> list[EntryRecord]:
         """Return the last records of `node`, newest first."""

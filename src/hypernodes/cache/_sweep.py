@@ -76,7 +76,7 @@ class Sweep:
         writer: Whose leftovers are removed.
         max_bytes: The most that entries may take, or None.
         ttl: Seconds that an entry lives, or None.
-        before: Called before entries are chosen: brings their times of use up to date.
+        touch: Brings the times of use up to date, as of a moment before that it is given.
     """
 
     def __init__(
@@ -86,13 +86,13 @@ class Sweep:
         *,
         max_bytes: int | None,
         ttl: float | None,
-        before: Callable[[], None],
+        touch: Callable[[int], None],
     ) -> None:
         self._root = root
         self._writer = writer
         self._max_bytes = max_bytes
         self._ttl = ttl
-        self._before = before
+        self._touch = touch
         self._usage = Usage(f"{root}/usage", self._count)
         self._lock = threading.Lock()
         self._total = 0
@@ -101,12 +101,13 @@ class Sweep:
         start = random.randrange(len(SHARDS))  # noqa: S311 - as above
         self._turns = itertools.islice(itertools.cycle(SHARDS), start, None)
 
-    def stored(self, name: str, size: int) -> None:
+    def stored(self, name: str, size: int, now: int) -> None:
         """Take note of an entry that was just stored, and make room if it is needed.
 
         Args:
             name: Of the entry.
             size: In bytes.
+            now: When it was made, in nanoseconds since the epoch.
 
         Raises:
             OSError: The directory cannot be read or written.
@@ -120,7 +121,7 @@ class Sweep:
             if self._max_bytes is not None:
                 self._reckon(size)
                 if self._total > self._max_bytes:
-                    self._make_room(self._max_bytes)
+                    self._make_room(self._max_bytes, now)
 
     def removed(self, name: str, size: int) -> None:
         """Take note of an entry that was removed."""
@@ -166,8 +167,8 @@ class Sweep:
         self._trust = 0
         self._writer.tidy(time.time() - _LONGEST_WRITE)
 
-    def _make_room(self, most: int) -> None:
-        self._before()
+    def _make_room(self, most: int, now: int) -> None:
+        self._touch(now)
         before = self._known()
         sample = self._sample()
         self._total = self._known()

@@ -69,9 +69,9 @@ class DiskCache(Cache):
         _check_positive("max_bytes", max_bytes, path)
         _check_positive("ttl", ttl, path)
         shared_key(key)
-        self.path = os.path.abspath(os.path.expanduser(os.fspath(path)))
-        self.max_bytes = max_bytes
-        self.ttl = ttl
+        self.path: str = os.path.abspath(os.path.expanduser(os.fspath(path)))
+        self.max_bytes: int | None = max_bytes
+        self.ttl: float | None = ttl
         self._key = key
         self._lock = threading.Lock()
         self._sealer: Sealer | None = None
@@ -81,7 +81,7 @@ class DiskCache(Cache):
         self._counts = Counts(f"{self.path}/counts", self._writer)
         self._history = History(f"{self.path}/notes", self._writer)
         self._sweep = Sweep(
-            self.path, self._writer, max_bytes=max_bytes, ttl=ttl, before=self._touch
+            self.path, self._writer, max_bytes=max_bytes, ttl=ttl, touch=self._touch
         )
         weakref.finalize(self, _finish, self._counts, self._writer)
 
@@ -100,13 +100,11 @@ class DiskCache(Cache):
 
     def put(self, signature: str, value: Any) -> None:
         name = address(signature)
-        now = time.time_ns()
         try:
-            sealer = self._sealer or self._open()
-            pieces = sealer.seal(name, value, now / _NANOSECONDS)
-            if self.max_bytes is None or sum(map(len, pieces)) <= self.max_bytes:
-                size = self._writer.write(self._place(name), pieces, now)
-                self._sweep.stored(name, size)
+            try:
+                self._store(self._sealer or self._open(), name, value)
+            except FileNotFoundError:  # somebody removed the directory, and with it the key
+                self._store(self._open(), name, value)
         except OSError as error:
             self._tell("cannot be written", error)
 
@@ -200,6 +198,13 @@ class DiskCache(Cache):
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, (type(self), self.path, self.max_bytes, self.ttl, self._key)
 
+    def _store(self, sealer: Sealer, name: str, value: Any) -> None:
+        now = time.time_ns()
+        pieces = sealer.seal(name, value, now / _NANOSECONDS)
+        if self.max_bytes is None or sum(map(len, pieces)) <= self.max_bytes:
+            size = self._writer.write(self._place(name), pieces, now)
+            self._sweep.stored(name, size, now)
+
     def _place(self, name: str) -> str:
         return f"{self.path}/{name[0]}/{name[1:]}"
 
@@ -245,13 +250,12 @@ class DiskCache(Cache):
             self._sealer = Sealer(secret)
             return self._sealer
 
-    def _touch(self) -> None:
-        """Mark what was found lately as used now."""
-        now = time.time_ns()
+    def _touch(self, before: int) -> None:
+        """Mark what was found lately as used right `before`, in nanoseconds since the epoch."""
         for name in self._counts.recent():
             with suppress(OSError):
                 place = self._place(name)
-                os.utime(place, ns=(now, os.stat(place).st_mtime_ns))
+                os.utime(place, ns=(before - 1, os.stat(place).st_mtime_ns))
 
     def _tell(self, what: str, error: Exception) -> None:
         self._trouble.tell(f"the cache at {self.path} {what}: {error}")

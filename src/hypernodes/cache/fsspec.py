@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._extras import import_extra
 from hypernodes.abc import MISS, Cache, CacheStats, EntryRecord
-from hypernodes.cache._entry import SHARDS, BrokenEntryError, EntryFacts, Sealer, address, created
+from hypernodes.cache._entry import (
+    APART,
+    SHARDS,
+    BrokenEntryError,
+    EntryFacts,
+    Sealer,
+    address,
+    created,
+)
 from hypernodes.cache._history import by_node, file_name, from_lines, to_line
 from hypernodes.cache._key import derived, is_whole, shared_key
 from hypernodes.cache._trouble import Trouble
@@ -66,8 +74,8 @@ class FsspecCache(Cache):
         if ttl is not None and not ttl > 0:
             raise CacheError(f"ttl has to be a positive number, not {ttl!r}", path=str(path))
         shared_key(key)
-        self.path = str(path)
-        self.ttl = ttl
+        self.path: str = str(path)
+        self.ttl: float | None = ttl
         self._key = key
         self._options = dict(storage_options or {})
         self._fsspec = _needed(self.path)
@@ -257,18 +265,20 @@ class FsspecCache(Cache):
     def _read_many(self, names: Iterable[str]) -> dict[str, bytes]:
         try:
             places = {self._place(name): name for name in names}
-            return {places[p]: content for p, content in self._contents(list(places)).items()}
+            contents = self._contents(list(places))
+            return {places[place]: content for place, content in contents.items()}
         except Exception as error:  # noqa: BLE001 - each file system has errors of its own
             self._tell("cannot be read", error)
             return {}
 
     def _unsealed(self, name: str, content: bytes) -> Any:
+        entry = memoryview(bytearray(content)) if len(content) >= APART else content
         try:
             sealer = self._sealer or self._read_key()
             try:
-                return sealer.unseal(name, content, since=self._since())
+                return sealer.unseal(name, entry, since=self._since())
             except BrokenEntryError:
-                return self._read_key().unseal(name, content, since=self._since())
+                return self._read_key().unseal(name, entry, since=self._since())
         except BrokenEntryError as error:
             self._tell(f"holds a damaged entry, {name}", error)
         except Exception as error:  # noqa: BLE001 - as above

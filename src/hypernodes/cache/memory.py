@@ -59,8 +59,8 @@ class MemoryCache(Cache):
     def __init__(self, max_items: int | None = None, max_bytes: int | None = None) -> None:
         _check("max_items", max_items)
         _check("max_bytes", max_bytes)
-        self.max_items = max_items
-        self.max_bytes = max_bytes
+        self.max_items: int | None = max_items
+        self.max_bytes: int | None = max_bytes
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._size = 0
