@@ -17,6 +17,7 @@ NAMES = [
     "DiskCache",
     "DuplicateOutputError",
     "Executor",
+    "Explanation",
     "Failure",
     "HyperNodesError",
     "InputError",

@@ -270,7 +270,9 @@ class Cache(ABC):
     error: a cache that cannot be read misses, one that cannot be written forgets.
 
     A subclass writes `get`, `put`, `delete`, `clear` and `stats`; the rest derives from these, and
-    is overridden where there is a faster way.
+    is overridden where there is a faster way. A live cache stays in its process: where a config
+    with it arrives elsewhere, there is None in its place, unless the subclass says by
+    `__reduce__` what else. With `SHARED`, that is used there; without, only by the driver.
 
     Example:
         >>> from hypernodes import MISS, MemoryCache
@@ -285,6 +287,15 @@ class Cache(ABC):
 
     SHARED: ClassVar[bool] = False
     """Whether a copy in another process has the same entries; else only the driver uses it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _nothing, ()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
 
     @abstractmethod
     def get(self, signature: str) -> Any | Literal[Miss.MISS]:
@@ -362,3 +373,7 @@ class Cache(ABC):
     def nearest(self, node: str, parts: Mapping[str, str]) -> EntryRecord | None:
         """Return the record of `node` that differs least from `parts`, the newest of several."""
         return min(self.records(node), key=lambda known: len(known.changed(parts)), default=None)
+
+
+def _nothing() -> None:
+    """Take the place of a live cache where it cannot be."""

@@ -11,7 +11,9 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from hypernodes._engine.failure import Failure
 from hypernodes._engine.jobs import Collector, Entry, MapJob, Receiver
+from hypernodes._engine.twins import Twins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -128,23 +130,43 @@ class Core(ABC):
         count: int,
     ) -> MapJob:
         apart = self._is_apart(engine, count)
-        return MapJob(engine, inputs, receiver, self._open_frames if apart else None)
+        open_frames = self._open_frames if apart else None
+        if not engine.looks_up:
+            return MapJob(engine, inputs, receiver, open_frames)
+        twins = Twins(receiver, engine.identity)
+        job = MapJob(engine, inputs, twins, open_frames)
+        twins.free = partial(self._reunite, job)
+        job.twins = twins
+        return job
 
     def _add(self, job: MapJob, entries: Iterable[Entry]) -> None:
-        if job.engine.looks_up:
-            self._look_up(partial(job.look_up, entries), partial(self._looked_up, job))
-        else:
+        if job.twins is None:
             self._enqueue(job, entries)
+        else:
+            then = partial(self._looked_up, job, job.twins.hold)
+            self._look_up(partial(job.look_up, entries), then)
+
+    def _reunite(self, job: MapJob, entries: list[Entry], outcome: Outcome) -> None:
+        """Let items take what an equal one has left, or else run."""
+        if isinstance(outcome, Failure):
+            self._enqueue(job, entries)
+        else:
+            self._look_up(partial(job.look_up, entries), partial(self._looked_up, job, list))
 
     def _looked_up(
-        self, job: MapJob, found: tuple[Sequence[tuple[int, Outcome]], Iterable[Entry]]
+        self,
+        job: MapJob,
+        pick: Callable[[Iterable[Entry]], list[Entry]],
+        found: tuple[Sequence[tuple[int, Outcome]], Iterable[Entry]],
     ) -> None:
         hits, rest = found
         if not job.closed:
             job.receive(hits)
-            self._enqueue(job, rest)
+            self._enqueue(job, pick(rest))
 
     def _enqueue(self, job: MapJob, entries: Iterable[Entry]) -> None:
+        if job.closed:
+            return
         job.pending.extend(entries)
         if job.apart:
             self._open_frames(job)

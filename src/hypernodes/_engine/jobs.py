@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.frame import Frame
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._engine.segments import Segment
+    from hypernodes._engine.twins import Twins
 
 Entry = tuple[int, Mapping[str, Any]]
 Message = Callable[[], None]
@@ -80,6 +81,9 @@ class MapJob:
         receiver: Gets the outcomes, in the scheduler's thread.
         open_frames: Starts the frames that there is room for, where each item is to be a frame of
             its own, whose nodes are scheduled one by one; None where workers take whole items.
+
+    Attributes:
+        twins: Holds back equal items, where there is a cache.
     """
 
     __slots__ = (
@@ -92,6 +96,7 @@ class MapJob:
         "engine",
         "inputs",
         "pending",
+        "twins",
     )
 
     def __init__(
@@ -104,6 +109,7 @@ class MapJob:
         self.engine: PipelineExecutionEngine = engine
         self.inputs: Mapping[str, Any] = engine.prepared(inputs)
         self.closed: bool = False
+        self.twins: Twins | None = None
         self._open_frames = open_frames
         self.pending: deque[Entry] = deque()
         self.drains: int = 0

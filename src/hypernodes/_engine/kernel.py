@@ -19,7 +19,7 @@ from hypernodes._engine.segments import Part, Segment, is_async, split
 from hypernodes._node import Node
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.jobs import Entry
@@ -80,6 +80,11 @@ class PipelineExecutionEngine:
         """
         del inputs
         return [], entries
+
+    def identity(self, item: Mapping[str, Any]) -> Hashable | None:
+        """Return what equal items of a map have in common, or None where that is not known."""
+        del item
+        return None
 
     def frame(
         self,

@@ -27,7 +27,7 @@ from hypernodes._engine.segments import split
 from hypernodes.cache._code import CodeSnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
     from hypernodes._engine.caching.keys import Key, Keys
     from hypernodes._engine.caching.loading import Row
@@ -224,6 +224,12 @@ class CachingEngine(PipelineExecutionEngine):
             else:
                 hits.append((index, outcome))
         return hits, rest
+
+    def identity(self, item: Mapping[str, Any]) -> Hashable | None:
+        if not (isinstance(item, Item) and self.scheme.is_static) or self.scheme.gives_inputs:
+            return None
+        keys = tuple([item.slot_keys[step.outputs[0]] for step in self.scheme.ends])
+        return keys if all(keys) else None
 
     def _look_at_ends(self, inputs: Prepared, items: list[Item]) -> None:
         """Look up what makes the outputs of items, all at once."""

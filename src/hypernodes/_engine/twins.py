@@ -1,0 +1,63 @@
+"""Equal items of one map: the first runs, and the others take what it leaves in the cache."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hypernodes._engine.jobs import Receiver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Sequence
+
+    from hypernodes._engine.failure import Outcome
+    from hypernodes._engine.jobs import Entry
+
+
+class Twins(Receiver):
+    """Holds items back while an equal one is under way, and passes outcomes on.
+
+    Args:
+        receiver: Gets the outcomes.
+        identify: Returns what equal items have in common, or None where that is not known.
+
+    Attributes:
+        free: Called with items that are held no longer, and the outcome of the first.
+    """
+
+    __slots__ = ("_identify", "_names", "_receiver", "_waiting", "free")
+
+    def __init__(self, receiver: Receiver, identify: Callable[[Any], Hashable | None]) -> None:
+        self.free: Callable[[list[Entry], Outcome], None] | None = None
+        self._receiver = receiver
+        self._identify = identify
+        self._names: dict[int, Hashable] = {}
+        self._waiting: dict[Hashable, list[Entry]] = {}
+
+    def hold(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Return the items that can run; the others wait."""
+        first: list[Entry] = []
+        for entry in entries:
+            name = self._identify(entry[1])
+            if name in self._waiting:
+                self._waiting[name].append(entry)
+                continue
+            if name is not None:
+                self._names[entry[0]] = name
+                self._waiting[name] = []
+            first.append(entry)
+        return first
+
+    def put(self, index: int, outcome: Outcome) -> None:
+        self._receiver.put(index, outcome)
+        self._release(index, outcome)
+
+    def put_all(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
+        self._receiver.put_all(outcomes)
+        for index, outcome in outcomes:
+            self._release(index, outcome)
+
+    def _release(self, index: int, outcome: Outcome) -> None:
+        name = self._names.pop(index, None)
+        entries = self._waiting.pop(name, None)
+        if entries and self.free is not None:
+            self.free(entries, outcome)
