@@ -5,9 +5,9 @@ import pickle
 import threading
 
 import pytest
-from caching import LoggingCache, Tally
 from pydantic import ValidationError
 
+from caching import LoggingCache, Tally
 from hypernodes import (
     Cache,
     CacheSpec,

@@ -10,11 +10,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from hypernodes._aside import in_thread
+from hypernodes._engine.compiler import compile_plan, draft_plan
 from hypernodes._engine.engines import engine_for
 from hypernodes._engine.failure import Failure, remember
 from hypernodes._engine.graph import Graph
 from hypernodes._engine.mapping import Gathered, Items, check_mode, read_names, split_items
-from hypernodes._engine.plan import Request, compile_plan, draft_plan
+from hypernodes._engine.plan import Request
 from hypernodes._engine.requests import (
     check_input,
     check_mapped,

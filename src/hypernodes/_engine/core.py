@@ -168,6 +168,8 @@ class Core(ABC):
         if job.closed:
             return
         job.pending.extend(entries)
+        if not job.pending:
+            return
         if job.apart:
             self._open_frames(job)
         else:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._cancel import check, is_watched
 from hypernodes._engine.calls import node_call, node_coroutine
+from hypernodes._engine.compiler import compile_plan
 from hypernodes._engine.drive import drive
 from hypernodes._engine.failure import Failure, Faulted, annotate, item_note, node_note
 from hypernodes._engine.frame import Frame
 from hypernodes._engine.inner import inner_call
-from hypernodes._engine.plan import compile_plan
 from hypernodes._engine.program import Program
 from hypernodes._engine.segments import Part, Segment, is_async, split
 from hypernodes._node import Node
@@ -55,7 +55,7 @@ class PipelineExecutionEngine:
         return _compiled, (type(self), self.plan.pipeline, self.plan.request)
 
     def prepared(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the inputs of a run or map with what is to be known of them, once for all items."""
+        """Return the inputs of a run or map with what is known of them, once for all items."""
         return inputs
 
     def finish(self, inputs: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from hypernodes.cache._remembered import CodeMemory
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hypernodes._engine.caching.engine import CachingEngine
+    from hypernodes._engine.caching.keyed import KeyedEngine
     from hypernodes._engine.caching.keys import Keys
     from hypernodes._engine.plan import Inner, Step
     from hypernodes.cache._code import CodeHash, CodeSnapshot
@@ -32,7 +32,7 @@ class CodeReader:
         by_type: What the code of steps uses that counts by its type, by the index of the step.
     """
 
-    def __init__(self, engine: CachingEngine) -> None:
+    def __init__(self, engine: KeyedEngine) -> None:
         self._engine = engine
         self._last: tuple[Any, Codes] | None = None
         self.by_type: dict[int, tuple[str, ...]] = {}
@@ -89,7 +89,7 @@ class CodeReader:
         return prefix("map", salt, *shape, bound, results)
 
 
-def _results(engine: CachingEngine, inner: Inner, codes: Codes) -> tuple[str, ...] | None:
+def _results(engine: KeyedEngine, inner: Inner, codes: Codes) -> tuple[str, ...] | None:
     """Return the keys of what a plan gives, with names in the place of its inputs' keys."""
     if not all(codes.prefixes[step.index] for step in engine.scheme.static):
         return None

@@ -6,10 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.caching.loading import keep, keep_map
+from hypernodes._engine.caching.maps import inner_items, rows_of
 from hypernodes._engine.caching.orders import LOOKUPS, ORDER, Lookups
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.frame import Frame
-from hypernodes._engine.segments import Segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.jobs import Entry
     from hypernodes._engine.plan import Inner, Slot, Step
+    from hypernodes._engine.segments import Segment
 
 
 class CachedFrame(Frame):
@@ -85,9 +86,10 @@ class CachedFrame(Frame):
     def items(
         self, step: Step, inner: Inner, values: Iterable[Any]
     ) -> tuple[Mapping[str, Any], list[Entry]]:
-        shared, items = self._engine.inner_items(step, values, self._resolver.keys, self.inputs)
-        items = list(items)
-        self._rows[step.index] = self._engine.rows(step, items)
+        del inner  # it is the step's
+        engine, keys = self._engine, self._resolver.keys
+        shared, items = inner_items(engine, step, values, keys, self.inputs)
+        self._rows[step.index] = rows_of(engine, step, items)
         return shared, list(enumerate(items))
 
     def settle(self, segment: Segment, outcome: Given) -> list[Segment]:

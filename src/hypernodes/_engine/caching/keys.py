@@ -17,7 +17,7 @@ from hypernodes.cache._values import hash_value
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from hypernodes._engine.plan import Plan, Step
+    from hypernodes._engine.plan import Step
     from hypernodes.cache._walk import Identify
 
     Keys = list["Key | None"]
@@ -75,12 +75,11 @@ def origin_of(key: Key) -> tuple[str, int]:
     return made, int(place or 0)
 
 
-def compile_keys(plan: Plan, signed: Sequence[Step]) -> Program:
+def compile_keys(signed: Sequence[Step]) -> Program:
     """Return a straight function that signs steps, all of whose arguments have keys by then.
 
     Args:
-        plan: The plan.
-        signed: Those of its steps, in order.
+        signed: Steps of a plan, in order.
 
     Returns:
         Takes prefixes by the index of the step, and a list of the keys of what is given by slot,

@@ -16,7 +16,7 @@ from hypernodes.abc import EntryRecord
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hypernodes._engine.caching.engine import CachingEngine
+    from hypernodes._engine.caching.keyed import KeyedEngine
     from hypernodes._engine.caching.orders import Order
     from hypernodes._engine.caching.prepared import Found, Once
     from hypernodes._engine.caching.shelf import Shelf
@@ -29,7 +29,7 @@ _MAP: Final = "map"
 _ATOMS: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
-def load(engine: CachingEngine, wanted: Wanted, once: Once) -> list[Found]:
+def load(engine: KeyedEngine, wanted: Wanted, once: Once) -> list[Found]:
     """Return the outputs of steps as far as they are kept, each time other objects.
 
     Args:
@@ -49,7 +49,7 @@ def load(engine: CachingEngine, wanted: Wanted, once: Once) -> list[Found]:
     return found
 
 
-def _by_shelf(engine: CachingEngine, wanted: Wanted) -> dict[Shelf, dict[str, list[int]]]:
+def _by_shelf(engine: KeyedEngine, wanted: Wanted) -> dict[Shelf, dict[str, list[int]]]:
     groups: dict[Shelf, dict[str, list[int]]] = {}
     for place, (step, made) in enumerate(wanted):
         groups.setdefault(engine.shelf(step), {}).setdefault(made, []).append(place)
@@ -81,7 +81,7 @@ def _as_outputs(step: Step, value: Any) -> Found:
     return value if fits else None
 
 
-def _load_map(engine: CachingEngine, step: Step, rows: Sequence[Row], once: Once) -> Found:
+def _load_map(engine: KeyedEngine, step: Step, rows: Sequence[Row], once: Once) -> Found:
     inner = engine.inner_engines[step.index]
     names = step.inner.outputs if step.inner else ()
     makers = [inner.scheme.makers[inner.plan.results[name]] for name in names]
@@ -103,7 +103,7 @@ def _pick(outputs: Found, key: str) -> Any:
     return outputs[origin_of(key)[1]]
 
 
-def keep(engine: CachingEngine, step: Step, order: Order, outputs: Sequence[Any]) -> None:
+def keep(engine: KeyedEngine, step: Step, order: Order, outputs: Sequence[Any]) -> None:
     """Keep what a step has made.
 
     Args:
@@ -115,7 +115,7 @@ def keep(engine: CachingEngine, step: Step, order: Order, outputs: Sequence[Any]
     _put(engine, step, order, tuple(outputs) if step.unpacks else outputs[0])
 
 
-def keep_map(engine: CachingEngine, step: Step, order: Order, rows: Sequence[Row]) -> None:
+def keep_map(engine: KeyedEngine, step: Step, order: Order, rows: Sequence[Row]) -> None:
     """Keep what the outputs of a mapped step are made of.
 
     Args:
@@ -128,7 +128,7 @@ def keep_map(engine: CachingEngine, step: Step, order: Order, rows: Sequence[Row
         _put(engine, step, order, (_MAP, tuple(rows)))
 
 
-def _put(engine: CachingEngine, step: Step, order: Order, value: Any) -> None:
+def _put(engine: KeyedEngine, step: Step, order: Order, value: Any) -> None:
     shelf = engine.shelf(step)
     if shelf.put(order.made, value, step, order.once):
         parts = parts_of(engine.scheme, step, order.code, shelf.salt, order.keys)

@@ -28,6 +28,7 @@ async def make(
     step: Step,
     values: Mapping[Slot, Any],
     order: Order,
+    *,
     index: int | None,
     in_thread: InThread,
 ) -> Sequence[Any]:

@@ -10,6 +10,7 @@ from hypernodes._engine.segments import Segment
 if TYPE_CHECKING:
     from hypernodes._engine.caching.keys import Key
     from hypernodes._engine.caching.prepared import Once
+    from hypernodes._engine.failure import Failure
     from hypernodes._engine.plan import Step
 
 # Slots that no plan has.
@@ -56,3 +57,15 @@ class Lookups(Segment):
     def __init__(self, wanted: list[tuple[Step, str]]) -> None:
         super().__init__([replace(wanted[0][0], inner=None)], index=LOOKUPS)
         self.wanted = wanted
+
+
+class FailedError(Exception):
+    """Carries a failure through coroutines that make values.
+
+    Args:
+        failure: What failed.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.failure = failure

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hypernodes.exceptions import CacheWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Hashable, Iterable, Mapping
 
     from hypernodes._engine.caching.keys import Key, Keys
     from hypernodes._engine.caching.shelf import Shelf
@@ -127,20 +126,21 @@ class Item(dict[str, Any]):
     Args:
         inputs: The inputs.
         keys: All keys that are known before anything runs, by slot; None where there is none.
+        since: Before it was looked up; see `Flights.now`.
 
     Attributes:
         slot_keys: As `keys`.
         found: What was looked up, by the index of the step; taken out where it is used.
-        since: When that was; see `Flights.now`.
+        since: As given.
     """
 
     __slots__ = ("found", "since", "slot_keys")
 
-    def __init__(self, inputs: Mapping[str, Any], keys: Keys) -> None:
+    def __init__(self, inputs: Mapping[str, Any], keys: Keys, since: int) -> None:
         super().__init__(inputs)
         self.slot_keys: Keys = keys
         self.found: dict[int, Found] = {}
-        self.since = 0
+        self.since = since
 
     def __reduce__(self) -> tuple[Any, ...]:
         return dict, (dict(self),)

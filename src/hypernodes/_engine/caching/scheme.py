@@ -65,7 +65,7 @@ class Scheme:
     @cached_property
     def program(self) -> Program:
         """Signs the static steps."""
-        return compile_keys(self.plan, self.static)
+        return compile_keys(self.static)
 
 
 def parameters(step: Step) -> list[tuple[str, str]]:

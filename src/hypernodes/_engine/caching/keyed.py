@@ -1,0 +1,185 @@
+"""What the kernel for plans with a cache knows: of the plan, of a run, of an item."""
+
+from __future__ import annotations
+
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+from hypernodes._engine.caching.codes import CodeReader
+from hypernodes._engine.caching.keys import UNSTABLE, value_key
+from hypernodes._engine.caching.orders import Order
+from hypernodes._engine.caching.prepared import Item, Once, Prepared
+from hypernodes._engine.caching.resolver import Resolver
+from hypernodes._engine.caching.scheme import Scheme, parameters
+from hypernodes._engine.caching.shelf import Shelf
+from hypernodes._engine.flights import FLIGHTS
+from hypernodes._engine.kernel import PipelineExecutionEngine, item_engine, maps_here
+from hypernodes.cache._code import CodeSnapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hypernodes._engine.caching.keys import Key, Keys
+    from hypernodes._engine.caching.prepared import Codes
+    from hypernodes._engine.plan import Slot, Step
+    from hypernodes.cache._walk import Identify
+
+
+class KeyedEngine(PipelineExecutionEngine):
+    """Knows what everything in a plan is called in a cache, before it is there."""
+
+    # ------------------------------------------------------------ what is known of the plan
+
+    @cached_property
+    def inner_engines(self) -> dict[int, KeyedEngine]:
+        """What runs the items of maps that use a cache, by the index of the mapped step."""
+        maps = [step for step in self.plan.steps if maps_here(step) and step.inner is not None]
+        engines = {step.index: item_engine(step.inner) for step in maps if step.inner is not None}
+        return {i: engine for i, engine in engines.items() if isinstance(engine, KeyedEngine)}
+
+    @cached_property
+    def signed_maps(self) -> frozenset[int]:
+        """The indexes of mapped steps whose outputs can be told from the keys of their inputs."""
+        engines = self.inner_engines.items()
+        told = {i for i, engine in engines if engine.scheme.is_static and engine.scheme.ends}
+        return frozenset(i for i in told if self.plan.steps[i].cached)
+
+    @cached_property
+    def scheme(self) -> Scheme:
+        """How the steps are keyed."""
+        maps = {step.index for step in self.plan.steps if maps_here(step)}
+        return Scheme(self.plan, frozenset(maps - self.signed_maps))
+
+    @property
+    def is_tied(self) -> bool:
+        signed = [step for step in self.plan.steps if self.scheme.signed[step.index]]
+        inner = self.inner_engines.values()
+        return any(self.shelf(step).is_tied for step in signed) or any(e.is_tied for e in inner)
+
+    @cached_property
+    def _shelves(self) -> dict[int, Shelf]:
+        return {}
+
+    def shelf(self, step: Step) -> Shelf:
+        """Return the cache of a step that is cached."""
+        source = step.config.cache
+        shelf = self._shelves.get(id(source))
+        return shelf or self._shelves.setdefault(id(source), Shelf(source))
+
+    @cached_property
+    def _reader(self) -> CodeReader:
+        return CodeReader(self)
+
+    def codes(self, snapshot: CodeSnapshot) -> Codes:
+        """Return what signatures begin with, as the code is now."""
+        return self._reader.read(snapshot)
+
+    # ------------------------------------------------------------ what is known of a run
+
+    def prepared(self, inputs: Mapping[str, Any]) -> Prepared:
+        return inputs if isinstance(inputs, Prepared) else self.prepared_with(inputs, Once())
+
+    def prepared_with(self, inputs: Mapping[str, Any], once: Once) -> Prepared:
+        """Return inputs with what is to be known of them; see `prepared`.
+
+        Args:
+            inputs: The inputs.
+            once: Warns of what has no identity.
+        """
+        snapshot = CodeSnapshot()
+        return self.prepared_from(inputs, self.codes(snapshot), once, {}, snapshot.identify)
+
+    @property
+    def by_type(self) -> dict[int, tuple[str, ...]]:
+        """What the code of steps uses that counts by its type only, by the index of the step."""
+        return self._reader.by_type
+
+    def shared_inputs(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        return self.prepared(inputs).only(self.plan.shared)
+
+    def prepared_from(
+        self,
+        inputs: Mapping[str, Any],
+        codes: Codes,
+        once: Once,
+        known: Mapping[str, Key],
+        identify: Identify,
+    ) -> Prepared:
+        """Return inputs with their keys.
+
+        Args:
+            inputs: What all items share.
+            codes: What signatures begin with.
+            once: What the run has warned of.
+            known: Keys that are known, by the name of the input.
+            identify: What classes and functions in the others hash to.
+        """
+        plan = self.plan
+        keys: dict[int, Key] = {}
+        for name, slot in plan.shared.items():
+            if name in known:
+                keys[slot] = known[name]
+            elif slot in self._keyed_slots:
+                keys[slot] = self._tell(once, slot, inputs[name], identify)
+        for slot, value in plan.constants.items():
+            if slot in self._keyed_slots:
+                keys[slot] = self._tell(once, slot, value, identify)
+        return Prepared(inputs, codes, keys, once)
+
+    @cached_property
+    def _keyed_slots(self) -> dict[Slot, list[tuple[Step, int]]]:
+        """The slots that signed steps take: by which, and at which place."""
+        takers: dict[Slot, list[tuple[Step, int]]] = {}
+        for step in self.plan.steps:
+            for place, argument in enumerate(step.arguments):
+                if self.scheme.signed[step.index]:
+                    takers.setdefault(argument.slot, []).append((step, place))
+        return takers
+
+    def _tell(self, once: Once, slot: Slot, value: Any, identify: Identify | None = None) -> Key:
+        """Return the key of a value; warn of those that take it if it has none."""
+        try:
+            return value_key(value, identify)
+        except Exception as error:  # noqa: BLE001 - the value's own code ran, it may raise anything
+            reason = str(error)
+            for step, place in self._keyed_slots.get(slot, ()):
+                name = parameters(step)[place][1]
+                message = partial(_unstable, step, name, reason)
+                once.warn(("identity", step.path, name), message)
+            return UNSTABLE
+
+    def item(
+        self, inputs: Prepared, item: Mapping[str, Any], identify: Identify | None = None
+    ) -> Item:
+        """Return an item with its keys."""
+        if isinstance(item, Item):
+            return item
+        keys: Keys = [None] * self.plan.slots
+        for slot, key in inputs.slot_keys.items():
+            keys[slot] = key
+        for name, slot in self.plan.mapped.items():
+            if slot in self._keyed_slots:
+                keys[slot] = self._tell(inputs.once, slot, item[name], identify)
+        prefixes = inputs.codes.prefixes
+        if UNSTABLE in keys or not all(prefixes[step.index] for step in self.scheme.static):
+            return Item(item, keys, FLIGHTS.now())
+        return Item(item, self.scheme.program(prefixes, keys), FLIGHTS.now())
+
+    def resolver(self, inputs: Prepared, item: Item, values: dict[Slot, Any]) -> Resolver:
+        """Return what decides for an item what to look up and what to run."""
+        tell = partial(self._tell, inputs.once)
+        return Resolver(self.scheme, inputs.codes.prefixes, [*item.slot_keys], values, tell)
+
+    def order(self, step: Step, resolver: Resolver, item: Item, inputs: Prepared) -> Order | None:
+        """Return what is to become of what a step makes, or None where it is not kept."""
+        made = resolver.made.get(step.index)
+        if not made:
+            return None
+        keys = resolver.keys
+        taken = tuple([keys[slot] or UNSTABLE for slot in self.scheme.takes[step.index]])
+        return Order(made, inputs.codes.parts[step.index], taken, item.since, inputs.once)
+
+
+def _unstable(step: Step, parameter: str, reason: str) -> str:
+    where = f"node {step.path[-1]!r} of pipeline {' > '.join(step.path[:-1])!r}"
+    return f"{where} is not cached in this run, because of its parameter {parameter!r}: {reason}"
