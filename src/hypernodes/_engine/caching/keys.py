@@ -50,8 +50,12 @@ def value_key(value: Any, identify: Identify | None = None) -> Key:
 
 
 def prefix(*facts: object) -> str:
-    """Return what a signature begins with, for facts with an unambiguous `repr`."""
-    return sha256(repr((SCHEME, facts)).encode()).hexdigest()
+    """Return what a signature begins with.
+
+    Args:
+        facts: Texts, numbers, None, and tuples of them.
+    """
+    return sha256(ascii((SCHEME, facts)).encode()).hexdigest()
 
 
 def signature(start: str, keys: Iterable[Key]) -> str:
