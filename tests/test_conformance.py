@@ -21,6 +21,7 @@ import pytest
 
 from hypernodes import (
     AsyncExecutor,
+    CompositeExecutor,
     Executor,
     Failure,
     HyperNodesError,
@@ -30,6 +31,10 @@ from hypernodes import (
     ThreadPoolExecutor,
     node,
 )
+
+
+def composite(map_executor, node_executor):
+    return CompositeExecutor(map_executor=map_executor, node_executor=node_executor)
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,11 @@ CASES = (
     Case(AsyncExecutor(max_concurrency=4), 4),
     Case(AsyncExecutor(max_concurrency=1), 1),
     Case(AsyncExecutor(max_concurrency=32), 32),
+    Case(composite(ThreadPoolExecutor(max_workers=4), AsyncExecutor(max_concurrency=4)), 4),
+    Case(composite(AsyncExecutor(max_concurrency=4), ThreadPoolExecutor(max_workers=4)), 4),
+    Case(composite(ThreadPoolExecutor(max_workers=4), SequentialExecutor()), 4),
+    Case(composite(SequentialExecutor(), ThreadPoolExecutor(max_workers=4)), 4),
+    Case(composite(ThreadPoolExecutor(max_workers=1), AsyncExecutor(max_concurrency=1)), 1),
 )
 LOCAL = tuple(case for case in CASES if case.shares_memory)
 PARALLEL = tuple(case for case in LOCAL if case.workers > 1)

@@ -38,7 +38,12 @@ if TYPE_CHECKING:
         UnknownInputError,
         WorkerCrashedError,
     )
-    from hypernodes.executors import AsyncExecutor, SequentialExecutor, ThreadPoolExecutor
+    from hypernodes.executors import (
+        AsyncExecutor,
+        CompositeExecutor,
+        SequentialExecutor,
+        ThreadPoolExecutor,
+    )
     from hypernodes.pipeline import Pipeline
 
 __all__ = [
@@ -47,6 +52,7 @@ __all__ = [
     "CacheError",
     "CacheWarning",
     "CallbackError",
+    "CompositeExecutor",
     "CycleError",
     "DuplicateOutputError",
     "Executor",
@@ -108,7 +114,12 @@ _PLACES = {
         "UnknownInputError",
         "WorkerCrashedError",
     ),
-    "hypernodes.executors": ("AsyncExecutor", "SequentialExecutor", "ThreadPoolExecutor"),
+    "hypernodes.executors": (
+        "AsyncExecutor",
+        "CompositeExecutor",
+        "SequentialExecutor",
+        "ThreadPoolExecutor",
+    ),
     "hypernodes._nested": ("PipelineNode",),
     "hypernodes._node": ("Node", "node"),
     "hypernodes.pipeline": ("Pipeline",),
