@@ -60,8 +60,6 @@ CASES = (
     Case(AsyncExecutor(max_concurrency=32), 32),
     Case(composite(ThreadPoolExecutor(max_workers=4), AsyncExecutor(max_concurrency=4)), 4),
     Case(composite(AsyncExecutor(max_concurrency=4), ThreadPoolExecutor(max_workers=4)), 4),
-    Case(composite(ThreadPoolExecutor(max_workers=4), SequentialExecutor()), 4),
-    Case(composite(SequentialExecutor(), ThreadPoolExecutor(max_workers=4)), 4),
     Case(composite(ThreadPoolExecutor(max_workers=1), AsyncExecutor(max_concurrency=1)), 1),
 )
 LOCAL = tuple(case for case in CASES if case.shares_memory)

@@ -12,7 +12,7 @@ from hypernodes._kinds import AnyExecutor
 from hypernodes.abc import Executor, OutputName, RunContext
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from hypernodes._engine.failure import Failure
     from hypernodes.pipeline import Pipeline
@@ -100,9 +100,6 @@ node_executor=SequentialExecutor())
     ) -> Iterator[tuple[int, dict[str, Any] | Failure]]:
         executor, ctx = self._for_map(ctx)
         return executor.map_unordered(pipeline, items, inputs, ctx, output_name)
-
-    def beside(self, work: Callable[[], None]) -> None:
-        self.map_executor.beside(work)
 
     def close(self) -> None:
         """End what both executors and their equals have opened; the next run opens it anew."""
