@@ -18,6 +18,7 @@ from hypernodes import (
     HyperNodesError,
     NodeTimeoutError,
     Pipeline,
+    ProcessPoolExecutor,
     RuntimeConfig,
     SequentialExecutor,
     ThreadPoolExecutor,
@@ -33,6 +34,7 @@ PARTS = {
     "one-thread": ThreadPoolExecutor(max_workers=1),
     "async": AsyncExecutor(max_concurrency=3),
     "one-async": AsyncExecutor(max_concurrency=1),
+    "process": ProcessPoolExecutor(max_workers=1),
 }
 PAIRS = {f"{m}-{n}": (PARTS[m], PARTS[n]) for m, n in itertools.product(PARTS, repeat=2)}
 LOCAL_POOLS = {"thread": ThreadPoolExecutor, "async": AsyncExecutor}

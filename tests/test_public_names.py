@@ -26,6 +26,7 @@ NAMES = [
     "PipelineDefinitionError",
     "PipelineExecutionEngine",
     "PipelineNode",
+    "ProcessPoolExecutor",
     "ResourceError",
     "RetryPolicy",
     "RunContext",

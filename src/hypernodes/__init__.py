@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from hypernodes.executors import (
         AsyncExecutor,
         CompositeExecutor,
+        ProcessPoolExecutor,
         SequentialExecutor,
         ThreadPoolExecutor,
     )
@@ -69,6 +70,7 @@ __all__ = [
     "PipelineDefinitionError",
     "PipelineExecutionEngine",
     "PipelineNode",
+    "ProcessPoolExecutor",
     "ResourceError",
     "RetryPolicy",
     "RunContext",
@@ -117,6 +119,7 @@ _PLACES = {
     "hypernodes.executors": (
         "AsyncExecutor",
         "CompositeExecutor",
+        "ProcessPoolExecutor",
         "SequentialExecutor",
         "ThreadPoolExecutor",
     ),

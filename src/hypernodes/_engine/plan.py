@@ -127,6 +127,7 @@ class Plan:
     """Steps in an order in which they can run.
 
     Attributes:
+        pipeline: What it is a plan of.
         request: What it was made for.
         steps: The steps.
         slots: How many values there are.
@@ -136,8 +137,10 @@ class Plan:
         results: The slots of the outputs asked for, by name.
         used: The names of the inputs that are needed and given.
         missing: Inputs that are needed and were not given, with the path of a node that needs each.
+        inside: What its only step does, where that is all of an item, done by another executor.
     """
 
+    pipeline: Pipeline
     request: Request
     steps: tuple[Step, ...] = ()
     slots: int = 0
@@ -147,6 +150,7 @@ class Plan:
     results: dict[str, Slot] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    inside: Plan | None = None
 
     def values(self, inputs: Mapping[str, Any], item: Mapping[str, Any]) -> dict[Slot, Any]:
         """Return the values that are there before any step has run."""
@@ -198,6 +202,7 @@ def _in_one_step(pipeline: Pipeline, request: Request, plan: Plan) -> Plan:
     )
     slots = {name: slot for slot, name in enumerate(inputs)}
     return Plan(
+        pipeline,
         request,
         (step,),
         slots=len(inputs) + len(outputs),
@@ -205,6 +210,7 @@ def _in_one_step(pipeline: Pipeline, request: Request, plan: Plan) -> Plan:
         mapped={name: slots[name] for name in plan.mapped},
         results=dict(zip(outputs, step.outputs, strict=True)),
         used=plan.used,
+        inside=plan,
     )
 
 
@@ -322,7 +328,7 @@ class _Compiler:
         given = {name: name for name in request.given}
         self._root = _Scope(pipeline, request.ctx, given=given)
         self._request = request
-        self._plan = Plan(request)
+        self._plan = Plan(pipeline, request)
         self._slots: dict[object, Slot] = {}
 
     def compile(self) -> Plan:
