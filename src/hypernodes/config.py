@@ -118,7 +118,7 @@ class RuntimeConfig(BaseModel):
     Attributes:
         backend: A `Backend`, its short name (`"local"`) or a table with a `kind`.
         executor: An `Executor`, its short name (`"sequential"`, `"thread"`, `"async"`, `"process"`)
-            or a table with a `kind`.
+            or a table with a `kind` (`"composite"` with two of these).
         cache: None.
         callbacks: Empty.
         retries: Extra attempts for a node that fails, or a `RetryPolicy`.

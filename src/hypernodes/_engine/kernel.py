@@ -253,12 +253,16 @@ class PipelineExecutionEngine:
         """Return `error`, which came up in `step`, as a failure, with a note that says where."""
         if step is None:  # no step's doing: ours
             raise error
-        if not isinstance(error, Faulted):
-            annotate(error, node_note(step.path, index))
-            return Failure(error, index, step.node.name, step.path)
-        if index is not None:
-            note_item(error.failure, self.plan.request.ctx.path, index)
-        return error.failure
+        if isinstance(error, Faulted):
+            failure = error.failure
+        else:
+            failure = Failure(error, index, step.node.name, step.path)
+        if failure.path == step.path and self.plan.inside is None:
+            less = None if index is None else node_note(step.path, None)
+            annotate(failure.error, node_note(step.path, index), instead_of=less)
+        elif index is not None:
+            note_item(failure, self.plan.request.ctx.path, index)
+        return failure
 
 
 def _compiled(pipeline: Pipeline, request: Request) -> PipelineExecutionEngine:
