@@ -67,8 +67,9 @@ CASES = (
 )
 LOCAL = tuple(case for case in CASES if case.shares_memory)
 PARALLEL = tuple(case for case in LOCAL if case.workers > 1)
-UNDIVIDED = tuple(case for case in PARALLEL if not isinstance(case.executor, CompositeExecutor))
 POOLED = tuple(case for case in LOCAL if not isinstance(case.executor, SequentialExecutor))
+OWN_POOL = tuple(case for case in POOLED if not isinstance(case.executor, CompositeExecutor))
+UNDIVIDED = tuple(case for case in PARALLEL if case in OWN_POOL)
 SEQUENTIAL = RuntimeConfig(executor=SequentialExecutor())
 LIMIT = 10.0
 
@@ -82,11 +83,12 @@ def spelled(case):
     return repr(case.executor)
 
 
-# Every case; those whose workers see this process's events; those that overlap, in one pool for
-# all; those with a pool.
+# Every case; those whose workers see this process's events; those that overlap, all in one pool;
+# those with a pool, one of their own.
 every = pytest.fixture(params=CASES, ids=spelled, name="every")(opened)
 local = pytest.fixture(params=LOCAL, ids=spelled, name="local")(opened)
 parallel = pytest.fixture(params=PARALLEL, ids=spelled, name="parallel")(opened)
+own_pool = pytest.fixture(params=OWN_POOL, ids=spelled, name="own_pool")(opened)
 undivided = pytest.fixture(params=UNDIVIDED, ids=spelled, name="undivided")(opened)
 pooled = pytest.fixture(params=POOLED, ids=spelled, name="pooled")(opened)
 
@@ -1262,8 +1264,8 @@ def test_closing_twice_or_unopened_does_nothing(every):
     assert Pipeline([node("y")(lambda x: x)]).run({"x": 1}, config=every.config) == {"y": 1}
 
 
-def test_a_pool_survives_exceptions(pooled):
-    first = threads_of(pooled, pooled.executor)
+def test_a_pool_survives_exceptions(own_pool):
+    first = threads_of(own_pool, own_pool.executor)
 
     def fail(x):
         raise [ValueError, SystemExit, KeyboardInterrupt][x % 3]
@@ -1271,11 +1273,11 @@ def test_a_pool_survives_exceptions(pooled):
     broken = Pipeline([node("y")(fail), node("z")(fail)])
     for x in range(6):
         with pytest.raises((ValueError, SystemExit, KeyboardInterrupt)):
-            broken.run({"x": x}, config=pooled.config)
+            broken.run({"x": x}, config=own_pool.config)
         with pytest.raises((ValueError, SystemExit, KeyboardInterrupt)):
-            broken.map({"x": range(x, x + 40)}, map_over="x", config=pooled.config)
+            broken.map({"x": range(x, x + 40)}, map_over="x", config=own_pool.config)
 
-    assert threads_of(pooled, pooled.executor) == first
+    assert threads_of(own_pool, own_pool.executor) == first
 
 
 class Interrupted:
