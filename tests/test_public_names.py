@@ -9,6 +9,7 @@ NAMES = [
     "CacheError",
     "CacheWarning",
     "CallbackError",
+    "CompositeExecutor",
     "CycleError",
     "DuplicateOutputError",
     "Executor",

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     )
     from hypernodes.executors import (
         AsyncExecutor,
+        CompositeExecutor,
         ProcessPoolExecutor,
         SequentialExecutor,
         ThreadPoolExecutor,
@@ -52,6 +53,7 @@ __all__ = [
     "CacheError",
     "CacheWarning",
     "CallbackError",
+    "CompositeExecutor",
     "CycleError",
     "DuplicateOutputError",
     "Executor",
@@ -116,6 +118,7 @@ _PLACES = {
     ),
     "hypernodes.executors": (
         "AsyncExecutor",
+        "CompositeExecutor",
         "ProcessPoolExecutor",
         "SequentialExecutor",
         "ThreadPoolExecutor",

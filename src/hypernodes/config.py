@@ -16,7 +16,6 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
-    InstanceOf,
     PlainSerializer,
     Tag,
     ValidationError,
@@ -24,7 +23,6 @@ from pydantic import (
 )
 
 from hypernodes import _kinds
-from hypernodes.abc import Backend, Executor
 from hypernodes.exceptions import InputError, hint
 
 if TYPE_CHECKING:
@@ -120,7 +118,7 @@ class RuntimeConfig(BaseModel):
     Attributes:
         backend: A `Backend`, its short name (`"local"`) or a table with a `kind`.
         executor: An `Executor`, its short name (`"sequential"`, `"thread"`, `"async"`, `"process"`)
-            or a table with a `kind`.
+            or a table with a `kind` (`"composite"` with two of these).
         cache: None.
         callbacks: Empty.
         retries: Extra attempts for a node that fails, or a `RetryPolicy`.
@@ -141,16 +139,8 @@ class RuntimeConfig(BaseModel):
     _hash: int
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
-    backend: Annotated[
-        InstanceOf[Backend],
-        BeforeValidator(_kinds.build_backend),
-        PlainSerializer(_kinds.describe),
-    ] = Field(default_factory=partial(_kinds.build_backend, "local"))
-    executor: Annotated[
-        InstanceOf[Executor],
-        BeforeValidator(_kinds.build_executor),
-        PlainSerializer(_kinds.describe),
-    ] = Field(default_factory=partial(_kinds.build_executor, "thread"))
+    backend: _kinds.AnyBackend = Field(default_factory=partial(_kinds.build_backend, "local"))
+    executor: _kinds.AnyExecutor = Field(default_factory=partial(_kinds.build_executor, "thread"))
     cache: Annotated[None, BeforeValidator(partial(_nothing_but, None, "caches"))] = None
     callbacks: Annotated[
         tuple[()], BeforeValidator(lambda value: _nothing_but((), "callbacks", _as_tuple(value)))

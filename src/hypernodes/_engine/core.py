@@ -79,12 +79,13 @@ class Core(ABC):
                     self._send_away(frame, segment, inner)
 
     def _hand_out(self, frame: Frame, segment: Segment, step: Step) -> None:
-        if step.inner is None:
-            self._compute(frame, segment)
-        elif step.inner.elsewhere:
-            self._leaving.append((frame, segment, step.inner))
+        inner = step.inner
+        if inner is not None and inner.elsewhere:
+            self._leaving.append((frame, segment, inner))
+        elif inner is not None and inner.map_over:
+            self._open_map(frame, segment, step, inner)
         else:
-            self._open_map(frame, segment, step, step.inner)
+            self._compute(frame, segment)
 
     def _settle(self, frame: Frame, segment: Segment, given: Given) -> None:
         self._ready.extend((frame, follower) for follower in frame.settle(segment, given))

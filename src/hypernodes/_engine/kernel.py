@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hypernodes._cancel import check, is_watched
 from hypernodes._engine.calls import node_call, node_coroutine
 from hypernodes._engine.drive import drive
-from hypernodes._engine.failure import Failure, Faulted, annotate, item_note, node_note
+from hypernodes._engine.failure import Failure, Faulted, annotate, node_note, note_item
 from hypernodes._engine.inner import inner_call
 from hypernodes._engine.plan import compile_plan
 from hypernodes._engine.program import Program
@@ -253,15 +253,15 @@ class PipelineExecutionEngine:
         """Return `error`, which came up in `step`, as a failure, with a note that says where."""
         if step is None:  # no step's doing: ours
             raise error
-        if not isinstance(error, Faulted):
-            annotate(error, node_note(step.path, index))
-            return Failure(error, index, step.node.name, step.path)
-        failure = error.failure
-        if failure.path == step.path:
+        if isinstance(error, Faulted):
+            failure = error.failure
+        else:
+            failure = Failure(error, index, step.node.name, step.path)
+        if failure.path == step.path and self.plan.inside is None:
             less = None if index is None else node_note(step.path, None)
             annotate(failure.error, node_note(step.path, index), instead_of=less)
         elif index is not None:
-            annotate(failure.error, item_note(self.plan.request.ctx.path, index))
+            note_item(failure, self.plan.request.ctx.path, index)
         return failure
 
 
@@ -281,7 +281,9 @@ def _awaits_inside(step: Step) -> bool:
 
 def _leaves_inside(step: Step) -> bool:
     inner = step.inner
-    return inner is not None and (inner.elsewhere or _item_engine(inner).leaves)
+    if inner is None or inner.elsewhere:
+        return inner is not None
+    return bool(inner.map_over) and _item_engine(inner).leaves
 
 
 def _item_engine(inner: Inner) -> PipelineExecutionEngine:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from weakref import WeakSet
 
+from hypernodes._aside import in_thread
 from hypernodes._cancel import CANCELLATION, Cancellation
 from hypernodes._engine.core import Core
 from hypernodes._engine.frame import Frame
@@ -105,7 +106,8 @@ class TaskScheduler(Core):
         context = copy_context()
         context.run(CANCELLATION.set, self._cancellation)
         self._on_loop = host.context(context)
-        self._on_loop.run(HELD.set, HELD.get() | {slots})
+        self._held = HELD.get()
+        self._on_loop.run(HELD.set, self._held | {slots})
         self._in_threads = context
         crew.serve(self)
         self._in_threads.run(OCCUPIED.set, OCCUPIED.get() | {executor})
@@ -221,8 +223,17 @@ class TaskScheduler(Core):
         self._begin(partial(self._settle, frame, segment), self._in_slot, await_segment, *arguments)
 
     def _send_away(self, frame: Frame, segment: Segment, inner: Inner) -> None:
-        del inner  # it blocks: a thread waits for it
-        self._compute(frame, segment)
+        if inner.ctx.maps_on is None:  # it blocks: a thread waits for it
+            self._compute(frame, segment)
+            return
+        values = frame.arguments(segment)
+        attempt = partial(frame.engine.attempt_segment, segment.index, values, frame.index)
+        self._begin(partial(self._settle, frame, segment), self._outside, attempt)
+
+    async def _outside(self, attempt: Callable[[], Any]) -> Any:
+        """Make a call that takes none of the slots and threads, since what is in it needs them."""
+        HELD.set(self._held)
+        return await in_thread(attempt)
 
     def _is_apart(self, engine: PipelineExecutionEngine, count: int) -> bool:
         few = engine.awaits or count < self._crew.threads

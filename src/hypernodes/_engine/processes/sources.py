@@ -381,7 +381,8 @@ class MapSource(Source):
 
     def steps_of(self, entry: Any) -> list[Step]:
         del entry
-        return list(self.engine.plan.steps)
+        plan = self.engine.plan
+        return list((plan.inside or plan).steps)
 
     def receive(self, chunk: Chunk, count: int, parcel: Parcel) -> None:
         self._pace.weigh(count, parcel.size)
