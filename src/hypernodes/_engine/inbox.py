@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, NoReturn
 
-from hypernodes._cancel import Abandoned, waking
+from hypernodes._cancel import GLANCE, Abandoned, waking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +29,13 @@ class Inbox:
 
     def handle(self) -> None:
         """Wait for a message and do what it says."""
-        self._queue.get()()
+        message = None
+        while message is None:
+            try:
+                message = self._queue.get(timeout=GLANCE)
+            except Empty:
+                continue
+        message()
 
     def messages(self, *, wait: bool) -> Iterator[None]:
         """Do what the messages say that are there; `wait` for one if there is none.
