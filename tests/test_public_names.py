@@ -25,6 +25,7 @@ NAMES = [
     "PipelineDefinitionError",
     "PipelineExecutionEngine",
     "PipelineNode",
+    "ProcessPoolExecutor",
     "ResourceError",
     "RetryPolicy",
     "RunContext",

@@ -22,9 +22,10 @@ from hypernodes import (
 )
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.frame import Frame
-from hypernodes._engine.jobs import Done, MapJob, Stream
+from hypernodes._engine.jobs import Done, MapJob, Receiver, Stream
 from hypernodes._engine.local import LocalWorkers
 from hypernodes._engine.scheduler import Scheduler
+from hypernodes._engine.workers import MOST_AHEAD
 
 THREADS = RuntimeConfig(executor=ThreadPoolExecutor(max_workers=4))
 LIMIT = 10.0
@@ -336,8 +337,16 @@ def test_nothing_that_is_done_is_left_unread(eager_switching):
     assert seen == dict.fromkeys(range(threads * each), 1)
 
 
+class Delivered(Receiver):
+    def __init__(self):
+        self.outcomes = {}
+
+    def put(self, index, outcome):
+        self.outcomes[index] = outcome
+
+
 def test_several_workers_share_the_items_of_a_map_and_run_each_once(eager_switching):
-    calls, inbox, delivered = Counter(), SimpleQueue(), {}
+    calls, inbox, delivered = Counter(), SimpleQueue(), Delivered()
     lock = threading.Lock()
 
     def work(x, k):
@@ -346,7 +355,7 @@ def test_several_workers_share_the_items_of_a_map_and_run_each_once(eager_switch
         return x * k
 
     engine = engine_of([node("y")(work)], given=("k",), mapped=("x",))
-    job = MapJob(engine, {"k": 2}, delivered.__setitem__)
+    job = MapJob(engine, {"k": 2}, delivered)
     job.pending.extend((x, {"x": x}) for x in range(3000))
     while job.pending:  # a worker's turn ends after some time
         workers = [threading.Thread(target=job.drain, args=(inbox.put,)) for _ in range(6)]
@@ -358,7 +367,7 @@ def test_several_workers_share_the_items_of_a_map_and_run_each_once(eager_switch
         inbox.get()()
 
     assert calls == dict.fromkeys(range(3000), 1)
-    assert delivered == {x: {"y": 2 * x} for x in range(3000)}
+    assert delivered.outcomes == {x: {"y": 2 * x} for x in range(3000)}
 
 
 def test_a_closed_job_runs_no_further_item():
@@ -366,7 +375,7 @@ def test_a_closed_job_runs_no_further_item():
     engine = engine_of(
         [node("y")(calls.append).rename(inputs={"object": "x"})], given=(), mapped=("x",)
     )
-    job = MapJob(engine, {}, lambda *_: None)
+    job = MapJob(engine, {}, Delivered())
     job.pending.extend((x, {"x": x}) for x in range(9))
 
     job.close()
@@ -378,8 +387,8 @@ def test_a_closed_job_runs_no_further_item():
 # ---------------------------------------------------------------- how far a map is ahead
 
 
-def stream(items, *, ahead=4, ordered=True, patience=0.005):
-    return Stream(iter(items), ahead=ahead, ordered=ordered, patience=patience)
+def stream(items, *, ahead=4, ordered=True, patience=0.005, farthest=MOST_AHEAD):
+    return Stream(iter(items), ahead=ahead, ordered=ordered, patience=patience, farthest=farthest)
 
 
 def items(numbers):
@@ -431,7 +440,7 @@ def test_for_a_fast_consumer_more_are_taken_ahead_up_to_a_limit():
         for _ in found.ready():
             pass
 
-    assert 100 < most <= 1024
+    assert 100 < most <= MOST_AHEAD
 
 
 def test_items_are_numbered_on_and_the_end_is_noticed():
@@ -480,8 +489,8 @@ def test_outcomes_are_not_kept_once_they_are_handed_over():
     settle(found, found.take())
 
     for index, _ in found.ready():
-        assert index not in found._outcomes
-    assert found._outcomes == {}
+        assert index not in found._early
+    assert found._early == {}
 
 
 def test_an_error_of_the_items_is_kept_until_what_came_before_is_handed_over():

@@ -38,7 +38,12 @@ if TYPE_CHECKING:
         UnknownInputError,
         WorkerCrashedError,
     )
-    from hypernodes.executors import AsyncExecutor, SequentialExecutor, ThreadPoolExecutor
+    from hypernodes.executors import (
+        AsyncExecutor,
+        ProcessPoolExecutor,
+        SequentialExecutor,
+        ThreadPoolExecutor,
+    )
     from hypernodes.pipeline import Pipeline
 
 __all__ = [
@@ -63,6 +68,7 @@ __all__ = [
     "PipelineDefinitionError",
     "PipelineExecutionEngine",
     "PipelineNode",
+    "ProcessPoolExecutor",
     "ResourceError",
     "RetryPolicy",
     "RunContext",
@@ -108,7 +114,12 @@ _PLACES = {
         "UnknownInputError",
         "WorkerCrashedError",
     ),
-    "hypernodes.executors": ("AsyncExecutor", "SequentialExecutor", "ThreadPoolExecutor"),
+    "hypernodes.executors": (
+        "AsyncExecutor",
+        "ProcessPoolExecutor",
+        "SequentialExecutor",
+        "ThreadPoolExecutor",
+    ),
     "hypernodes._nested": ("PipelineNode",),
     "hypernodes._node": ("Node", "node"),
     "hypernodes.pipeline": ("Pipeline",),

@@ -21,6 +21,7 @@ EXECUTORS: Final = {
     "sequential": "hypernodes.executors.sequential:SequentialExecutor",
     "async": "hypernodes.executors.asynchronous:AsyncExecutor",
     "thread": "hypernodes.executors.thread:ThreadPoolExecutor",
+    "process": "hypernodes.executors.process:ProcessPoolExecutor",
 }
 BACKENDS: Final = {"local": "hypernodes.backends.local:LocalBackend"}
 

@@ -119,8 +119,8 @@ class RuntimeConfig(BaseModel):
 
     Attributes:
         backend: A `Backend`, its short name (`"local"`) or a table with a `kind`.
-        executor: An `Executor`, its short name (`"sequential"`, `"thread"`, `"async"`) or a table
-            with a `kind`.
+        executor: An `Executor`, its short name (`"sequential"`, `"thread"`, `"async"`, `"process"`)
+            or a table with a `kind`.
         cache: None.
         callbacks: Empty.
         retries: Extra attempts for a node that fails, or a `RetryPolicy`.

@@ -13,7 +13,7 @@ from hypernodes._aside import in_thread
 from hypernodes._engine.failure import Failure, remember
 from hypernodes._engine.graph import Graph
 from hypernodes._engine.kernel import PipelineExecutionEngine
-from hypernodes._engine.mapping import Items, check_mode, read_names, split_items
+from hypernodes._engine.mapping import Gathered, Items, check_mode, read_names, split_items
 from hypernodes._engine.plan import Request, compile_plan, draft_plan
 from hypernodes._engine.requests import (
     check_input,
@@ -259,13 +259,15 @@ class Pipeline:
         check_mode(on_error, "on_error", ON_ERROR)
         asked = read_outputs(output_name)
         ctx, items = self._items(inputs, map_over, map_mode, asked, config)
-        outcomes = ctx.config.backend.map_unordered(self, items.items, items.shared, ctx, asked)
-        results: list[Any] = [None] * (items.count or 0)
+        count = items.count or 0
+        gathered = Gathered(items.items, count)
+        outcomes = ctx.config.backend.map_unordered(self, gathered, items.shared, ctx, asked)
+        results: list[Any] = [None] * count
         try:
             for index, outcome in outcomes:
                 if type(outcome) is Failure and on_error == "raise":
                     raise remember(outcome)
-                if index >= len(results):
+                if index >= count:
                     results.extend(itertools.repeat(None, index + 1 - len(results)))
                 results[index] = outcome
         finally:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.retry import policy_of, retrying, retrying_later
 from hypernodes._engine.timeout import await_within, call_within
+from hypernodes._engine.watch import NEW_WATCH
 from hypernodes._loop import Overdue, run_coroutine
 from hypernodes.exceptions import NodeOutputError, NodeTimeoutError
 
@@ -33,17 +34,21 @@ def node_call(node: Node, path: tuple[str, ...], config: RuntimeConfig) -> Call:
     """
     timeout = config.timeout if node.timeout is None else node.timeout
     policy = policy_of(config.retries if node.retries is None else node.retries)
+    watch = NEW_WATCH.get()(path, timeout, policy, node.is_async)
     several = not isinstance(node.output_name, str)
     call = node.func
     if several and not node.is_async:  # first: a generator works while it is unpacked
         call = _unpacked(call, len(node.output_names), path)
-    if timeout is not None and not iscoroutinefunction(call):
+    if timeout is not None and not (watch.kills or iscoroutinefunction(call)):
         call = _timed(call, timeout, path)
     if node.is_async:
         call = _awaited(call, timeout, path)
     if several and node.is_async:
         call = _unpacked(call, len(node.output_names), path)
-    return call if policy is None else retrying(call, policy, path)
+    call = watch.attempt(call)
+    if policy is not None:
+        call = retrying(call, policy, path, watch)
+    return watch.whole(call)
 
 
 def node_coroutine(node: Node, path: tuple[str, ...], config: RuntimeConfig) -> Call:
@@ -66,7 +71,7 @@ def _awaited(call: Call, timeout: float | None, path: tuple[str, ...]) -> Call:
         try:
             return run_coroutine(_finish(value), rest)
         except Overdue:
-            error = _overdue(path, timeout)
+            error = overdue(path, timeout)
         raise error
 
     return awaited
@@ -81,7 +86,7 @@ def _timed(call: Call, timeout: float, path: tuple[str, ...]) -> Call:
         try:
             return call_within(call, timeout, args, kwargs)
         except Overdue:
-            error = _overdue(path, timeout)
+            error = overdue(path, timeout)
         raise error
 
     return timed
@@ -92,13 +97,14 @@ def _timed_later(call: Call, timeout: float, path: tuple[str, ...]) -> Call:
         try:
             return await await_within(call(*args, **kwargs), timeout)
         except Overdue:
-            error = _overdue(path, timeout)
+            error = overdue(path, timeout)
         raise error
 
     return timed
 
 
-def _overdue(path: tuple[str, ...], timeout: float | None) -> NodeTimeoutError:
+def overdue(path: tuple[str, ...], timeout: float | None) -> NodeTimeoutError:
+    """Return the error for an attempt at the node at `path` that took too long."""
     message = (
         f"node {path[-1]!r} took longer than its timeout of {timeout} s; give it more time, or "
         f"retries"

@@ -12,12 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.inner import items_of
-from hypernodes._engine.jobs import Collector, Entry, MapJob
+from hypernodes._engine.jobs import Collector, Entry, MapJob, Receiver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from hypernodes._engine.failure import Given, Outcome
+    from hypernodes._engine.failure import Given
     from hypernodes._engine.frame import Frame
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._engine.plan import Inner, Step
@@ -113,7 +113,7 @@ class Core(ABC):
         if not entries:
             collector.finish()
             return
-        job = self._job(inner.engine(shared), shared, collector.put, len(entries))
+        job = self._job(inner.engine(shared), shared, collector, len(entries))
         frame.jobs.append(job)
         self._add(job, entries)
 
@@ -121,11 +121,11 @@ class Core(ABC):
         self,
         engine: PipelineExecutionEngine,
         inputs: Mapping[str, Any],
-        deliver: Callable[[int, Outcome], None],
+        receiver: Receiver,
         count: int,
     ) -> MapJob:
         apart = self._is_apart(engine, count)
-        return MapJob(engine, inputs, deliver, self._open_frames if apart else None)
+        return MapJob(engine, inputs, receiver, self._open_frames if apart else None)
 
     def _add(self, job: MapJob, entries: Iterable[Entry]) -> None:
         job.pending.extend(entries)

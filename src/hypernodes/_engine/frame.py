@@ -36,6 +36,7 @@ class Frame:
         "closed",
         "engine",
         "index",
+        "inputs",
         "jobs",
         "values",
     )
@@ -49,6 +50,7 @@ class Frame:
         done: Callable[[Outcome], None],
     ) -> None:
         self.engine: PipelineExecutionEngine = engine
+        self.inputs: Mapping[str, Any] = inputs
         self.index: int | None = index
         self._item = item
         self.closed: bool = False

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
+from itertools import islice
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,9 +22,23 @@ if TYPE_CHECKING:
 
 Entry = tuple[int, Mapping[str, Any]]
 Message = Callable[[], None]
-MOST_AHEAD: Final = 1024
+MOST_GROWTH: Final = 8
+MOST_AT_ONCE: Final = 64
 TURN: Final = 0.05
 """Seconds after which a worker is free for other runs on the same executor."""
+
+
+class Receiver(ABC):
+    """Who gets the outcomes of a map."""
+
+    @abstractmethod
+    def put(self, index: int, outcome: Outcome) -> None:
+        """Receive the outcome of an item."""
+
+    def put_all(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
+        """Receive the outcomes of several items."""
+        for index, outcome in outcomes:
+            self.put(index, outcome)
 
 
 class Done:
@@ -61,16 +77,16 @@ class MapJob:
     Args:
         engine: What runs the plan of an item.
         inputs: The inputs that all items share.
-        deliver: Called in the scheduler's thread with the index and outcome of each item.
+        receiver: Gets the outcomes, in the scheduler's thread.
         open_frames: Starts the frames that there is room for, where each item is to be a frame of
             its own, whose nodes are scheduled one by one; None where workers take whole items.
     """
 
     __slots__ = (
-        "_deliver",
         "_done",
         "_frames",
         "_open_frames",
+        "_receiver",
         "drains",
         "engine",
         "inputs",
@@ -81,7 +97,7 @@ class MapJob:
         self,
         engine: PipelineExecutionEngine,
         inputs: Mapping[str, Any],
-        deliver: Callable[[int, Outcome], None],
+        receiver: Receiver,
         open_frames: Callable[[MapJob], None] | None = None,
     ) -> None:
         self.engine: PipelineExecutionEngine = engine
@@ -89,7 +105,7 @@ class MapJob:
         self._open_frames = open_frames
         self.pending: deque[Entry] = deque()
         self.drains: int = 0
-        self._deliver = deliver
+        self._receiver = receiver
         self._frames: dict[int, Frame] = {}
         self._done = Done()
 
@@ -112,9 +128,13 @@ class MapJob:
 
     def _close_frame(self, index: int, outcome: Outcome) -> None:
         self._frames.pop(index, None)
-        self._deliver(index, outcome)
+        self._receiver.put(index, outcome)
         if self._open_frames is not None:
             self._open_frames(self)
+
+    def receive(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
+        """Hand over outcomes of items that have no frame."""
+        self._receiver.put_all(outcomes)
 
     def drain(self, post: Callable[[Message], None]) -> None:
         """Run items until none waits or the turn is over; called by workers, several at once.
@@ -140,7 +160,7 @@ class MapJob:
             outcome: What it gave.
             post: Takes what the scheduler has to call.
         """
-        self._done.add(partial(self._deliver, index, outcome), post)
+        self._done.add(partial(self._receiver.put, index, outcome), post)
 
     def close(self) -> None:
         """Drop what has not started."""
@@ -176,7 +196,7 @@ def handed_over(
         close()
 
 
-class Collector:
+class Collector(Receiver):
     """Gathers the outcomes of a map inside a step, and settles the step's segment.
 
     Args:
@@ -202,7 +222,6 @@ class Collector:
         self._rows: dict[int, Outcome] = {}
 
     def put(self, index: int, outcome: Outcome) -> None:
-        """Receive the outcome of an item."""
         if self._frame.closed:
             return
         self._rows[index] = outcome
@@ -222,7 +241,7 @@ class Collector:
         self._settle(dict(zip(step.outputs, lists, strict=True)))
 
 
-class Stream:
+class Stream(Receiver):
     """The items and outcomes of a map whose consumer takes them one by one.
 
     Args:
@@ -230,6 +249,7 @@ class Stream:
         ahead: How many may be taken ahead of the consumer.
         ordered: Whether outcomes are handed over in the order of the items.
         patience: More are taken ahead while half of them go, on to the consumer, in less seconds.
+        farthest: How many are taken ahead at the most.
     """
 
     def __init__(
@@ -239,19 +259,23 @@ class Stream:
         ahead: int,
         ordered: bool,
         patience: float,
+        farthest: int,
     ) -> None:
-        self._patience = patience
         self._items = items
         self._ahead = ahead
         self._ordered = ordered
+        self._patience = patience
+        self._farthest = farthest
         self._taken = 0
         self._received = 0
         self._delivered = 0
-        self._outcomes: dict[int, Outcome] = {}
+        self._early: dict[int, Outcome] = {}
+        self._arrived: list[tuple[int, Outcome]] = []
         self._exhausted = False
         self._error: Exception | None = None
         self._last_look = perf_counter()
         self._next_look = ahead // 2
+        self._growth = 2  # the first time, nobody has consumed much yet
 
     @property
     def outstanding(self) -> bool:
@@ -287,11 +311,15 @@ class Stream:
         """Return the next items; fewer where they are slow to come, end or fail."""
         items: list[Mapping[str, Any]] = []
         enough = perf_counter() + self._patience
+        piece = 1
         try:
             while len(items) < wanted and (not items or perf_counter() < enough):
-                items.append(next(self._items))
-        except StopIteration:
-            self._exhausted = True
+                aim = min(len(items) + piece, wanted)
+                items.extend(islice(self._items, aim - len(items)))  # kept on errors
+                if len(items) < aim:
+                    self._exhausted = True
+                    break
+                piece = min(2 * piece, MOST_AT_ONCE)
         except Exception as error:  # noqa: BLE001 - raised when what came before is handed over
             self._exhausted = True
             self._error = error
@@ -300,15 +328,36 @@ class Stream:
     def _look_at_clock(self) -> None:
         """Take more ahead while half of it goes, on to the consumer, in next to no time."""
         now = perf_counter()
-        if now - self._last_look < self._patience:
-            self._ahead = min(2 * self._ahead, MOST_AHEAD)
+        took = now - self._last_look
+        if took < self._patience:
+            growth = min(max(2, int(self._patience / took)), self._growth)
+            self._ahead = min(growth * self._ahead, self._farthest)
+            self._growth = MOST_GROWTH
         self._last_look = now
         self._next_look = self._delivered + self._ahead // 2
 
     def put(self, index: int, outcome: Outcome) -> None:
-        """Receive the outcome of an item."""
-        self._received += 1
-        self._outcomes[index] = outcome
+        self.put_all(((index, outcome),))
+
+    def put_all(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
+        self._received += len(outcomes)
+        if self._ordered:
+            self._early.update(outcomes)
+        else:
+            self._arrived.extend(outcomes)
+
+    def _in_order(self) -> Iterator[tuple[int, Outcome]]:
+        outcomes = self._early
+        while (index := self._delivered) in outcomes:
+            self._delivered = index + 1
+            yield index, outcomes.pop(index)
+
+    def _as_received(self) -> Iterator[tuple[int, Outcome]]:
+        while self._arrived:
+            outcomes, self._arrived = self._arrived, []
+            for entry in outcomes:
+                self._delivered += 1
+                yield entry
 
     def finish(self) -> None:
         """Raise what the items' own iterator raised, now that all before it is handed over."""
@@ -317,10 +366,4 @@ class Stream:
 
     def ready(self) -> Iterator[tuple[int, Outcome]]:
         """Yield the outcomes that can be handed over by now."""
-        outcomes = self._outcomes
-        while outcomes:
-            index = self._delivered if self._ordered else next(iter(outcomes))
-            if index not in outcomes:
-                return
-            self._delivered += 1
-            yield index, outcomes.pop(index)
+        return self._in_order() if self._ordered else self._as_received()

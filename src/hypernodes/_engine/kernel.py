@@ -12,6 +12,7 @@ from hypernodes._engine.calls import node_call, node_coroutine
 from hypernodes._engine.drive import drive
 from hypernodes._engine.failure import Failure, Faulted, annotate, item_note, node_note
 from hypernodes._engine.inner import inner_call
+from hypernodes._engine.plan import compile_plan
 from hypernodes._engine.program import Program
 from hypernodes._engine.segments import Part, Segment, is_async, split
 from hypernodes._node import Node
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
     from hypernodes._engine.failure import Given, Outcome
-    from hypernodes._engine.plan import Inner, Plan, Slot, Step
+    from hypernodes._engine.plan import Inner, Plan, Request, Slot, Step
+    from hypernodes.pipeline import Pipeline
 
     InThread = Callable[..., Awaitable[Any]]
 
@@ -41,6 +43,9 @@ class PipelineExecutionEngine:
         self.plan = plan
         self._lock = threading.Lock()
         self.calls: tuple[Callable[..., Any], ...] = tuple(map(_step_call, plan.steps))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _compiled, (self.plan.pipeline, self.plan.request)
 
     def attempt(
         self, inputs: Mapping[str, Any], item: Mapping[str, Any] = NO_ITEM, index: int | None = None
@@ -258,6 +263,11 @@ class PipelineExecutionEngine:
         elif index is not None:
             annotate(failure.error, item_note(self.plan.request.ctx.path, index))
         return failure
+
+
+def _compiled(pipeline: Pipeline, request: Request) -> PipelineExecutionEngine:
+    """Return an engine from its data form; the slots have the same numbers everywhere."""
+    return PipelineExecutionEngine(compile_plan(pipeline, request))
 
 
 def _maps_here(step: Step) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,6 +31,25 @@ class Items:
     shared: dict[str, Any]
     items: Iterator[Item]
     count: int | None
+
+
+class Gathered(Sized, Iterable[Item]):
+    """Items whose results are all kept anyway: there is no harm in taking many of them ahead.
+
+    Args:
+        items: The items.
+        count: How many there are.
+    """
+
+    def __init__(self, items: Iterator[Item], count: int) -> None:
+        self._items = items
+        self._count = count
+
+    def __iter__(self) -> Iterator[Item]:
+        return self._items
+
+    def __len__(self) -> int:
+        return self._count
 
 
 def check_mode(mode: object, argument: str = "map_mode", modes: Sequence[str] = MODES) -> None:

@@ -126,6 +126,7 @@ class Plan:
     """Steps in an order in which they can run.
 
     Attributes:
+        pipeline: What it is a plan of.
         request: What it was made for.
         steps: The steps.
         slots: How many values there are.
@@ -137,6 +138,7 @@ class Plan:
         missing: Inputs that are needed and were not given, with the path of a node that needs each.
     """
 
+    pipeline: Pipeline
     request: Request
     steps: tuple[Step, ...] = ()
     slots: int = 0
@@ -293,7 +295,7 @@ class _Compiler:
         given = {name: name for name in request.given}
         self._root = _Scope(pipeline, request.ctx, given=given)
         self._request = request
-        self._plan = Plan(request)
+        self._plan = Plan(pipeline, request)
         self._slots: dict[object, Slot] = {}
 
     def compile(self) -> Plan:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from hypernodes._cancel import pause
 from hypernodes._engine.drive import drive
 from hypernodes._engine.failure import Failure, Faulted
+from hypernodes._engine.watch import UNWATCHED
 from hypernodes.config import RetryPolicy
 from hypernodes.exceptions import NodeOutputError
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     import tenacity
+
+    from hypernodes._engine.watch import Watch
 
 Tried = tuple[Any, Exception | None]
 """What an attempt gave: a value, or an error. Errors are values here, whatever their truth."""
@@ -27,8 +30,25 @@ def policy_of(retries: int | RetryPolicy) -> RetryPolicy | None:
     return policy if policy.max_retries else None
 
 
+def delay_before(policy: RetryPolicy, extra: int) -> float:
+    """Return the seconds to wait before extra attempt number `extra`, from 1."""
+    import tenacity  # noqa: PLC0415 - it imports asyncio, 30 ms that only a failure should cost
+
+    wait = tenacity.wait_exponential(
+        multiplier=policy.initial_delay,
+        exp_base=policy.multiplier if policy.initial_delay else 1,  # 0 times infinity is no number
+        max=policy.max_delay,
+    )
+    state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
+    state.attempt_number = extra
+    return wait(state) + (tenacity.wait_random(0, policy.jitter)(state) if policy.jitter else 0.0)
+
+
 def retrying(
-    call: Callable[..., Any], policy: RetryPolicy, path: tuple[str, ...]
+    call: Callable[..., Any],
+    policy: RetryPolicy,
+    path: tuple[str, ...],
+    watch: Watch = UNWATCHED,
 ) -> Callable[..., Any]:
     """Return `call` with the extra attempts of `policy`.
 
@@ -36,6 +56,7 @@ def retrying(
         call: What makes one attempt.
         policy: How often, when, and after which exceptions.
         path: Where the node stands.
+        watch: Knows how many attempts were made before.
 
     Raises:
         Faulted: By what is returned, when attempts have been made in vain; tells how many.
@@ -53,7 +74,7 @@ def retrying(
             except Exception as error:  # noqa: BLE001 - whatever the user's function raised
                 return None, error
 
-        return drive(_try_again(first, again, policy, path, pause))
+        return drive(_try_again(first, again, policy, path, pause, spent=watch.made()))
 
     return attempt
 
@@ -88,6 +109,8 @@ async def _try_again(
     policy: RetryPolicy,
     path: tuple[str, ...],
     sleep: Callable[[float], Awaitable[Any]],
+    *,
+    spent: int = 0,
 ) -> Any:
     """Make the extra attempts; the first one has been made and only counts."""
     made: list[Tried] = [(None, first)]
@@ -95,12 +118,12 @@ async def _try_again(
     async def attempt() -> Tried:
         return made.pop() if made else await again()
 
-    retryer = _retryer(policy, sleep)
+    retryer = _retryer(policy, sleep, spent)
     tried: Tried = await retryer(attempt)
     value, error = tried
     if error is None:
         return value
-    attempts = retryer.statistics["attempt_number"]
+    attempts = spent + retryer.statistics["attempt_number"]
     raise Faulted(Failure(error, node=path[-1], path=path, attempts=attempts))
 
 
@@ -109,19 +132,14 @@ def _is_retried(error: Exception | None, policy: RetryPolicy) -> bool:
 
 
 def _retryer(
-    policy: RetryPolicy, sleep: Callable[[float], Awaitable[Any]]
+    policy: RetryPolicy, sleep: Callable[[float], Awaitable[Any]], spent: int
 ) -> tenacity.AsyncRetrying:
     import tenacity  # noqa: PLC0415 - it imports asyncio, 30 ms that only a failure should cost
 
-    wait = tenacity.wait_exponential(
-        multiplier=policy.initial_delay,
-        exp_base=policy.multiplier if policy.initial_delay else 1,  # 0 times infinity is no number
-        max=policy.max_delay,
-    )
     return tenacity.AsyncRetrying(
         sleep=sleep,
-        stop=tenacity.stop_after_attempt(policy.max_retries + 1),
-        wait=wait + tenacity.wait_random(0, policy.jitter) if policy.jitter else wait,
+        stop=tenacity.stop_after_attempt(policy.max_retries + 1 - spent),
+        wait=lambda state: delay_before(policy, spent + state.attempt_number),
         retry=tenacity.retry_if_result(lambda tried: _is_retried(tried[1], policy)),
         retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
     )

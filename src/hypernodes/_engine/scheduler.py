@@ -15,6 +15,7 @@ from hypernodes._engine.frame import Frame
 from hypernodes._engine.inbox import Inbox
 from hypernodes._engine.jobs import MapJob, Stream, handed_over
 from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
+from hypernodes._engine.workers import MOST_AHEAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -62,18 +63,25 @@ class Scheduler(Core):
         engine: PipelineExecutionEngine,
         inputs: Mapping[str, Any],
         items: Iterator[Mapping[str, Any]],
+        known: int = 0,
         *,
         ordered: bool,
     ) -> Iterator[tuple[int, Outcome]]:
         """Run a plan for each of `items`; yield indexes and outcomes, in order or as they finish.
 
-        Items are taken a bounded number ahead of the consumer: few at first, more where workers run
-        dry. Closing the iterator drops what has not started.
+        Items are taken a bounded number ahead of the consumer: few at first, unless they are known
+        to be at hand, more where workers run dry. Closing the iterator drops what has not started.
         """
-        patience = self._crew.patience
-        stream = Stream(items, ahead=2 * self._size, ordered=ordered, patience=patience)
+        crew = self._crew
+        stream = Stream(
+            items,
+            ahead=max(2 * self._size, min(known, MOST_AHEAD)),
+            ordered=ordered,
+            patience=crew.patience,
+            farthest=crew.farthest,
+        )
         entries = stream.take()
-        job = self._job(engine, inputs, stream.put, len(entries))
+        job = self._job(engine, inputs, stream, len(entries))
         add, receive = partial(self._add, job), partial(self._receive, stream)
         with self._inbox.open():
             close = lambda: self._close(job, over=stream.is_done)  # noqa: E731

@@ -15,12 +15,12 @@ from hypernodes._cancel import CANCELLATION, Cancellation
 from hypernodes._engine.core import Core
 from hypernodes._engine.frame import Frame
 from hypernodes._engine.inbox import Inbox
-from hypernodes._engine.jobs import Stream, handed_over
+from hypernodes._engine.jobs import Receiver, Stream, handed_over
 from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
 from hypernodes._engine.local import LocalWorkers
 from hypernodes._engine.slots import HELD, Share, Slots
 from hypernodes._engine.threads import DaemonThreads
-from hypernodes._engine.workers import OCCUPIED, closed_error
+from hypernodes._engine.workers import MOST_AHEAD, OCCUPIED, closed_error
 from hypernodes._loop import GRACE, BackgroundLoop
 
 if TYPE_CHECKING:
@@ -122,11 +122,11 @@ class TaskScheduler(Core):
         self,
         engine: PipelineExecutionEngine,
         inputs: Mapping[str, Any],
-        deliver: Callable[[int, Outcome], None],
+        receiver: Receiver,
         count: int,
     ) -> MapJob:
         """Start a map, to which `count` items will be added at first."""
-        return self._job(engine, inputs, deliver, count)
+        return self._job(engine, inputs, receiver, count)
 
     def add(self, job: MapJob, entries: list[tuple[int, Mapping[str, Any]]]) -> None:
         """Add items to a map."""
@@ -314,6 +314,7 @@ class Runs:
         engine: PipelineExecutionEngine,
         inputs: Mapping[str, Any],
         items: Iterator[Mapping[str, Any]],
+        known: int = 0,
         *,
         ordered: bool,
     ) -> Iterator[tuple[int, Outcome]]:
@@ -322,12 +323,13 @@ class Runs:
         Yields:
             Indexes and outcomes, in order or as they finish.
         """
+        del known  # a loop is woken for each item anyway
         inbox = Inbox()
         ahead = 2 * (self._crew.size if engine.awaits else self._crew.threads)
-        stream = Stream(items, ahead=ahead, ordered=ordered, patience=PATIENCE)
+        stream = Stream(items, ahead=ahead, ordered=ordered, patience=PATIENCE, farthest=MOST_AHEAD)
         outbox = _Outbox(stream, inbox)
         scheduler = TaskScheduler(self._executor, self._crew, self._host, outbox.fail)
-        start = partial(scheduler.map, engine, inputs, outbox.put)
+        start = partial(scheduler.map, engine, inputs, outbox)
         return self._handed_over(stream, inbox, scheduler, start)
 
     def _handed_over(
@@ -360,7 +362,7 @@ def _this_task() -> asyncio.Task[Any]:
     return task
 
 
-class _Outbox:
+class _Outbox(Receiver):
     """Takes outcomes from the loop to the thread of their consumer, many at a time."""
 
     def __init__(self, stream: Stream, inbox: Inbox) -> None:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     Post = Callable[[Message], None]
 
 
+MOST_AHEAD: Final = 1024
+
+
 class Workers(ABC):
     """What an executor has opened to run work beside the thread that asks for it."""
 
@@ -33,6 +36,11 @@ class Workers(ABC):
     @abstractmethod
     def size(self) -> int:
         """How many pieces of work can run at once."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether they have ended without having been closed: the next run needs others."""
+        return False
 
     @abstractmethod
     def crew(self, executor: Hashable, post: Post) -> Crew:
@@ -56,9 +64,11 @@ class Crew(ABC):
 
     Attributes:
         patience: For how many seconds of work items are taken ahead of a map's consumer.
+        farthest: How many are taken ahead at the most.
     """
 
     patience: float = 0.005
+    farthest: int = MOST_AHEAD
 
     @property
     @abstractmethod
@@ -107,12 +117,13 @@ class _Registry:
     def of(self, executor: Hashable, opened: Callable[[], Workers]) -> Workers:
         """Return the workers of `executor` and its equals; open them where there are none."""
         workers = self._open.get(executor)
-        if workers is not None:
+        if workers is not None and not workers.is_over:
             return workers
         with self._lock:
-            if executor not in self._open:
-                self._open[executor] = opened()
-            return self._open[executor]
+            workers = self._open.get(executor)
+            if workers is None or workers.is_over:
+                workers = self._open[executor] = opened()
+            return workers
 
     def close(self, executor: Hashable) -> None:
         """End the workers of `executor` and its equals."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sized
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hypernodes._engine.failure import Failure, outputs_of
@@ -30,10 +31,19 @@ class Runner(Protocol):
         engine: PipelineExecutionEngine,
         inputs: Mapping[str, Any],
         items: Iterator[Mapping[str, Any]],
+        known: int,
         *,
         ordered: bool,
     ) -> Iterator[tuple[int, Outcome]]:
-        """Run a plan for each of `items`; yield indexes and outcomes."""
+        """Run a plan for each of `items`; yield indexes and outcomes.
+
+        Args:
+            engine: Runs the plan.
+            inputs: The inputs that all items share.
+            items: The inputs that are each item's own.
+            known: How many items there are to be had at once; 0 where that is not known.
+            ordered: Whether outcomes come in the order of the items.
+        """
 
 
 class PooledExecutor(Executor):
@@ -86,13 +96,14 @@ class PooledExecutor(Executor):
         *,
         ordered: bool,
     ) -> Iterator[tuple[int, dict[str, Any] | Failure]]:
+        known = len(items) if isinstance(items, Sized) else 0
         found = open_items(pipeline, items, inputs, ctx, output_name)
         if found is None:
             return iter(())
         engine, items = found
         if self._is_occupied:
             return engine.attempt_all(inputs, items)
-        return self._scheduler(ctx).map(engine, inputs, items, ordered=ordered)
+        return self._scheduler(ctx).map(engine, inputs, items, known, ordered=ordered)
 
     def close(self) -> None:
         """End the workers of this executor and its equals; the next run opens new ones."""

@@ -1,0 +1,1 @@
+"""Worker processes: how they start, what travels, what happens when they die."""

@@ -1,0 +1,151 @@
+"""Which value cannot travel: looked for only after something could not."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+
+from hypernodes._engine.failure import Failure
+from hypernodes._engine.processes.parcels import unpack
+from hypernodes._node import Node
+from hypernodes.exceptions import SerializationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._engine.plan import Plan, Slot, Step
+    from hypernodes._engine.processes.parcels import Depot
+
+
+def code_error(engine: PipelineExecutionEngine, cause: Exception) -> SerializationError:
+    """Return the error for an engine that cannot travel: which node, and what of its function."""
+    for step in _steps(engine.plan):
+        if isinstance(step.node, Node) and not _travels(step.node.func):
+            name = _culprit(step.node.func) or step.node.name
+            return _error(step.node.name, name, f"{name!r}, which its function uses,", cause)
+    for name, value in engine.plan.pipeline.bound.items():
+        if not _travels(value):
+            return _error(_taker(engine.plan, name), name, f"the bound input {name!r}", cause)
+    return _error(None, None, "the pipeline or its config", cause)
+
+
+def input_error(
+    engine: PipelineExecutionEngine, inputs: Mapping[str, Any], cause: Exception
+) -> SerializationError:
+    """Return the error for shared inputs of which one cannot travel."""
+    name = next((name for name, value in inputs.items() if not _travels(value)), None)
+    return _error(_taker(engine.plan, name), name, f"the input {name!r}", cause)
+
+
+def item_failure(
+    engine: PipelineExecutionEngine, item: Mapping[str, Any], index: int, cause: Exception
+) -> Failure:
+    """Return the failure of an item that cannot travel."""
+    name = next((name for name, value in item.items() if not _travels(value)), None)
+    node = _taker(engine.plan, name)
+    error = _error(node, name, f"the input {name!r} of item {index}", cause, index)
+    return Failure(error, index, node, (*engine.plan.request.ctx.path, *([node] if node else ())))
+
+
+def values_failure(
+    engine: PipelineExecutionEngine,
+    number: int,
+    values: Mapping[Slot, Any],
+    index: int | None,
+    cause: Exception,
+) -> Failure:
+    """Return the failure of a segment that takes a value that cannot travel."""
+    segment = engine.segments[number]
+    slot = next((slot for slot, value in values.items() if not _travels(value)), None)
+    name = _name_of(engine.plan, slot)
+    step = next((s for s in segment.steps if any(a.slot == slot for a in s.arguments)), None)
+    step = step or segment.steps[0]
+    error = _error(step.node.name, name, f"the value {name!r} that it takes", cause, index)
+    return engine.failure(error, step, index)
+
+
+def output_failure(
+    engine: PipelineExecutionEngine,
+    outcome: Any,
+    index: int | None,
+    cause: Exception,
+    depot: Depot,
+) -> Failure:
+    """Return the failure that takes the place of an outcome that cannot travel."""
+    plan = engine.plan
+    places = plan.results if all(isinstance(key, str) for key in outcome) else None
+    key = next((key for key, value in outcome.items() if not _comes_back(value, depot)), None)
+    slot = key if places is None else places.get(str(key))
+    name = _name_of(plan, slot) if places is None else str(key)
+    step = next((step for step in plan.steps if slot in step.outputs), plan.steps[-1])
+    error = _error(step.node.name, name, f"its output {name!r}", cause, index)
+    return engine.failure(error, step, index)
+
+
+def _comes_back(value: Any, depot: Depot) -> bool:
+    try:
+        unpack(depot.pack(value))
+    except Exception:  # noqa: BLE001 - whatever the user's classes raise
+        return False
+    return True
+
+
+def _error(
+    node: str | None, name: str | None, what: str, cause: Exception, index: int | None = None
+) -> SerializationError:
+    where = "" if node is None else f"node {node!r}: "
+    message = (
+        f"{where}{what} cannot travel between processes ({type(cause).__name__}: {cause}); make it "
+        f"inside of the node, or pass what can be pickled"
+    )
+    error = SerializationError(message, node=node, name=name, index=index)
+    error.__cause__ = cause
+    return error
+
+
+def _steps(plan: Plan) -> Iterator[Step]:
+    for step in plan.steps:
+        yield step
+        if step.inner is not None and step.inner.map_over:
+            shared = [name for name in step.inner.inputs if name not in step.inner.map_over]
+            yield from _steps(step.inner.engine(shared).plan)
+
+
+def _travels(value: Any) -> bool:
+    try:
+        cloudpickle.dumps(value, protocol=5)
+    except Exception:  # noqa: BLE001 - whatever the user's classes raise
+        return False
+    return True
+
+
+def _culprit(function: Any) -> str | None:
+    """Return the name of what a function uses and cannot travel."""
+    try:
+        used = inspect.getclosurevars(inspect.unwrap(function))
+    except (TypeError, ValueError):
+        return None
+    names = {**used.globals, **used.nonlocals}
+    return next((name for name, value in names.items() if not _travels(value)), None)
+
+
+def _name_of(plan: Plan, slot: Slot | None) -> str | None:
+    for name, place in (*plan.shared.items(), *plan.mapped.items()):
+        if place == slot:
+            return name
+    for step in plan.steps:
+        if slot in step.outputs:
+            return step.node.output_names[step.outputs.index(slot)]
+    return None
+
+
+def _taker(plan: Plan, name: str | None) -> str | None:
+    """Return the name of the first node that takes an input."""
+    slot = {**plan.shared, **plan.mapped}.get(name or "")
+    for step in plan.steps:
+        if slot is not None and any(argument.slot == slot for argument in step.arguments):
+            return step.node.name
+    return None

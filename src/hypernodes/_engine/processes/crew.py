@@ -1,0 +1,226 @@
+"""A pool in the service of one run or map: what goes out is packed, what comes back is read."""
+
+from __future__ import annotations
+
+from functools import partial
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from hypernodes._engine.failure import Failure
+from hypernodes._engine.processes import blame, settings
+from hypernodes._engine.processes.errors import PackedFailure, unpack_error, unpack_failure
+from hypernodes._engine.processes.pace import Pace
+from hypernodes._engine.processes.parcels import Parcel, unlink, unpack
+from hypernodes._engine.processes.sources import (
+    MapSource,
+    SegmentSource,
+    Shipment,
+    Source,
+    Task,
+)
+from hypernodes._engine.workers import OCCUPIED, Crew
+from hypernodes.config import current_config
+from hypernodes.exceptions import SerializationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Mapping
+
+    from hypernodes._engine.failure import Given
+    from hypernodes._engine.frame import Frame
+    from hypernodes._engine.jobs import MapJob
+    from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._engine.processes.pool import Pool
+    from hypernodes._engine.segments import Segment
+    from hypernodes._engine.workers import Post
+
+
+class ProcessCrew(Crew):
+    """Sends chunks to processes; see `Crew`."""
+
+    patience = 0.008
+    farthest = 16_384
+
+    def __init__(self, pool: Pool, executor: Hashable, post: Post) -> None:
+        self._pool = pool
+        self._post = post
+        self._facts = current_config(), OCCUPIED.get() | {executor}
+        self._settings: Parcel | None = None
+        self._engines: dict[int, Parcel] = {}
+        self._segments: dict[tuple[int, int], tuple[SegmentSource, Any]] = {}
+        self._maps: dict[MapJob, MapSource] = {}
+        self._unread: dict[int, Parcel] = {}
+        self._running = 0
+
+    @property
+    def is_idle(self) -> bool:
+        maps = self._maps.values()
+        return not (self._running or self._unread or any(s.waiting or s.flying for s in maps))
+
+    def run_segment(
+        self, frame: Frame, segment: Segment, then: Callable[[Given], None], *, alone: bool
+    ) -> None:
+        # Also what is alone runs in a worker: who chooses processes wants nodes apart from here.
+        del alone
+        source = self._segment_source(frame)
+        shared = {*frame.engine.plan.shared.values(), *frame.engine.plan.constants}
+        taken = frame.arguments(segment)
+        values = {slot: value for slot, value in taken.items() if slot not in shared}
+        source.tasks.append(Task(segment.index, frame.index, values, then, frame.is_open))
+        self._running += 1
+        self._pool.offer(source)
+
+    def serve(self, job: MapJob) -> None:
+        source = self._maps.get(job)
+        if source is None:
+            facts = self._source_facts(job.engine, job.inputs, self._take_items)
+            source = MapSource(job, Pace(self._pool.chunksize), *facts)
+            self._maps[job] = source
+        self._pool.offer(source)
+
+    def close(self, *, over: bool) -> None:
+        del over  # no more than drops what is left
+        sources: list[Source] = [*self._maps.values()]
+        sources += [source for source, _ in self._segments.values()]
+        for source in sources:
+            source.close()
+            self._pool.drop(source)
+        for parcel in self._engines.values():
+            unlink(parcel.files)
+        for parcel in list(self._unread.values()):
+            unlink(parcel.files)
+        self._segments.clear()
+        self._maps.clear()
+
+    # ------------------------------------------------------------ what goes out
+
+    def _segment_source(self, frame: Frame) -> SegmentSource:
+        key = id(frame.engine), id(frame.inputs)
+        if key not in self._segments:
+            facts = self._source_facts(frame.engine, frame.inputs, self._take_given)
+            source = SegmentSource(frame.engine, *facts)
+            self._segments[key] = source, frame.inputs  # kept, so that its id stays its own
+        return self._segments[key][0]
+
+    def _source_facts(
+        self,
+        engine: PipelineExecutionEngine,
+        inputs: Mapping[str, Any],
+        take: Callable[[Source, list[Any], Any], None],
+    ) -> tuple[Any, ...]:
+        shipment = self._shipment(engine, inputs)
+        return shipment, self._pool.depot, partial(self._deliver, take), self._stop
+
+    def _shipment(self, engine: PipelineExecutionEngine, inputs: Mapping[str, Any]) -> Shipment:
+        """Pack what all pieces share.
+
+        Raises:
+            SerializationError: A function or a shared input cannot travel.
+        """
+        depot = self._pool.depot
+        if self._settings is None:
+            self._settings = depot.pack(settings.current())
+        parcel = self._engines.get(id(engine))
+        if parcel is None:
+            parcel = self._engines[id(engine)] = self._packed_engine(engine)
+        shared = {name: inputs[name] for name in engine.plan.shared}
+        try:
+            packed = depot.pack(shared)
+        except Exception as error:
+            raise blame.input_error(engine, shared, error) from error
+        return Shipment(self._settings, (parcel, packed, depot.pack_code(self._facts)))
+
+    def _packed_engine(self, engine: PipelineExecutionEngine) -> Parcel:
+        try:
+            return self._pool.depot.pack_code(engine)
+        except Exception as error:
+            raise blame.code_error(engine, error) from error
+
+    # ------------------------------------------------------------ what comes back
+
+    def _deliver(
+        self,
+        take: Callable[[Source, list[Any], Any], None],
+        source: Source,
+        entries: list[Any],
+        found: Parcel | Given,
+    ) -> None:
+        """Send outcomes on to the scheduler's thread; called by the dispatcher."""
+        if isinstance(found, Parcel):
+            self._unread[id(entries)] = found
+            if source.closed:  # just now, perhaps after the unread ones were looked through
+                unlink(found.files)
+        self._post(partial(self._read, take, source, entries, found))
+
+    def _read(
+        self,
+        take: Callable[[Source, list[Any], Any], None],
+        source: Source,
+        entries: list[Any],
+        found: Parcel | Given,
+    ) -> None:
+        if not isinstance(found, Parcel):
+            take(source, entries, [found])
+            return
+        try:
+            outcomes = _outcomes(source, entries, found)
+        finally:
+            del self._unread[id(entries)]
+        take(source, entries, outcomes)
+
+    @staticmethod
+    def _take_items(source: Any, entries: list[Any], outcomes: list[Any]) -> None:
+        indices = map(itemgetter(0), entries)
+        if Failure in set(map(type, outcomes)):
+            for place, outcome in enumerate(outcomes):
+                if type(outcome) is Failure:
+                    outcomes[place] = outcome.at_item(*entries[place])
+        source.job.receive(list(zip(indices, outcomes, strict=True)))
+
+    def _take_given(self, source: Source, entries: list[Any], outcomes: list[Any]) -> None:
+        del source
+        for task, given in zip(entries, outcomes, strict=True):
+            self._running -= 1
+            task.then(given)
+
+    def _stop(self, error: BaseException) -> None:
+        self._post(partial(_raise, error))
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def _outcomes(source: Source, entries: list[Any], parcel: Parcel) -> list[Any]:
+    """Return the outcomes in a parcel, in the order of the entries."""
+    try:
+        found = unpack(parcel)
+    except Exception as error:  # noqa: BLE001 - whatever the user's classes raise
+        return [_unreadable(source, entry, error) for entry in entries]
+    if isinstance(found, tuple):
+        names, columns, count = found
+        if len(names) == 1:
+            (name,) = names
+            return [{name: value} for value in columns[0]]
+        rows = zip(*columns, strict=True) if names else [()] * count
+        return [dict(zip(names, row, strict=True)) for row in rows]
+    indices = map(source.index_of, entries)
+    return [_outcome(value, index) for value, index in zip(found, indices, strict=True)]
+
+
+def _outcome(value: Any, index: int | None) -> Any:
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, PackedFailure):
+        return unpack_failure(value, index)
+    raise unpack_error(value.error)
+
+
+def _unreadable(source: Source, entry: Any, cause: Exception) -> Failure:
+    index, step = source.index_of(entry), source.steps_of(entry)[-1]
+    message = (
+        f"node {step.node.name!r}: its output cannot be read in this process "
+        f"({type(cause).__name__}: {cause}); return what can be pickled and unpickled"
+    )
+    error = SerializationError(message, node=step.node.name, name=None, index=index)
+    error.__cause__ = cause
+    return source.engine.failure(error, step, index)

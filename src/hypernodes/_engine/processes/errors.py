@@ -1,0 +1,143 @@
+"""Exceptions on their way back: in a form that always unpickles.
+
+Plain pickle rebuilds an exception by calling its class, which fails for a class whose `__init__`
+takes something else than what it passes on, and then takes down whoever reads it. So the worker
+tries first, and otherwise sends the parts.
+"""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from typing import Any, NamedTuple
+
+import cloudpickle
+
+from hypernodes._engine.failure import Failure, annotate
+
+
+class PackedError(NamedTuple):
+    """An exception in pieces.
+
+    Attributes:
+        whole: Its pickle, if that can be read again.
+        kind: Else the pickle of its class, or of the nearest base that can travel.
+        args: Pickles of its arguments.
+        state: Pickles of what stands in its `__dict__`, by name.
+        trace: The worker's traceback, as text.
+        note: What to know about a stand-in.
+    """
+
+    whole: bytes | None
+    kind: bytes
+    args: tuple[bytes, ...]
+    state: dict[str, bytes]
+    trace: str
+    note: str | None = None
+
+
+class PackedFailure(NamedTuple):
+    """A failure without the inputs of its item, which the driver has."""
+
+    error: PackedError
+    node: str | None
+    path: tuple[str, ...]
+    attempts: int
+
+
+class WorkerTraceback(Exception):  # noqa: N818 - the cause of an error, for its text
+    """Where an error came up in its worker."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'
+
+
+def pack_failure(failure: Failure) -> PackedFailure:
+    """Return `failure`, ready to travel."""
+    error = pack_error(failure.error)
+    return PackedFailure(error, failure.node, failure.path, failure.attempts)
+
+
+def unpack_failure(packed: PackedFailure, index: int | None) -> Failure:
+    """Return the failure of an item, still without its inputs."""
+    error: Any = unpack_error(packed.error)
+    return Failure(error, index, packed.node, packed.path, attempts=packed.attempts)
+
+
+def pack_error(error: BaseException) -> PackedError:
+    """Return `error`, ready to travel."""
+    trace = _trace(error)
+    whole = _dumped(error)
+    if whole is not None and type(pickle.loads(whole)) is type(error):  # noqa: S301 - our own
+        return PackedError(whole, b"", (), {}, trace)
+    kinds = ((kind, _dumped(kind)) for kind in type(error).__mro__)
+    kind, name = next((kind, found) for kind, found in kinds if found is not None)
+    if kind is not type(error):
+        return _stand_in(error, name, trace)
+    values = (_dumped(value) or pickle.dumps(_spelled(value)) for value in error.args)
+    state = {key: _dumped(value) for key, value in vars(error).items()}
+    kept = {key: value for key, value in state.items() if value is not None}
+    return PackedError(None, name, tuple(values), kept, trace)
+
+
+def _stand_in(error: BaseException, kind: bytes, trace: str) -> PackedError:
+    notes = _dumped([str(note) for note in getattr(error, "__notes__", ())])
+    state = {"__notes__": notes} if notes is not None else {}
+    note = f"hypernodes: stands for a {type(error).__qualname__}, which cannot travel"
+    return PackedError(None, kind, (pickle.dumps(_spelled(error)),), state, trace, note)
+
+
+def unpack_error(packed: PackedError) -> BaseException:
+    """Return the exception; the worker's traceback is its cause."""
+    try:
+        error = _rebuilt(packed)
+    except Exception as reason:  # noqa: BLE001 - whatever reading it raised
+        error = RuntimeError(packed.trace.strip().rpartition("\n")[2])
+        error.add_note(f"hypernodes: stands for an error that cannot be read here: {reason!r}")
+    if packed.note is not None:
+        annotate(error, packed.note)
+    BaseException.__setattr__(error, "__cause__", WorkerTraceback(packed.trace))
+    return error
+
+
+def _rebuilt(packed: PackedError) -> BaseException:
+    if packed.whole is not None:
+        return pickle.loads(packed.whole)  # type: ignore[no-any-return]  # noqa: S301 - our own
+    kind = pickle.loads(packed.kind)  # noqa: S301
+    args = [pickle.loads(value) for value in packed.args]  # noqa: S301
+    error: BaseException = kind.__new__(kind, *args)
+    BaseException.__init__(error, *args)
+    error.__dict__.update({name: pickle.loads(v) for name, v in packed.state.items()})  # noqa: S301
+    return error
+
+
+def _dumped(value: Any) -> bytes | None:
+    """Return a pickle of `value` that can be read, or None."""
+    for dumps in (pickle.dumps, cloudpickle.dumps):
+        try:
+            data: bytes = dumps(value)
+            if b"__main__" in data and dumps is pickle.dumps:
+                continue
+            pickle.loads(data)  # noqa: S301 - only to see whether it can be
+        except Exception:  # noqa: BLE001, S112 - whatever the user's classes raise
+            continue
+        return data
+    return None
+
+
+def _trace(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 - a __str__ that fails
+        return type(error).__name__
+
+
+def _spelled(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001
+        return type(value).__name__

@@ -1,0 +1,74 @@
+"""How many items a chunk should hold: enough to hide its cost, few enough to stay fresh."""
+
+from __future__ import annotations
+
+import math
+from time import perf_counter
+from typing import Final
+
+SHORTEST: Final = 0.001
+LONGEST: Final = 0.5
+MOST_ITEMS: Final = 10_000
+MOST_BYTES: Final = 8_000_000
+BRIEF: Final = 0.02
+SHARE: Final = 10
+
+
+class Pace:
+    """Learns from chunks what the next one should be like.
+
+    A chunk costs its worker and its driver some 50 us between them. One millisecond of work hides
+    that 20 times; with time a map may have longer ones, a tenth of the time that it has taken.
+
+    Args:
+        fixed: The number of items that the user wants, or None.
+    """
+
+    def __init__(self, fixed: int | None) -> None:
+        self._fixed = fixed
+        self._began = perf_counter()
+        self._seconds: float | None = None
+        self._bytes = 0.0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether something has been timed."""
+        return self._seconds is not None
+
+    def count(self, waiting: int, workers: int) -> int:
+        """Return how many of `waiting` items the next chunk should have.
+
+        Args:
+            waiting: How many items are there to be taken.
+            workers: How many workers share them.
+        """
+        if self._fixed is not None:
+            return self._fixed
+        if self._seconds is None:
+            return 1
+        elapsed = perf_counter() - self._began
+        aim = min(max(SHORTEST, elapsed / SHARE), LONGEST)
+        by_time = aim / max(self._seconds, 1e-8)
+        by_bytes = MOST_BYTES / self._bytes if self._bytes else math.inf
+        # Shares get smaller towards the end, but none so small that its way is all it costs.
+        by_share = max(math.ceil(waiting / (2 * workers)), SHORTEST / 4 / max(self._seconds, 1e-8))
+        return max(1, int(min(by_time, by_bytes, by_share, MOST_ITEMS)))
+
+    def may_wait(self, count: int) -> bool:
+        """Whether a chunk of `count` items may wait behind others: it is over soon, yet worth it.
+
+        Smaller ones are kept for workers that run dry, and grow meanwhile.
+        """
+        if self._seconds is None:
+            return False
+        return self._fixed is not None or SHORTEST / 2 <= count * self._seconds < BRIEF
+
+    def learn(self, count: int, seconds: float) -> None:
+        """Take in what a chunk took."""
+        found = seconds / count
+        before = self._seconds
+        self._seconds = found if before is None or count > 1 else (before + found) / 2
+
+    def weigh(self, count: int, size: int) -> None:
+        """Take in the bytes of some items, or of what they gave."""
+        self._bytes = max(size / count, self._bytes / 2)

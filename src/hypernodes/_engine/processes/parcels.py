@@ -1,0 +1,208 @@
+"""Values on their way to another process: pickles, and files for what is big.
+
+Plain pickle is several times faster than cloudpickle and will do for most values; cloudpickle takes
+functions, and what lives in `__main__` or in a notebook. Buffers of a mebibyte and more go through
+files in memory (`/dev/shm`), which the receiver maps, copy on write.
+"""
+
+from __future__ import annotations
+
+import itertools
+import mmap
+import os
+import pickle
+import shutil
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import cloudpickle
+
+from hypernodes._engine.processes.depth import call_deeply
+
+LARGE: Final = 1 << 20
+_MAPS_KEEP_DESCRIPTORS: Final = sys.version_info < (3, 13)
+
+
+class Stored(NamedTuple):
+    """A file that holds a buffer."""
+
+    path: str
+    size: int
+
+
+class Parcel(NamedTuple):
+    """A pickled value; what is big lies in files.
+
+    Attributes:
+        data: The pickle.
+        buffers: The big buffers that it refers to, in order.
+    """
+
+    data: bytes | Stored
+    buffers: tuple[Stored, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """How many bytes it takes."""
+        size = self.data.size if isinstance(self.data, Stored) else len(self.data)
+        return size + sum(stored.size for stored in self.buffers)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Where its big parts lie."""
+        own = (self.data.path,) if isinstance(self.data, Stored) else ()
+        return (*own, *(stored.path for stored in self.buffers))
+
+
+class Depot:
+    """The folder of a pool's files.
+
+    Args:
+        folder: In memory, if possible.
+        spare: Where files go when the first is full; made when needed.
+    """
+
+    def __init__(self, folder: str, spare: str) -> None:
+        self.folder = folder
+        self.spare = spare
+        self._numbers = itertools.count()
+
+    @classmethod
+    def opened(cls) -> Depot:
+        """Make the folder."""
+        shared = "/dev/shm"  # noqa: S108 - inside it, a folder of our own that nobody else may read
+        base = shared if os.access(shared, os.W_OK | os.X_OK) else None
+        folder = tempfile.mkdtemp(prefix=f"hypernodes-{os.getpid()}-", dir=base)
+        spare = str(Path(tempfile.gettempdir()) / f"{Path(folder).name}-spare")
+        return cls(folder, spare)
+
+    def pack(self, value: Any) -> Parcel:
+        """Return `value`, ready to travel.
+
+        Raises:
+            Exception: It cannot; whatever its pickling raised.
+        """
+        try:
+            return self._packed(pickle.dumps, value, plain=True)
+        except _NeedsCloudpickle:
+            return self._packed(cloudpickle.dumps, value, plain=False)
+
+    def pack_code(self, value: Any) -> Parcel:
+        """Return `value`, which holds functions, ready to travel."""
+        pack = partial(self._packed, cloudpickle.dumps, value, plain=False)
+        try:
+            return pack()
+        except (RecursionError, pickle.PicklingError) as error:
+            if not isinstance(error.__cause__ or error, RecursionError):
+                raise
+        return call_deeply(pack)
+
+    def _packed(self, dumps: Any, value: Any, *, plain: bool) -> Parcel:
+        stored: list[Stored] = []
+
+        def keep(buffer: pickle.PickleBuffer) -> bool:
+            raw = buffer.raw()
+            if raw.nbytes < LARGE:
+                return True
+            stored.append(self._store(raw))
+            return False
+
+        try:
+            data = dumps(value, protocol=5, buffer_callback=keep)
+            _check_will_do(data, plain=plain)
+            kept = data if len(data) < LARGE else self._store(memoryview(data))
+        except Exception as error:
+            unlink(buffer.path for buffer in stored)
+            if plain:
+                raise _NeedsCloudpickle from error
+            raise
+        return Parcel(kept, tuple(stored))
+
+    def _store(self, raw: memoryview) -> Stored:
+        try:
+            return self._write(self.folder, raw)
+        except OSError:
+            Path(self.spare).mkdir(mode=0o700, exist_ok=True)
+            return self._write(self.spare, raw)
+
+    def _write(self, folder: str, raw: memoryview) -> Stored:
+        path = f"{folder}/{os.getpid()}-{next(self._numbers)}"
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        try:
+            rest = raw
+            while rest.nbytes:
+                rest = rest[os.write(fd, rest) :]
+        except OSError:
+            unlink((path,))
+            raise
+        finally:
+            os.close(fd)
+        return Stored(path, raw.nbytes)
+
+    def close(self) -> None:
+        """Remove the files."""
+        remove(self.folder, self.spare)
+
+
+class _NeedsCloudpickle(Exception):  # noqa: N818 - a signal, never seen outside
+    """Plain pickle will not do."""
+
+
+def _check_will_do(data: bytes, *, plain: bool) -> None:
+    """Refuse a plain pickle that names what workers cannot find by its name."""
+    if plain and (b"__main__" in data or cloudpickle.list_registry_pickle_by_value()):
+        raise _NeedsCloudpickle
+
+
+def remove(*folders: str) -> None:
+    """Remove folders and what is in them."""
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def unlink(paths: Any) -> None:
+    """Remove files, if they are there."""
+    for path in paths:
+        try:
+            Path(path).unlink()
+        except OSError:
+            continue
+
+
+def unpack(parcel: Parcel, *, keep: bool = False) -> Any:
+    """Return the value of a parcel.
+
+    Args:
+        parcel: What has arrived.
+        keep: Whether its files are mapped, as others read them too; else each is read and removed.
+    """
+    take = _mapped if keep or not _MAPS_KEEP_DESCRIPTORS else _read
+    try:
+        data = take(parcel.data) if isinstance(parcel.data, Stored) else parcel.data
+        buffers = [take(stored) for stored in parcel.buffers]
+    finally:
+        if not keep:
+            unlink(parcel.files)
+    return pickle.loads(data, buffers=buffers)  # noqa: S301 - from our own processes
+
+
+def _mapped(stored: Stored) -> mmap.mmap:
+    fd = os.open(stored.path, os.O_RDONLY | os.O_CLOEXEC)
+    options = {} if _MAPS_KEEP_DESCRIPTORS else {"trackfd": False}
+    try:
+        return mmap.mmap(fd, stored.size, access=mmap.ACCESS_COPY, **options)
+    finally:
+        os.close(fd)
+
+
+def _read(stored: Stored) -> bytearray:
+    """Read a file: before Python 3.13 every mapping keeps a descriptor, and those are few."""
+    content = bytearray(stored.size)
+    with Path(stored.path).open("rb", buffering=0) as file:
+        view = memoryview(content)
+        while view.nbytes and (count := file.readinto(view)):
+            view = view[count:]
+    return content

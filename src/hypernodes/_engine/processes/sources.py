@@ -1,0 +1,452 @@
+"""Where the pool gets chunks from: the items of one map, or the segments of one plan."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from hypernodes._engine.calls import overdue
+from hypernodes._engine.failure import Failure, annotate, node_note
+from hypernodes._engine.processes import blame
+from hypernodes._engine.processes.errors import PackedError, unpack_error
+from hypernodes._engine.processes.parcels import Depot, Parcel, unlink
+from hypernodes._engine.retry import delay_before
+from hypernodes.exceptions import WorkerCrashedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from hypernodes._engine.jobs import MapJob
+    from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._engine.plan import Slot, Step
+    from hypernodes._engine.processes.ledger import Key
+    from hypernodes._engine.processes.pace import Pace
+    from hypernodes.config import RetryPolicy
+
+TOKENS: Final = itertools.count(1)
+MOST_CRASHES: Final = 2
+MOST_FRUITLESS: Final = 3
+
+
+class Shipment(NamedTuple):
+    """What a worker is sent before its first chunk of a source.
+
+    Attributes:
+        settings: Where the driver is.
+        parcels: The engine, the shared inputs, and what is in force.
+    """
+
+    settings: Parcel
+    parcels: tuple[Parcel, ...]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Where its big parts lie."""
+        return tuple(path for parcel in self.parcels for path in parcel.files)
+
+
+class Death(NamedTuple):
+    """Why a piece lost its worker.
+
+    Attributes:
+        late: Whether it was killed for being late; else it died.
+        path: The node that ran, as far as known.
+        ordinal: Which call of it.
+        attempt: Which attempt, or 0 where that is not known.
+        timeout: The node's timeout.
+        policy: The node's retries.
+    """
+
+    late: bool = False
+    path: tuple[str, ...] = ()
+    ordinal: int = 0
+    attempt: int = 0
+    timeout: float | None = None
+    policy: RetryPolicy | None = None
+
+
+@dataclass(slots=True)
+class Trouble:
+    """What has befallen a piece; from then on it runs alone.
+
+    Attributes:
+        crashes: How many workers died of it.
+        spent: How many attempts were made at calls of its nodes.
+    """
+
+    crashes: int = 0
+    spent: dict[Key, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Chunk:
+    """Pieces on their way through a worker.
+
+    Attributes:
+        source: Where they come from.
+        entries: The pieces; fewer after some have been taken back.
+        parcel: What the worker gets.
+        trouble: For a piece that runs alone, what befell it before.
+        number: Its number, given by the pool.
+        base: The number of its first piece among those of its worker.
+        received: How many outcomes have come.
+    """
+
+    source: Source
+    entries: list[Any]
+    parcel: Parcel
+    trouble: Trouble | None = None
+    number: int = 0
+    base: int = 0
+    received: int = 0
+
+    @property
+    def token(self) -> int:
+        """What its worker calls the plan that it needs."""
+        return self.source.token if self.trouble is None else self.source.careful_token
+
+
+class Source(ABC):
+    """Pieces of work that share an engine and inputs.
+
+    All but `close` and what only reads is called by the pool's dispatcher.
+
+    Args:
+        engine: What runs them.
+        shipment: What a worker needs first.
+        depot: Packs them.
+        deliver: Takes pieces and their outcomes, in a parcel or as a failure each.
+        stop: Takes what ends the run.
+    """
+
+    def __init__(
+        self,
+        engine: PipelineExecutionEngine,
+        shipment: Shipment,
+        depot: Depot,
+        deliver: Callable[[Source, list[Any], Any], None],
+        stop: Callable[[BaseException], None],
+    ) -> None:
+        self.engine = engine
+        self.shipment = shipment
+        self.token = next(TOKENS)
+        self.careful_token = next(TOKENS)
+        self.closed = False
+        self.flying = 0
+        self.stop = stop
+        self._depot = depot
+        self._deliver = deliver
+        self._alone: list[tuple[float, int, Any, Trouble]] = []
+        self._order = itertools.count()
+        self._fruitless = 0
+
+    @property
+    @abstractmethod
+    def waiting(self) -> int:
+        """How many pieces wait to be handed out for the first time."""
+
+    @abstractmethod
+    def _next(self, workers: int, *, behind: bool, most: int) -> list[Any]:
+        """Return pieces to be handed out together, if any."""
+
+    @abstractmethod
+    def _pack(self, entries: list[Any]) -> Parcel:
+        """Return pieces, ready to travel."""
+
+    @abstractmethod
+    def _unpackable(self, entry: Any, cause: Exception) -> Failure:
+        """Return the failure of a piece that cannot travel."""
+
+    @abstractmethod
+    def _return(self, entries: list[Any]) -> None:
+        """Take back pieces that have not run."""
+
+    @abstractmethod
+    def index_of(self, entry: Any) -> int | None:
+        """Return the index of a piece's item."""
+
+    @abstractmethod
+    def steps_of(self, entry: Any) -> list[Step]:
+        """Return the steps that a piece runs."""
+
+    @abstractmethod
+    def learn(self, chunk: Chunk, seconds: float) -> None:
+        """Take in what a chunk took."""
+
+    def take(self, workers: int, *, behind: bool, most: int) -> Chunk | None:
+        """Return the next chunk, or None.
+
+        Args:
+            workers: How many workers there are to share what waits.
+            behind: Whether it would wait behind others.
+            most: How many pieces it may have.
+        """
+        while not behind and self._alone and self._alone[0][0] <= time.monotonic():
+            _, _, entry, trouble = heapq.heappop(self._alone)
+            chunk = self._made([entry])
+            if chunk is not None:
+                chunk.trouble = trouble
+                return chunk
+        while entries := self._next(workers, behind=behind, most=most):
+            chunk = self._made(entries)
+            if chunk is not None:
+                return chunk
+        return None
+
+    @property
+    def due(self) -> float | None:
+        """When the next piece that runs alone may run, on the monotonic clock."""
+        return self._alone[0][0] if self._alone else None
+
+    def _made(self, entries: list[Any]) -> Chunk | None:
+        """Return a chunk of those `entries` that can travel; the others fail."""
+        try:
+            return Chunk(self, entries, self._pack(entries))
+        except Exception as error:  # noqa: BLE001 - whatever the user's classes raise
+            if len(entries) == 1:
+                self._deliver(self, entries, self._unpackable(entries[0], error))
+                return None
+        good = [entry for entry in entries if self._travels(entry)]
+        return Chunk(self, good, self._pack(good)) if good else None
+
+    def _travels(self, entry: Any) -> bool:
+        try:
+            unlink(self._pack([entry]).files)
+        except Exception as error:  # noqa: BLE001 - whatever the user's classes raise
+            self._deliver(self, [entry], self._unpackable(entry, error))
+            return False
+        return True
+
+    def receive(self, chunk: Chunk, count: int, parcel: Parcel) -> None:
+        """Pass on the outcomes of the next `count` pieces of a chunk."""
+        self._fruitless = 0
+        entries = chunk.entries[chunk.received : chunk.received + count]
+        chunk.received += count
+        self._deliver(self, entries, parcel)
+
+    def put_back(self, chunk: Chunk, entries: list[Any]) -> None:
+        """Take back pieces of a chunk that have not run."""
+        if self.closed or not entries:
+            return
+        if chunk.trouble is not None:
+            self._run_alone(entries[0], chunk.trouble)
+        else:
+            self._return(entries)
+
+    def unreadable(self, chunk: Chunk, packed: PackedError) -> None:
+        """Take back a chunk that its worker could not read: it goes piece by piece."""
+        entries = chunk.entries
+        if len(entries) != 1:  # none, where they had been taken back by then
+            for entry in entries:
+                self._run_alone(entry, Trouble())
+            return
+        cause: Any = unpack_error(packed)
+        self._deliver(self, entries, self._unpackable(entries[0], cause))
+
+    def bury_fruitless(self) -> None:
+        """Count a worker that died without having run a piece; too many in a row end the run."""
+        self._fruitless += 1
+        if self._fruitless >= MOST_FRUITLESS and not self.closed:
+            self.stop(_crash((), None))
+
+    def bury_read(self, chunk: Chunk) -> None:
+        """Decide about a chunk whose worker died while it read it."""
+        if len(chunk.entries) == 1:
+            self.bury(chunk, chunk.entries[0], Death())
+            return
+        for entry in chunk.entries:
+            self._run_alone(entry, Trouble())
+
+    def bury(self, chunk: Chunk, entry: Any, death: Death) -> None:
+        """Decide about the piece that ran when its worker died."""
+        if self.closed:
+            return
+        trouble = chunk.trouble or Trouble()
+        again = self._again(trouble, death)
+        if again is None:
+            self._deliver(self, [entry], self._failure(entry, trouble, death))
+        else:
+            self._run_alone(entry, trouble, delay=again)
+
+    def _again(self, trouble: Trouble, death: Death) -> float | None:
+        """Return the seconds after which the piece runs again, or None if it does not."""
+        if not death.late:
+            trouble.crashes += 1
+            if trouble.crashes < MOST_CRASHES:
+                return 0.0
+        kind = type(self._error_for(None, death))
+        policy = death.policy
+        if policy is None or not issubclass(kind, policy.retry_on):
+            return None
+        if death.attempt > policy.max_retries:
+            return None
+        trouble.spent[death.path, death.ordinal] = death.attempt
+        return delay_before(policy, death.attempt)
+
+    def _failure(self, entry: Any, trouble: Trouble, death: Death) -> Failure:
+        index = self.index_of(entry)
+        steps = self.steps_of(entry)
+        step = next((step for step in steps if step.path == death.path), None)
+        if step is None and len(steps) == 1 and steps[0].inner is None:
+            step = steps[0]
+        path = death.path or (step.path if step is not None else ())
+        found = death._replace(path=path)
+        attempts = death.attempt or trouble.crashes or 1
+        return _described(self._error_for(index, found), path, index, attempts)
+
+    @staticmethod
+    def _error_for(index: int | None, death: Death) -> Exception:
+        if death.late:
+            return overdue(death.path or ("",), death.timeout)
+        return _crash(death.path, index)
+
+    def _run_alone(self, entry: Any, trouble: Trouble, delay: float = 0.0) -> None:
+        if not self.closed:
+            due = time.monotonic() + delay
+            heapq.heappush(self._alone, (due, next(self._order), entry, trouble))
+
+    def close(self) -> None:
+        """Drop what waits; nothing is delivered any more."""
+        self.closed = True
+        unlink(self.shipment.files)
+
+
+def _described(
+    error: Exception, path: tuple[str, ...], index: int | None, attempts: int
+) -> Failure:
+    """Return `error` as a failure of the node at `path`, with the note that says where."""
+    if path:
+        annotate(error, node_note(path, index))
+    return Failure(error, index, path[-1] if path else None, path, attempts=attempts)
+
+
+def _crash(path: tuple[str, ...], index: int | None) -> WorkerCrashedError:
+    item = "" if index is None else f" of item {index}"
+    what = f"node {path[-1]!r}{item}" if path else f"a node{item}"
+    message = (
+        f"the worker process died while it ran {what}, and again when that ran alone; it may have "
+        f"run out of memory, crashed in native code, or called os._exit"
+    )
+    node = path[-1] if path else None
+    return WorkerCrashedError(message, node=node, path=path, index=index)
+
+
+class MapSource(Source):
+    """The items of a map that wait in its job."""
+
+    def __init__(self, job: MapJob, pace: Pace, *args: Any) -> None:
+        super().__init__(job.engine, *args)
+        self.job = job
+        self._pace = pace
+
+    @property
+    def waiting(self) -> int:
+        return len(self.job.pending)
+
+    def _next(self, workers: int, *, behind: bool, most: int) -> list[Any]:
+        pending = self.job.pending
+        count = min(self._pace.count(len(pending), workers), most)
+        if behind and not self._pace.may_wait(count):
+            return []
+        entries: list[Any] = []
+        # The scheduler may drop what waits at any moment.
+        with suppress(IndexError):
+            entries.extend(map(deque.popleft, itertools.repeat(pending, count)))
+        return entries
+
+    def _pack(self, entries: list[Any]) -> Parcel:
+        indices, items = zip(*entries, strict=True)
+        names = tuple(items[0])
+        columns = [list(map(itemgetter(name), items)) for name in names]
+        parcel = self._depot.pack(("items", (names, indices, columns)))
+        self._pace.weigh(len(entries), parcel.size)
+        return parcel
+
+    def _unpackable(self, entry: Any, cause: Exception) -> Failure:
+        index, item = entry
+        return blame.item_failure(self.engine, item, index, cause)
+
+    def _return(self, entries: list[Any]) -> None:
+        self.job.pending.extendleft(reversed(entries))
+
+    def index_of(self, entry: Any) -> int | None:
+        return entry[0]  # type: ignore[no-any-return]
+
+    def steps_of(self, entry: Any) -> list[Step]:
+        del entry
+        return list(self.engine.plan.steps)
+
+    def receive(self, chunk: Chunk, count: int, parcel: Parcel) -> None:
+        self._pace.weigh(count, parcel.size)
+        super().receive(chunk, count, parcel)
+
+    def learn(self, chunk: Chunk, seconds: float) -> None:
+        if chunk.received:
+            self._pace.learn(chunk.received, seconds)
+
+
+class Task(NamedTuple):
+    """A segment that waits for a worker.
+
+    Attributes:
+        number: The segment's index.
+        item: The item's index, or None.
+        values: What it takes and does not share with others.
+        then: Takes what it gives.
+        is_wanted: Tells whether its run or item goes on.
+    """
+
+    number: int
+    item: int | None
+    values: Mapping[Slot, Any]
+    then: Callable[[Any], None]
+    is_wanted: Callable[[], bool]
+
+
+class SegmentSource(Source):
+    """The segments of a plan that are ready."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.tasks: deque[Task] = deque()
+
+    @property
+    def waiting(self) -> int:
+        return len(self.tasks)
+
+    def _next(self, workers: int, *, behind: bool, most: int) -> list[Any]:
+        del workers, most
+        if behind:
+            return []
+        while self.tasks:
+            task = self.tasks.popleft()
+            if task.is_wanted():
+                return [task]
+            self._deliver(self, [task], {})
+        return []
+
+    def _pack(self, entries: list[Any]) -> Parcel:
+        task = entries[0]
+        return self._depot.pack(("segment", (task.number, task.values, task.item)))
+
+    def _unpackable(self, entry: Any, cause: Exception) -> Failure:
+        return blame.values_failure(self.engine, entry.number, entry.values, entry.item, cause)
+
+    def _return(self, entries: list[Any]) -> None:
+        self.tasks.extendleft(reversed(entries))
+
+    def index_of(self, entry: Any) -> int | None:
+        return entry.item  # type: ignore[no-any-return]
+
+    def steps_of(self, entry: Any) -> list[Step]:
+        return list(self.engine.segments[entry.number].steps)
+
+    def learn(self, chunk: Chunk, seconds: float) -> None:
+        """Take nothing in: segments travel one by one."""

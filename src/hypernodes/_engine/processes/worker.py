@@ -1,0 +1,340 @@
+"""What a worker does: it reads messages, runs items and segments, and answers.
+
+The main thread runs what users wrote. A second one sends outcomes while an item takes long, and
+ends the process when the driver is gone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from collections import deque
+from contextvars import Context, copy_context
+from functools import partial
+from importlib import import_module
+from itertools import islice, repeat
+from operator import itemgetter
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from hypernodes import config as _config
+from hypernodes._engine.failure import Failure
+from hypernodes._engine.processes import blame, settings
+from hypernodes._engine.processes.board import CURSOR, LIMIT, READING, VOID, map_board
+from hypernodes._engine.processes.errors import PackedError, pack_error, pack_failure
+from hypernodes._engine.processes.ledger import Ledger
+from hypernodes._engine.processes.parcels import Depot, Parcel, unpack
+from hypernodes._engine.processes.wire import BLOCK, Reader, frame
+from hypernodes._engine.watch import NEW_WATCH
+from hypernodes._engine.workers import OCCUPIED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from hypernodes._engine.kernel import PipelineExecutionEngine
+
+PULSE: Final = 0.2
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def prepare() -> None:
+    """Import, in a server, what workers that are forked from it will need."""
+    for module in ("hypernodes.backends", "hypernodes.executors", "hypernodes.pipeline"):
+        import_module(module)
+    _config.RuntimeConfig()  # has pydantic load its plugins, which may be slow
+
+
+def main(facts: dict[str, Any]) -> None:
+    """Work until the driver is gone."""
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    # A handler instead of SIG_IGN: what users start from here does not inherit it.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    _die_with(facts["server"])
+    connection = socket.socket(fileno=facts["socket"])
+    connection.set_inheritable(False)
+    os.set_inheritable(facts["board"], False)  # noqa: FBT003 - the standard library's own
+    Worker(connection, map_board(facts["board"]), Depot(*facts["folders"])).serve()
+    _flush()
+
+
+def _die_with(server: int) -> None:
+    """Let the system kill this process when its server dies, whatever runs here then."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != server:
+        os._exit(1)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            continue
+
+
+class _Job(NamedTuple):
+    engine: PipelineExecutionEngine
+    inputs: Mapping[str, Any]
+    values: dict[int, Any]
+    context: Context
+    is_watched: bool
+
+
+class _Claims(NamedTuple):
+    """Where pieces are claimed, the number of the first, and what to do before each."""
+
+    cells: memoryview
+    base: int
+    begin: Callable[[], None] | None
+
+
+class _Raised(NamedTuple):
+    """What ends a run: no failure of an item."""
+
+    error: PackedError
+
+
+class Worker:
+    """The state of a worker process."""
+
+    def __init__(self, connection: socket.socket, cells: memoryview, depot: Depot) -> None:
+        self._socket = connection
+        self._cells = cells
+        self._depot = depot
+        self._jobs: dict[int, _Job | PackedError] = {}
+        self._ledger = Ledger(cells, self._tell_watch)
+        self._sending = threading.Lock()
+        self._chunk: _Running | None = None
+
+    def serve(self) -> None:
+        """Do what messages ask for, until there will be none."""
+        self._send(("hello", os.getpid()))
+        threading.Thread(target=self._pulse, name="hypernodes-pulse", daemon=True).start()
+        reader = Reader()
+        while block := self._receive():
+            for message in reader.feed(block):
+                getattr(self, f"_on_{message[0]}")(*message[1:])
+
+    def _receive(self) -> bytes:
+        try:
+            return self._socket.recv(BLOCK)
+        except OSError:
+            return b""
+
+    def _send(self, *messages: Any) -> None:
+        data = b"".join(map(frame, messages))
+        with self._sending:
+            try:
+                self._socket.sendall(data)
+            except OSError:
+                os._exit(0)
+
+    def _tell_watch(self, number: int, token: int, *facts: Any) -> None:
+        self._send(("watch", number, token, self._depot.pack_code(facts)))
+
+    def _pulse(self) -> None:
+        """Send what is done while an item takes long; end when the driver is gone."""
+        poll = select.poll()
+        poll.register(self._socket, 0)
+        while not poll.poll(PULSE * 1000):
+            chunk = self._chunk
+            if chunk is not None:
+                self._report(chunk)
+        _flush()
+        os._exit(0)
+
+    # ------------------------------------------------------------ jobs
+
+    def _on_settings(self, parcel: Parcel) -> None:
+        settings.apply(unpack(Parcel(*parcel)))
+
+    def _on_job(self, token: int, careful: bool, *parcels: Any) -> None:  # noqa: FBT001 - a message
+        watching = copy_context()
+        watching.run(NEW_WATCH.set, self._ledger.watches(token, careful=careful))
+        watches = self._ledger.count
+        self._cells[READING] = -token
+        try:
+            job = watching.run(_loaded, *(Parcel(*parcel) for parcel in parcels))
+            self._jobs[token] = job._replace(is_watched=self._ledger.count > watches)
+        except BaseException as error:  # noqa: BLE001 - whatever the user's classes raise
+            self._jobs[token] = pack_error(error)
+        finally:
+            self._cells[READING] = 0
+
+    def _on_forget(self, token: int) -> None:
+        self._jobs.pop(token, None)
+
+    # ------------------------------------------------------------ chunks
+
+    def _on_chunk(  # noqa: PLR0917 - a message
+        self, number: int, token: int, base: int, count: int, parcel: Any, spent: Any
+    ) -> None:
+        """Run the pieces of a chunk, from the first; stop where the driver took them back."""
+        job = self._jobs[token]
+        if isinstance(job, PackedError):
+            self._refuse(number, base, count, job)
+            return
+        try:
+            found = self._read(base, parcel)
+        except BaseException as error:  # noqa: BLE001 - whatever the user's classes raise
+            self._refuse(number, base, count, pack_error(error))
+            return
+        if found is None:
+            self._send(("end", number, 0.0))
+            return
+        kind, body = found
+        del found
+        run, indices = (_run_items, body[1]) if kind == "items" else (_run_segment, (body[2],))
+        self._chunk = chunk = _Running(number, job, indices)
+        begin = partial(self._ledger.open, spent) if job.is_watched else None
+        started = perf_counter()
+        try:
+            job.context.copy().run(
+                run, job, body, _Claims(self._cells, base, begin), chunk.done.append
+            )
+        except BaseException as error:  # noqa: BLE001 - ends the run, in the driver
+            chunk.done.append(_Raised(pack_error(error)))
+        chunk.seconds = perf_counter() - started
+        self._chunk = None
+        del body
+        _flush()
+        self._report(chunk, last=True)
+
+    def _read(self, base: int, parcel: Any) -> tuple[str, Any] | None:
+        """Return what a chunk holds, or None if the driver has taken it back."""
+        self._cells[READING] = base + 1
+        try:
+            return unpack(Parcel(*parcel)) if base < self._cells[LIMIT] else None
+        finally:
+            self._cells[READING] = 0
+
+    def _refuse(self, number: int, base: int, count: int, error: PackedError) -> None:
+        self._cells[CURSOR] = base + count
+        self._send(("unreadable", number, error))
+
+    def _report(self, chunk: _Running, *, last: bool = False) -> None:
+        """Send what is done of a chunk and has not been sent."""
+        with chunk.lock:
+            count = len(chunk.done)
+            if not count and not last:
+                return
+            outcomes = list(map(deque.popleft, repeat(chunk.done, count)))
+            packed = _packed(chunk.job, list(islice(chunk.indices, count)), outcomes, self._depot)
+            messages: list[Any] = [("out", chunk.number, *found) for found in packed]
+            if last:  # together: who has all outcomes finds this worker idle again
+                messages.append(("end", chunk.number, chunk.seconds))
+            self._send(*messages)
+
+
+class _Running:
+    """A chunk while it runs."""
+
+    def __init__(self, number: int, job: _Job, indices: Sequence[int | None]) -> None:
+        self.number = number
+        self.job = job
+        self.indices = iter(indices)
+        self.done: deque[Any] = deque()
+        self.lock = threading.Lock()
+        self.seconds = 0.0
+
+
+def _loaded(engine_parcel: Parcel, inputs_parcel: Parcel, facts_parcel: Parcel) -> _Job:
+    """Return a job; its plan and those inside are compiled here, where they are to be watched."""
+    used, occupied = unpack(facts_parcel, keep=True)
+    inputs = unpack(inputs_parcel, keep=True)
+    engine = unpack(engine_parcel, keep=True)
+    _compile_inner(engine)
+    values = engine.plan.constants | {engine.plan.shared[name]: v for name, v in inputs.items()}
+    context = Context()
+    context.run(_config._used.set, used)  # noqa: SLF001
+    context.run(OCCUPIED.set, occupied)
+    return _Job(engine, inputs, values, context, is_watched=False)
+
+
+def _compile_inner(engine: PipelineExecutionEngine) -> None:
+    for step in engine.plan.steps:
+        inner = step.inner
+        if inner is not None and inner.map_over and not inner.elsewhere:
+            shared = [name for name in inner.inputs if name not in inner.map_over]
+            _compile_inner(inner.engine(shared))
+
+
+def _run_items(job: _Job, body: Any, claims: _Claims, append: Callable[[Any], None]) -> None:
+    """Run items, from the first; stop where the driver has taken them back."""
+    names, indices, columns = body
+    cells, number, begin = claims
+    attempt, inputs = job.engine.attempt, job.inputs
+    for index, item in zip(indices, _rows(names, columns), strict=True):
+        cells[CURSOR] = number + 1
+        if number >= cells[LIMIT]:
+            return
+        if begin is not None:
+            begin()
+        append(attempt(inputs, item, index))
+        number += 1
+
+
+def _rows(names: tuple[str, ...], columns: list[list[Any]]) -> Iterator[dict[str, Any]]:
+    if len(names) == 1:
+        (name,) = names
+        return ({name: value} for value in columns[0])
+    return (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
+
+
+def _run_segment(job: _Job, body: Any, claims: _Claims, append: Callable[[Any], None]) -> None:
+    """Run a segment, unless the driver has taken it back."""
+    number, values, index = body
+    cells, base, begin = claims
+    segment = job.engine.segments[number]
+    cells[CURSOR] = base + 1
+    if base >= cells[LIMIT]:
+        return
+    if begin is not None:
+        begin()
+    shared = {slot: job.values[slot] for slot in segment.takes if slot in job.values}
+    given = job.engine.attempt_segment(
+        number, shared | values, index, lambda: cells[VOID] != base + 1
+    )
+    # What was broken off gives less, to nobody.
+    append(given if isinstance(given, Failure) else {s: given.get(s) for s in segment.gives})
+
+
+def _packed(
+    job: _Job, indices: list[int | None], outcomes: list[Any], depot: Depot
+) -> Iterator[tuple[int, Parcel]]:
+    """Yield outcomes as parcels, with the number of outcomes in each."""
+    if not outcomes:
+        return
+    try:
+        parcel = depot.pack(_gathered(outcomes))
+        _check_readable(parcel)
+    except Exception as error:  # noqa: BLE001 - whatever the user's classes raise
+        if len(outcomes) > 1:
+            for index, outcome in zip(indices, outcomes, strict=True):
+                yield from _packed(job, [index], [outcome], depot)
+            return
+        failure = blame.output_failure(job.engine, outcomes[0], indices[0], error, depot)
+        parcel = depot.pack(_gathered([failure]))
+    yield len(outcomes), parcel
+
+
+def _check_readable(parcel: Parcel) -> None:
+    """Read what holds more than plain values, to see that the driver will be able to."""
+    if isinstance(parcel.data, bytes) and not parcel.buffers and b"\x93" in parcel.data:
+        unpack(parcel)
+
+
+def _gathered(outcomes: list[Any]) -> Any:
+    """Return outcomes in a form that pickles fast: by columns where all are fine."""
+    if set(map(type, outcomes)) == {dict}:
+        names = tuple(outcomes[0])
+        columns = [list(map(itemgetter(name), outcomes)) for name in names]
+        return names, columns, len(outcomes)
+    return [pack_failure(o) if isinstance(o, Failure) else o for o in outcomes]

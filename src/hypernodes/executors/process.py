@@ -1,0 +1,71 @@
+"""Processes: for work that keeps Python busy, and for nodes that may crash or get stuck."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from hypernodes.executors.pooled import PooledExecutor
+
+if TYPE_CHECKING:
+    from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._engine.workers import Workers
+
+Count = Annotated[int, Field(ge=1, strict=True)]
+
+
+class ProcessPoolExecutor(PooledExecutor):
+    """Runs nodes, and the items of a map, in processes of their own.
+
+    Functions travel by value where they have to (lambdas, closures, notebooks, `__main__`), so no
+    `if __name__ == "__main__"` is needed. A worker that dies or gets stuck is replaced and costs
+    only what it was running.
+
+    Attributes:
+        max_workers: How many processes there are at the most; None for as many as this process has
+            cores to use.
+        start_method: `"forkserver"`, `"spawn"`, or None for the faster one that works here.
+        chunksize: How many items travel together; None for what takes long enough to hide the way.
+        max_tasks_per_child: After how many items and nodes a worker is replaced; None for never.
+
+    Example:
+        >>> ProcessPoolExecutor(max_workers=2).max_workers
+        2
+    """
+
+    max_workers: Count | None = None
+    start_method: Literal["spawn", "forkserver"] | None = None
+    chunksize: Count | None = None
+    max_tasks_per_child: Count | None = None
+
+    @field_validator("start_method", mode="before")
+    @classmethod
+    def _refuse_fork(cls, value: object) -> object:
+        if value == "fork":
+            raise ValueError(
+                "'fork' copies a process with its locks but without the threads that would release "
+                "them, and hangs sooner or later; use 'forkserver', which is as fast, or 'spawn'"
+            )
+        return value
+
+    def open_workers(self) -> Workers:
+        from hypernodes._engine.processes.launch import default_method  # noqa: PLC0415
+        from hypernodes._engine.processes.pool import Pool  # noqa: PLC0415 - only users of it pay
+
+        return Pool(
+            self.max_workers or _usable_cores(),
+            self.start_method or default_method(),
+            chunksize=self.chunksize,
+            max_tasks=self.max_tasks_per_child,
+        )
+
+    def _gains(self, engine: PipelineExecutionEngine) -> bool:
+        return bool(engine.plan.steps)
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
