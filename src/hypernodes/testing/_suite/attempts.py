@@ -86,9 +86,7 @@ class Attempts(Conformance):
         assert str(failure.error) == "attempt 3"
         assert marks.counts() == {"5": 3}
 
-    def test_a_coroutine_function_is_tried_again(
-        self, config: RuntimeConfig, marks: Marks
-    ) -> None:
+    def test_a_coroutine_function_is_tried_again(self, config: RuntimeConfig, marks: Marks) -> None:
         fail = _work.flaky(marks, 2)
 
         async def later(x: int) -> Any:
@@ -213,9 +211,7 @@ class Attempts(Conformance):
         work = _work.stuck(gate, marks, times=9, among=(2,))
         inner = Pipeline([node("y", timeout=2 * SHORT)(work)], name="inner")
         outer = Pipeline([inner.as_node(map_over="x")], name="outer")
-        found = outer.map(
-            {"x": [[1], [1, 2], [3]]}, map_over="x", on_error="return", config=config
-        )
+        found = outer.map({"x": [[1], [1, 2], [3]]}, map_over="x", on_error="return", config=config)
         assert (found[0], found[2]) == ({"y": [1]}, {"y": [3]})
         assert isinstance(found[1].error, NodeTimeoutError)
         assert found[1].path == ("outer", "inner", "work")

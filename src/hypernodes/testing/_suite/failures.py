@@ -215,9 +215,7 @@ class Failures(Conformance):
             pipeline.map({"x": range(40)}, map_over="x", on_error=on_error, config=config)
         assert pipeline.map({"x": [1]}, map_over="x", config=config) == [{"y": 1}]
 
-    def _fails_everywhere(
-        self, fail: Any, kind: type[Exception], config: RuntimeConfig
-    ) -> None:
+    def _fails_everywhere(self, fail: Any, kind: type[Exception], config: RuntimeConfig) -> None:
         """Check that `fail` raises `kind` among other nodes, and for each item of a map."""
         pipeline = Pipeline([node("y")(fail), node("z")(_work.same)])
         with pytest.raises(kind):

@@ -1,66 +1,26 @@
-"""Ctrl-C, in a program of its own."""
+"""Ctrl-C, and the end of the program."""
 
 from __future__ import annotations
 
-import os
-import pickle
 import signal
-import subprocess
-import sys
 import time
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from hypernodes.testing._driver import WAYS
-from hypernodes.testing._suite.base import Conformance
+from hypernodes.testing._driver import ENDS, WAYS
+from hypernodes.testing._suite.drivers import Drivers, posix
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from hypernodes.abc import Executor
     from hypernodes.testing._work import Marks
-
-posix = pytest.mark.skipif(os.name != "posix", reason="needs signals")
-in_every_way = pytest.mark.parametrize("way", WAYS)
-
-
-class Drivers(Conformance):
-    """Starts programs that drive the executor; it has to be importable where they run."""
-
-    @contextmanager
-    def driver(
-        self, way: str, executor: Executor, marks: Marks
-    ) -> Iterator[subprocess.Popen[str]]:
-        """Give a program that runs `executor`, once it has called a node; kill it in the end."""
-        command = [sys.executable, "-m", "hypernodes.testing._driver", way, str(marks.folder)]
-        path = os.pathsep.join(place or os.getcwd() for place in sys.path)
-        with subprocess.Popen(  # noqa: S603 - our own program
-            [*command, pickle.dumps(executor).hex()],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": path},
-            text=True,
-        ) as process:
-            try:
-                self.wait_for(lambda: process.poll() is not None or bool(marks.names()))
-                assert process.poll() is None, process.communicate()[1]
-                yield process
-            finally:
-                process.kill()
-
-    def wait_for_end_of(self, pids: set[int]) -> None:
-        """Fail where one of these processes lives on."""
-        self.wait_for(lambda: not any(map(is_alive, pids)))
 
 
 class Interrupts(Drivers):
     """What Ctrl-C does."""
 
     @posix
-    @in_every_way
+    @pytest.mark.parametrize("way", WAYS)
     def test_ctrl_c_ends_the_run_and_the_program_soon(
         self, executor: Executor, marks: Marks, way: str
     ) -> None:
@@ -73,14 +33,9 @@ class Interrupts(Drivers):
         assert word == "interrupted"
         assert float(at) - sent < self.stop_within
 
-
-def is_alive(pid: int) -> bool:
-    """Whether there is such a process, and it has not ended."""
-    try:
-        os.kill(pid, 0)
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    except ProcessLookupError:
-        return False
-    except (OSError, UnicodeError):
-        return not Path("/proc/self/stat").exists()
-    return state[0] not in "ZX"
+    def test_the_program_ends_by_itself_though_nothing_is_closed(
+        self, executor: Executor, marks: Marks
+    ) -> None:
+        with self.driver(ENDS, executor, marks) as process:
+            told, errors = process.communicate(timeout=self.limit)
+        assert (process.returncode, told) == (0, ""), errors

@@ -106,9 +106,7 @@ class Life(Conformance):
             gate.wait()
             return x
 
-        running = started(
-            lambda: single(work).map({"x": range(200)}, map_over="x", config=config)
-        )
+        running = started(lambda: single(work).map({"x": range(200)}, map_over="x", config=config))
         self.wait_for(lambda: marks.count("begun") > 0)
         closing = started(executor.close)
         gate.open()

@@ -147,7 +147,9 @@ class Maps(Conformance):
     def test_no_item_of_a_nested_map_is_lost_or_run_twice(
         self, config: RuntimeConfig, marks: Marks
     ) -> None:
-        pipeline = Pipeline([mapped(_work.marking(marks)), node("z")(sum).rename(inputs={"iterable": "ys"})])
+        pipeline = Pipeline(
+            [mapped(_work.marking(marks)), node("z")(sum).rename(inputs={"iterable": "ys"})]
+        )
         assert pipeline.run({"xs": range(500)}, config=config)["z"] == sum(range(500))
         assert marks.counts() == {str(x): 1 for x in range(500)}
 

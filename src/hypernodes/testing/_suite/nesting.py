@@ -32,7 +32,11 @@ class Nesting(Conformance):
             input_mapping={"numbers": "values"}, output_mapping={"total": "sum", "high": "top"}
         )
         pipeline = Pipeline([inner, node("last")(lambda sum, top: (sum, top))])
-        assert pipeline.run({"numbers": [1, 5]}, config=config) == {"sum": 6, "top": 5, "last": (6, 5)}
+        assert pipeline.run({"numbers": [1, 5]}, config=config) == {
+            "sum": 6,
+            "top": 5,
+            "last": (6, 5),
+        }
 
     def test_of_a_nested_pipeline_only_what_is_needed_is_computed(
         self, config: RuntimeConfig, marks: Marks
@@ -80,7 +84,9 @@ class Nesting(Conformance):
     # --- Called by nodes
 
     @pytest.mark.parametrize("who", ["the same", "an equal one", "sequential"])
-    def test_a_node_may_run_and_map_pipelines(self, executor: Executor, config: RuntimeConfig, who: str) -> None:
+    def test_a_node_may_run_and_map_pipelines(
+        self, executor: Executor, config: RuntimeConfig, who: str
+    ) -> None:
         inside = {
             "the same": RuntimeConfig(executor=executor),
             "an equal one": RuntimeConfig(executor=executor.model_copy()),
@@ -94,12 +100,16 @@ class Nesting(Conformance):
         assert items == [{f"n{number}": called(x) for number in range(3)} for x in range(12)]
 
     @pytest.mark.parametrize("depth", [1, 2, 3])
-    def test_calls_inside_calls_end(self, executor: Executor, config: RuntimeConfig, depth: int) -> None:
+    def test_calls_inside_calls_end(
+        self, executor: Executor, config: RuntimeConfig, depth: int
+    ) -> None:
         pipeline = single(descending(depth, RuntimeConfig(executor=executor)))
         found = self.in_time(lambda: pipeline.map({"x": range(4)}, map_over="x", config=config))
         assert found == [{"y": x * 2**depth} for x in range(4)]
 
-    def test_a_coroutine_function_may_await_pipelines(self, executor: Executor, config: RuntimeConfig) -> None:
+    def test_a_coroutine_function_may_await_pipelines(
+        self, executor: Executor, config: RuntimeConfig
+    ) -> None:
         inner, inside = single(_work.same_later), RuntimeConfig(executor=executor)
 
         async def work(x: int) -> Any:
@@ -108,9 +118,7 @@ class Nesting(Conformance):
 
         pipeline = single(work)
         found = self.in_time(lambda: pipeline.map({"x": range(6)}, map_over="x", config=config))
-        assert [item["y"] for item in found] == [
-            ({"y": x}, [{"y": x}, {"y": x}]) for x in range(6)
-        ]
+        assert [item["y"] for item in found] == [({"y": x}, [{"y": x}, {"y": x}]) for x in range(6)]
 
     # --- Configs
 
@@ -129,7 +137,9 @@ class Nesting(Conformance):
             {"here": (x + 1, me)} for x in range(9)
         ]
 
-    def test_a_node_of_a_sequential_pipeline_may_have_this_executor(self, config: RuntimeConfig) -> None:
+    def test_a_node_of_a_sequential_pipeline_may_have_this_executor(
+        self, config: RuntimeConfig
+    ) -> None:
         nodes = [node("a")(_work.adding(1)), node("b", config=config)(lambda a: -a)]
         inner = Pipeline([*nodes, node("c")(lambda a, b: (a, b))], name="inner", config=SEQUENTIAL)
         outer = Pipeline([inner.as_node(map_over="x")], config=config)

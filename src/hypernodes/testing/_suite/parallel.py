@@ -59,6 +59,14 @@ class Parallel(Conformance):
         pipeline = Pipeline([Pipeline(nodes, name="inner"), after])
         assert pipeline.run({"x": 1}, config=config)["slow"] is True
 
+    def test_a_node_of_a_nested_pipeline_starts_when_its_own_inputs_are_there(
+        self, config: RuntimeConfig, gate: Gate
+    ) -> None:
+        nodes = [node("early")(lambda x: gate.open()), node("late")(lambda slow: slow)]
+        slow = node("slow")(lambda x: gate.wait())
+        pipeline = Pipeline([slow, Pipeline(nodes, name="inner")])
+        assert pipeline.run({"x": 1}, config=config)["late"] is True
+
     def test_a_slow_nested_map_delays_no_step_beside_it(
         self, config: RuntimeConfig, gate: Gate
     ) -> None:
@@ -125,6 +133,14 @@ class Parallel(Conformance):
         pipeline = Pipeline([mapped(lambda x: meet(x) if x == slow else leave(x))])
         found = pipeline.run({"xs": range(count)}, config=config)["ys"]
         assert found == [True if x == slow else x for x in range(count)]
+
+    def test_unordered_results_come_as_they_finish(self, config: RuntimeConfig, gate: Gate) -> None:
+        results = single(lambda x: x or gate.wait()).map_iter(
+            {"x": [0, 1, 2]}, map_over="x", ordered=False, config=config
+        )
+        assert sorted([next(results), next(results)]) == [(1, {"y": 1}), (2, {"y": 2})]
+        gate.open()
+        assert next(results) == (0, {"y": True})
 
     def test_results_keep_the_order_of_the_items_though_the_last_finish_first(
         self, config: RuntimeConfig, gate: Gate

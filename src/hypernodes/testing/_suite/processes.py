@@ -16,7 +16,7 @@ from hypernodes.exceptions import SerializationError, WorkerCrashedError
 from hypernodes.pipeline import Pipeline
 from hypernodes.testing import _work
 from hypernodes.testing._suite.base import mapped, single
-from hypernodes.testing._suite.interrupts import Drivers, is_alive, posix
+from hypernodes.testing._suite.drivers import Drivers, is_alive, posix
 
 if TYPE_CHECKING:
     from hypernodes.abc import Executor

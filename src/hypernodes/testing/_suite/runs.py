@@ -235,7 +235,10 @@ class Runs(Conformance):
     def test_arrays_travel_as_they_are(self, config: RuntimeConfig, size: int) -> None:
         numpy = pytest.importorskip("numpy")
         array = numpy.arange(size)
-        nodes = [node("doubled")(lambda array: array * 2), node("last")(lambda doubled: doubled[-1])]
+        nodes = [
+            node("doubled")(lambda array: array * 2),
+            node("last")(lambda doubled: doubled[-1]),
+        ]
         found = Pipeline(nodes).run({"array": array}, config=config)
         assert found["doubled"].dtype == array.dtype
         assert found["doubled"].tolist() == [2 * number for number in range(size)]
