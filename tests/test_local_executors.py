@@ -10,6 +10,7 @@ import contextlib
 import gc
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -764,6 +765,35 @@ def test_a_node_that_closes_its_own_executor_hangs_nothing(pooled):
 
     assert within(LIMIT, run) == {"z": 1}
     assert len(threads_of(pooled, pooled.executor)) == pooled.workers
+
+
+# ---------------------------------------------------------------- Ctrl-C
+
+
+ELSEWHERE = """
+import signal, threading, time
+from hypernodes import *
+
+def interrupt(x):
+    time.sleep(0.3)  # the main thread waits by now
+    # The system may tell any thread: a wait of the main thread is then not interrupted by itself.
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+    threading.Event().wait()
+
+inner = Pipeline([node("y")(interrupt)])
+outer = Pipeline([inner.as_node(map_over="x"), node("z")(lambda x: threading.Event().wait())])
+try:
+    outer.run({{"x": [1, 2]}}, config=RuntimeConfig(executor={executor!r}))
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals to threads")
+@pytest.mark.parametrize("case", PARALLEL, ids=spelled)
+def test_an_interrupt_that_another_thread_is_told_of_ends_the_run(run_script, case):
+    found = run_script(ELSEWHERE.format(executor=case.executor), seconds=20)
+    assert found.stdout == "interrupted\n"
 
 
 # ---------------------------------------------------------------- memory

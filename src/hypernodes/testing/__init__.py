@@ -16,8 +16,8 @@ One import and one fixture run it on an executor of your own::
     class TestMyExecutor(ExecutorConformance):
         pass
 
-Needs pytest (`pip install "hypernodes[testing]"`), which is imported when a class is first asked for:
-workers that import this package go without.
+Needs pytest (`pip install "hypernodes[testing]"`), which is imported when a class is first asked
+for: workers that import this package go without.
 """
 
 from importlib import import_module

@@ -5,7 +5,6 @@ Workers import this room, so it needs no pytest.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import zlib
@@ -34,7 +33,7 @@ class Marks:
 
     def counts(self) -> Counter[str]:
         """Return how many marks there are of each name."""
-        return Counter(name.partition("@")[0] for name in os.listdir(self.folder))
+        return Counter(path.name.partition("@")[0] for path in self.folder.iterdir())
 
     def count(self, name: object) -> int:
         """Return how many marks there are of one name."""

@@ -21,8 +21,8 @@ class ExecutorConformance(
     """What every executor has to do, whatever it runs on.
 
     Derive a class whose name begins with `Test`, with a fixture `executor` in it, beside it or in a
-    `conftest.py`. Its scope is up to you: a wider one opens what is costly only once. All tests take
-    their config from the fixture `config`, which may be overridden to watch or change all of them.
+    `conftest.py`. Its scope is up to you: a wider one opens what is costly only once. All tests
+    take their config from the fixture `config`; override it to watch or change all of them.
 
     Attributes:
         limit: Seconds after which a call counts as hung. A passing test never waits for it.

@@ -100,7 +100,7 @@ class Asynchronous(Conformance):
     def test_many_runs_at_once(self, config: RuntimeConfig) -> None:
         async def main() -> list[Any]:
             runs = [STATISTICS.arun({"values": [x, -x]}, config=config) for x in range(12)]
-            return await asyncio.gather(*runs)
+            return list(await asyncio.gather(*runs))
 
         found = self.in_time(lambda: asyncio.run(main()))
         assert [run["high"] for run in found] == list(range(12))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hypernodes.config import RuntimeConfig
     from hypernodes.testing._work import Gate, Marks
 
-SHORT = 0.4
+SHORT = 0.25
 """Seconds that only a stuck call takes."""
 
 
@@ -180,7 +180,7 @@ class Attempts(Conformance):
         self, config: RuntimeConfig, marks: Marks, gate: Gate
     ) -> None:
         work = _work.stuck(gate, marks, times=9, among=tuple(range(6)))
-        pipeline = single(work, timeout=SHORT / 2)
+        pipeline = single(work, timeout=SHORT)
         found = self.in_time(
             lambda: pipeline.map({"x": range(6)}, map_over="x", on_error="return", config=config)
         )

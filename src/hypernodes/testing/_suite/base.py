@@ -105,7 +105,7 @@ def mapped(function: Callable[[Any], Any], **options: Any) -> PipelineNode:
 
 
 def chain(functions: Sequence[Callable[[Any], Any]]) -> Pipeline:
-    """Return the pipeline `chain`, from `x` over `y0`, `y1` and so on; each takes the one before."""
+    """Return the pipeline `chain`, from `x` over `y0`, `y1` and so on."""
     nodes, taken = [], "x"
     for number, function in enumerate(functions):
         made = node(f"y{number}")(function)

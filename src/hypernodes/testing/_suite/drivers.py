@@ -30,7 +30,7 @@ class Drivers(Conformance):
     def driver(self, way: str, executor: Executor, marks: Marks) -> Iterator[subprocess.Popen[str]]:
         """Give a program that runs `executor`, once it has called a node; kill it in the end."""
         command = [sys.executable, "-m", "hypernodes.testing._driver", way, str(marks.folder)]
-        path = os.pathsep.join(place or os.getcwd() for place in sys.path)
+        path = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
         with subprocess.Popen(  # noqa: S603 - our own program
             [*command, pickle.dumps(executor).hex()],
             stdout=subprocess.PIPE,

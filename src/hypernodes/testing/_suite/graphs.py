@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import random
+from typing import TYPE_CHECKING
 
 from hypernodes._node import Node, node
 from hypernodes.pipeline import Pipeline
 from hypernodes.testing._work import mixing
+
+if TYPE_CHECKING:
+    from hypernodes._nested import PipelineNode
 
 
 def random_pipeline(seed: int, size: int) -> Pipeline:
@@ -20,7 +24,7 @@ def random_pipeline(seed: int, size: int) -> Pipeline:
     first, second, third = (_nodes(choose, names, part, size // 4) for part in "pqr")
     each = Pipeline(_nodes(choose, ["x"], "e", size // 4), name="each")
     last = each.output_names[-1]
-    members = [
+    members: list[Node | PipelineNode | Pipeline] = [
         *first,
         Pipeline(second, name="second"),
         *third,

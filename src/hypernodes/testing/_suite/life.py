@@ -26,7 +26,6 @@ class Life(Conformance):
         for copy in (executor.model_copy(), type(executor)(**dict(executor))):
             assert copy == executor
             assert hash(copy) == hash(executor)
-        assert executor != "executor"
 
     def test_it_pickles(self, executor: Executor) -> None:
         again = pickle.loads(pickle.dumps(executor))  # noqa: S301 - our own
@@ -35,7 +34,7 @@ class Life(Conformance):
 
     def test_it_cannot_be_changed(self, executor: Executor) -> None:
         with pytest.raises(ValueError, match="no_such_field"):
-            type(executor)(**dict(executor), no_such_field=1)
+            type(executor)(**dict(executor) | {"no_such_field": 1})
         for name in type(executor).model_fields:
             with pytest.raises(ValueError, match="frozen"):
                 setattr(executor, name, getattr(executor, name))
@@ -43,7 +42,11 @@ class Life(Conformance):
     def test_it_prints_its_class_and_fields(self, executor: Executor) -> None:
         assert str(executor) == repr(executor)
         assert repr(executor).startswith(f"{type(executor).__name__}(")
-        assert all(f"{name}=" in repr(executor) for name in type(executor).model_fields)
+        assert all(
+            f"{name}=" in repr(executor)
+            for name, field in type(executor).model_fields.items()
+            if field.repr
+        )
 
     def test_a_config_with_it_is_a_value_too(self, executor: Executor) -> None:
         config = RuntimeConfig(executor=executor)

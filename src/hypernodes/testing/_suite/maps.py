@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -15,10 +15,12 @@ from hypernodes.testing._suite.base import SEQUENTIAL, Conformance, mapped, sing
 from hypernodes.testing._suite.runs import STATISTICS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from hypernodes.config import RuntimeConfig
     from hypernodes.testing._work import Marks
 
-ITERABLES = {
+ITERABLES: Final[dict[str, Callable[[list[int]], Any]]] = {
     "list": list,
     "tuple": tuple,
     "range": lambda values: range(len(values)),
@@ -102,7 +104,9 @@ class Maps(Conformance):
     def test_no_items_give_no_results(self, config: RuntimeConfig, mode: str) -> None:
         pipeline = single(lambda x, z: x)
         over = ["x", "z"]
-        for inputs in ({"x": [], "z": []}, {"x": iter(()), "z": iter(())}):
+        empty: tuple[Iterable[int], ...] = ((), iter(()))
+        for values in empty:
+            inputs = {"x": values, "z": []}
             assert pipeline.map(inputs, map_over=over, map_mode=mode, config=config) == []
         assert Pipeline([mapped(_work.same)]).run({"xs": []}, config=config) == {"ys": []}
 

@@ -29,11 +29,11 @@ class Nesting(Conformance):
 
     def test_a_nested_pipeline_with_other_names(self, config: RuntimeConfig) -> None:
         inner = STATISTICS.as_node(
-            input_mapping={"numbers": "values"}, output_mapping={"total": "sum", "high": "top"}
+            input_mapping={"numbers": "values"}, output_mapping={"total": "both", "high": "top"}
         )
-        pipeline = Pipeline([inner, node("last")(lambda sum, top: (sum, top))])
+        pipeline = Pipeline([inner, node("last")(lambda both, top: (both, top))])
         assert pipeline.run({"numbers": [1, 5]}, config=config) == {
-            "sum": 6,
+            "both": 6,
             "top": 5,
             "last": (6, 5),
         }
@@ -176,7 +176,7 @@ class Nesting(Conformance):
     def test_a_config_in_use_inside_a_node_stays_there(self, config: RuntimeConfig) -> None:
         probe, other = single(_work.same), SEQUENTIAL.replace(retries=7)
 
-        def look(x: int) -> tuple[int, int]:
+        def look(x: int) -> tuple[Any, Any]:
             with RuntimeConfig.use(other):
                 inside = probe.effective_config.retries
             return inside, probe.effective_config.retries

@@ -9,6 +9,7 @@ import pytest
 
 from hypernodes._node import node
 from hypernodes.config import RuntimeConfig
+from hypernodes.executors import ThreadPoolExecutor
 from hypernodes.pipeline import Pipeline
 from hypernodes.testing import _work
 from hypernodes.testing._suite.base import Conformance, mapped, single
@@ -31,12 +32,16 @@ class Parallel(Conformance):
     def test_a_slow_node_delays_no_step_of_a_branch_beside_it(
         self, config: RuntimeConfig, gate: Gate
     ) -> None:
+        def last(left: int, right: int) -> int:
+            gate.open()
+            return left + right
+
         nodes = [
             node("slow")(lambda x: gate.wait()),
             node("first")(_work.adding(1)),
             node("left")(lambda first: first + 1),
             node("right")(lambda first: first + 2),
-            node("last")(lambda left, right: gate.open() or left + right),
+            node("last")(last),
         ]
         found = Pipeline(nodes).run({"x": 1}, config=config)
         assert (found["slow"], found["last"]) == (True, 7)
@@ -158,7 +163,7 @@ class Parallel(Conformance):
     def test_a_slow_node_with_a_config_of_its_own_delays_no_step_beside_it(
         self, config: RuntimeConfig, gate: Gate
     ) -> None:
-        threads = RuntimeConfig(executor="thread")
+        threads = RuntimeConfig(executor=ThreadPoolExecutor(max_workers=2))
         nodes = [
             node("slow", config=threads)(lambda x: gate.wait()),
             node("first")(_work.adding(1)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -22,10 +22,12 @@ from hypernodes.testing._suite.graphs import random_pipeline
 from hypernodes.testing._work import adding
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hypernodes.config import RuntimeConfig
     from hypernodes.testing._work import Marks
 
-STATISTICS = Pipeline(
+STATISTICS: Final = Pipeline(
     [
         node("summary")(_work.summary),
         node("spread")(_work.spread),
@@ -34,7 +36,7 @@ STATISTICS = Pipeline(
     ],
     name="statistics",
 )
-CALLABLES = {
+CALLABLES: Final[dict[str, Callable[..., Any]]] = {
     "lambda": lambda x: 3 * x,
     "object": _work.Scale(3),
     "method": _work.Scale(3).shifted,
@@ -252,5 +254,5 @@ class Runs(Conformance):
             a[0] = 7
             return a
 
-        pipeline = Pipeline([node("a")(lambda x: numpy.zeros(x)), node("b")(overwrite)])
-        assert pipeline.run({"x": 2}, config=config)["b"].tolist() == [7, 0]
+        pipeline = Pipeline([node("a")(lambda x: numpy.zeros(x + 1)), node("b")(overwrite)])
+        assert pipeline.run({"x": 1}, config=config)["b"].tolist() == [7, 0]

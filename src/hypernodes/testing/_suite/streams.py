@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import gc
-import itertools
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from hypernodes.config import RuntimeConfig
     from hypernodes.testing._work import Marks
 
+MORE_THAN_TAKEN: Final = 200_000
 in_both_orders = pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
 
 
@@ -188,7 +188,7 @@ class Streams(Conformance):
 
 
 def counted(taken: list[int]) -> Iterator[int]:
-    """Yield all numbers and note which were taken."""
-    for number in itertools.count():
+    """Yield numbers, more than anybody should take, and note which were taken."""
+    for number in range(MORE_THAN_TAKEN):
         taken.append(number)
         yield number
