@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hypernodes.config import RuntimeConfig
     from hypernodes.testing._work import Gate, Marks
 
-SHORT = 0.25
+SHORT = 0.3
 """Seconds that only a stuck call takes."""
 
 
