@@ -566,6 +566,35 @@ def test_two_executors_of_one_worker_may_call_each_other_in_turn():
     assert found["depth"] == len(configs)
 
 
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ({ThreadPoolExecutor(max_workers=1): 1, ThreadPoolExecutor(max_workers=2): 2}),
+        ({ThreadPoolExecutor(max_workers=2): 2, AsyncExecutor(max_concurrency=2): 2}),
+    ],
+)
+def test_functions_that_cross_two_executors_from_full_workers_do_not_deadlock(pair):
+    one, two = (RuntimeConfig(executor=executor) for executor in pair)
+    everyone = threading.Barrier(sum(pair.values()))
+
+    def crossing(other):
+        def cross(x):
+            everyone.wait(LIMIT)  # all workers of both have an item that will wait for the others
+            return sum(item["y"] for item in below.map({"x": [x] * 3}, map_over="x", config=other))
+
+        below = Pipeline([node("y")(lambda x: x + 1)])
+        return Pipeline([node("crossed")(cross)])
+
+    def start(config, other):
+        count = pair[config.executor]
+        found = crossing(other).map({"x": range(count)}, map_over="x", config=config)
+        return found == [{"crossed": 3 * (x + 1)} for x in range(count)]
+
+    with futures.ThreadPoolExecutor() as drivers:
+        results = drivers.submit(start, one, two), drivers.submit(start, two, one)
+        assert [result.result(LIMIT) for result in results] == [True, True]
+
+
 @pytest.mark.parametrize("other", CASES, ids=spelled)
 def test_a_node_of_a_map_may_have_a_config_of_its_own(every, other):
     inner = Pipeline(

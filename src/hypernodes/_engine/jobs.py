@@ -270,7 +270,7 @@ class Stream(Receiver):
         self._received = 0
         self._delivered = 0
         self._early: dict[int, Outcome] = {}
-        self._arrived: list[tuple[int, Outcome]] = []
+        self._arrived: deque[tuple[int, Outcome]] = deque()
         self._exhausted = False
         self._error: Exception | None = None
         self._last_look = perf_counter()
@@ -353,11 +353,10 @@ class Stream(Receiver):
             yield index, outcomes.pop(index)
 
     def _as_received(self) -> Iterator[tuple[int, Outcome]]:
-        while self._arrived:
-            outcomes, self._arrived = self._arrived, []
-            for entry in outcomes:
-                self._delivered += 1
-                yield entry
+        outcomes = self._arrived
+        while outcomes:
+            self._delivered += 1
+            yield outcomes.popleft()
 
     def finish(self) -> None:
         """Raise what the items' own iterator raised, now that all before it is handed over."""
