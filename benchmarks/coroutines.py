@@ -20,6 +20,7 @@ SIZES = {"map": (100, 1_000), "dag": (200,)}
 LIMITS = {("map", 1_000): Limit(1.5, of="ratio")}
 SECONDS = 0.01
 CHECKED = 10
+CALLS = 5
 
 
 def trial(peer: Peer, kind: str, size: int) -> Paired:
@@ -55,8 +56,8 @@ def _map(peer: Peer, size: int) -> Paired:
     check(rows == [{function.__name__: value} for value in few], rows)
     values = list(range(size))
     return Paired(
-        Steady(peer.async_mapper(function, values)),
-        Steady(Plain().async_mapper(function, values)),
+        Steady(peer.async_mapper(function, values), CALLS),
+        Steady(Plain().async_mapper(function, values), CALLS),
     )
 
 
