@@ -11,7 +11,18 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import build, chains, fan, imports, latency, maps, memory, threads
+from benchmarks import (
+    build,
+    chains,
+    coroutines,
+    fan,
+    imports,
+    latency,
+    maps,
+    memory,
+    processes,
+    threads,
+)
 from benchmarks.arena import FULL, QUICK, Arena
 from benchmarks.peers import TITLES
 from benchmarks.report import Table, failed
@@ -27,9 +38,11 @@ CASES = {
     "build": build,
     "imports": imports,
     "threads": threads,
+    "processes": processes,
+    "coroutines": coroutines,
     "latency": latency,
 }
-SHOWN = ("hypernodes", "ancestor", "pipefunc", "hamilton", "joblib")
+SHOWN = ("hypernodes", "ancestor", "pipefunc", "hamilton", "joblib", "daglite")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,11 +1,11 @@
-"""What an adapter offers: five ways to get a call that can be timed."""
+"""What an adapter offers: ways to get a call that can be timed."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from benchmarks.graphs import Function
     from benchmarks.measure import Call
@@ -45,6 +45,28 @@ class Peer:
     ) -> Call:
         """Return `mapper`'s call, with items in `workers` threads."""
         raise NotImplementedError("no threads in a map")
+
+    def process_runner(
+        self, functions: Sequence[Function], inputs: Mapping[str, Any], workers: int
+    ) -> Call:
+        """Return `runner`'s call, with nodes that are ready running in `workers` processes."""
+        raise NotImplementedError("no processes in a run")
+
+    def process_mapper(self, function: Function, values: Sequence[Any], workers: int) -> Call:
+        """Return a call that maps one function over its argument in `workers` warm processes."""
+        raise NotImplementedError("no processes in a map")
+
+    def async_runner(self, functions: Sequence[Function], inputs: Mapping[str, Any]) -> Call:
+        """Return `runner`'s call for coroutine functions, awaited together."""
+        raise NotImplementedError("no coroutines in a run")
+
+    def async_mapper(self, function: Function, values: Sequence[Any]) -> Call:
+        """Return a call that maps one coroutine function over its argument."""
+        raise NotImplementedError("no coroutines in a map")
+
+    def stream(self, function: Function, values: Iterable[Any]) -> Iterator[dict[str, Any]]:
+        """Return the results of one function over its argument, as they come."""
+        raise NotImplementedError("no streams")
 
     def rows(self, result: Any, names: Sequence[str]) -> list[dict[str, Any]]:
         """Turn what `mapper`'s call returned into one dict an item, to check it; not timed."""

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.inner import items_of
-from hypernodes._engine.jobs import Collector, Entry, MapJob, Receiver
+from hypernodes._engine.jobs import Batch, Collector, MapJob, Receiver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -104,19 +104,19 @@ class Core(ABC):
         frame: Frame,
         segment: Segment,
         inner: Inner,
-        found: tuple[Mapping[str, Any], list[Entry]] | Given,
+        found: tuple[Mapping[str, Any], Batch] | Given,
     ) -> None:
         if not isinstance(found, tuple):
             self._settle(frame, segment, found)
             return
-        shared, entries = found
-        collector = Collector(frame, segment, len(entries), partial(self._settle, frame, segment))
-        if not entries:
+        shared, batch = found
+        collector = Collector(frame, segment, len(batch), partial(self._settle, frame, segment))
+        if not batch:
             collector.finish()
             return
-        job = self._job(inner.engine(shared), shared, collector, len(entries))
+        job = self._job(inner.engine(shared), shared, collector, len(batch))
         frame.jobs.append(job)
-        self._add(job, entries)
+        self._add(job, batch)
 
     def _job(
         self,
@@ -128,8 +128,8 @@ class Core(ABC):
         apart = self._is_apart(engine, count)
         return MapJob(engine, inputs, receiver, self._open_frames if apart else None)
 
-    def _add(self, job: MapJob, entries: Iterable[Entry]) -> None:
-        job.pending.extend(entries)
+    def _add(self, job: MapJob, batch: Batch) -> None:
+        job.add(batch)
         if job.apart:
             self._open_frames(job)
         else:
@@ -144,10 +144,10 @@ class Core(ABC):
 
 def _read(
     frame: Frame, step: Step, inner: Inner, values: Iterable[Any]
-) -> tuple[Mapping[str, Any], list[Entry]] | Given:
+) -> tuple[Mapping[str, Any], Batch] | Given:
     """Return the shared inputs and the items of a mapped step, or the failure to read them."""
     try:
         items = items_of(inner, values)
-        return items.shared, list(enumerate(items.items))
+        return items.shared, dict(enumerate(items.items))
     except Exception as error:  # noqa: BLE001 - an input that cannot be mapped over
         return frame.engine.failure(error, step, frame.index)

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from hypernodes._engine.segments import Segment
 
 Entry = tuple[int, Mapping[str, Any]]
+
+Batch = dict[int, Mapping[str, Any]]
+"""Items by index. Not pairs: thousands of tuples that wait set off full garbage collections."""
+
 Message = Callable[[], None]
 MOST_GROWTH: Final = 8
 MOST_AT_ONCE: Final = 64
@@ -90,6 +94,7 @@ class MapJob:
         "drains",
         "engine",
         "inputs",
+        "items",
         "pending",
     )
 
@@ -103,7 +108,8 @@ class MapJob:
         self.engine: PipelineExecutionEngine = engine
         self.inputs: Mapping[str, Any] = inputs
         self._open_frames = open_frames
-        self.pending: deque[Entry] = deque()
+        self.items: Batch = {}
+        self.pending: deque[int] = deque()
         self.drains: int = 0
         self._receiver = receiver
         self._frames: dict[int, Frame] = {}
@@ -119,9 +125,19 @@ class MapJob:
         """How many items are frames."""
         return len(self._frames)
 
+    def add(self, batch: Batch) -> None:
+        """Let items wait for workers."""
+        self.items.update(batch)  # first: who finds an index takes its item at once
+        self.pending.extend(batch)
+
+    def take(self) -> Entry:
+        """Return the next item; `IndexError` if none waits."""
+        index = self.pending.popleft()
+        return index, self.items.pop(index)
+
     def open_frame(self) -> Frame:
         """Return a frame for the next item, which delivers its outcome."""
-        index, item = self.pending.popleft()
+        index, item = self.take()
         frame = Frame(self.engine, self.inputs, item, index, partial(self._close_frame, index))
         self._frames[index] = frame
         return frame
@@ -142,11 +158,11 @@ class MapJob:
         Args:
             post: Takes what the scheduler's thread has to call.
         """
-        pending, attempt, context = self.pending, self.engine.attempt, copy_context()
+        attempt, context = self.engine.attempt, copy_context()
         end = perf_counter() + TURN
         while perf_counter() < end:
             try:
-                index, item = pending.popleft()
+                index, item = self.take()
             except IndexError:
                 return
             outcome = context.copy().run(attempt, self.inputs, item, index)
@@ -171,8 +187,8 @@ class MapJob:
 
 def handed_over(
     stream: Stream,
-    entries: list[Entry],
-    add: Callable[[list[Entry]], None],
+    batch: Batch,
+    add: Callable[[Batch], None],
     receive: Callable[[], None],
     close: Callable[[], None],
 ) -> Iterator[tuple[int, Outcome]]:
@@ -180,17 +196,17 @@ def handed_over(
 
     Args:
         stream: The items and outcomes.
-        entries: The first items.
+        batch: The first items.
         add: Takes items that can run.
         receive: Puts outcomes into the stream; waits for one where there is nothing else to do.
         close: Drops what has not started; called in the end.
     """
     try:
-        while entries or not stream.is_done:
-            add(entries)
+        while batch or not stream.is_done:
+            add(batch)
             receive()
             yield from stream.ready()
-            entries = stream.take()
+            batch = stream.take()
         stream.finish()
     finally:
         close()
@@ -297,15 +313,15 @@ class Stream(Receiver):
         """Whether everything has been handed over."""
         return self._exhausted and self._delivered == self._taken
 
-    def take(self) -> list[Entry]:
+    def take(self) -> Batch:
         """Take some items, as far as there is room; few at a time, should they be slow to come."""
         room = self._ahead - (self._taken - self._delivered)
         wanted = min(room, self._ahead // 2)
-        entries = list(enumerate(self._pull(wanted), self._taken))
-        self._taken += len(entries)
+        batch = dict(enumerate(self._pull(wanted), self._taken))
+        self._taken += len(batch)
         if self._delivered >= self._next_look:
             self._look_at_clock()
-        return entries
+        return batch
 
     def _pull(self, wanted: int) -> list[Mapping[str, Any]]:
         """Return the next items; fewer where they are slow to come, end or fail."""

@@ -83,12 +83,12 @@ class Scheduler(Core):
             patience=crew.patience,
             farthest=crew.farthest,
         )
-        entries = stream.take()
-        job = self._job(engine, inputs, stream, len(entries))
+        batch = stream.take()
+        job = self._job(engine, inputs, stream, len(batch))
         add, receive = partial(self._add, job), partial(self._receive, stream)
         with self._inbox.open():
             close = lambda: self._close(job, over=stream.is_done)  # noqa: E731
-            yield from handed_over(stream, entries, add, receive, close)
+            yield from handed_over(stream, batch, add, receive, close)
 
     # ------------------------------------------------------------ messages
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from concurrent import futures
 
     from hypernodes._engine.failure import Outcome
-    from hypernodes._engine.jobs import Entry, MapJob, Message
+    from hypernodes._engine.jobs import Batch, MapJob, Message
     from hypernodes._engine.plan import Inner
     from hypernodes._engine.segments import Segment
 
@@ -130,9 +130,9 @@ class TaskScheduler(Core):
         """Start a map, to which `count` items will be added at first."""
         return self._job(engine, inputs, receiver, count)
 
-    def add(self, job: MapJob, entries: list[tuple[int, Mapping[str, Any]]]) -> None:
+    def add(self, job: MapJob, batch: Batch) -> None:
         """Add items to a map."""
-        self._do(self._add, job, entries)
+        self._do(self._add, job, batch)
 
     def abandon(self) -> None:
         """End the run or map, because the workers are closed under it; from any thread."""
@@ -257,13 +257,13 @@ class TaskScheduler(Core):
 
     async def _drain(self, job: MapJob) -> None:
         """Run items until none waits; several of these take turns."""
-        await_item, inputs, pending = job.engine.await_item, job.inputs, job.pending
-        while pending:
+        await_item, inputs = job.engine.await_item, job.inputs
+        while job.pending:
             slot = await self._share.take()
             try:
-                if not pending:
+                if not job.pending:
                     return
-                index, item = pending.popleft()
+                index, item = job.take()
                 outcome = await await_item(inputs, item, index, self._in_thread)
             finally:
                 slot.give()
@@ -350,11 +350,11 @@ class Runs:
         scheduler: TaskScheduler,
         start: Callable[[int], MapJob],
     ) -> Iterator[tuple[int, Outcome]]:
-        entries = stream.take()
-        job = start(len(entries))
+        batch = stream.take()
+        job = start(len(batch))
 
-        def add(entries: list[Entry]) -> None:
-            self._host.loop.call_soon_threadsafe(scheduler.add, job, entries)
+        def add(batch: Batch) -> None:
+            self._host.loop.call_soon_threadsafe(scheduler.add, job, batch)
 
         def receive() -> None:
             for _ in inbox.messages(wait=stream.must_wait):
@@ -364,7 +364,7 @@ class Runs:
             self._host.finish(scheduler.close(job, over=stream.is_done))
 
         with inbox.open():
-            yield from handed_over(stream, entries, add, receive, close)
+            yield from handed_over(stream, batch, add, receive, close)
 
 
 def _this_task() -> asyncio.Task[Any]:
