@@ -249,6 +249,12 @@ class PipelineExecutionEngine:
         """Whether some steps, here or in what is mapped, run under an executor of their own."""
         return any(map(_leaves_inside, self.plan.steps))
 
+    @cached_property
+    def leaves_inside(self) -> bool:
+        """Whether that is so in an item that another executor is to do as a whole."""
+        inside = self.plan.inside
+        return inside is not None and any(map(_leaves_inside, inside.steps))
+
     def failure(self, error: Exception, step: Step | None, index: int | None) -> Failure:
         """Return `error`, which came up in `step`, as a failure, with a note that says where."""
         if step is None:  # no step's doing: ours

@@ -28,7 +28,8 @@ class CompositeExecutor(Executor):
       item, nested maps included, and does so in its own way: a chain, say, stays where it is on
       `ThreadPoolExecutor`. With `SequentialExecutor` the nodes follow one another where the item
       runs, and nested maps share the workers of `map_executor`.
-    - What has a config of its own runs under that one, asked for by whoever has the item.
+    - What has a config of its own runs under that one, asked for by whoever has the item. Worker
+      processes do not ask: with such a node in the items, `map_executor` runs the other nodes, too.
     - Code inside a node on `node_executor` that calls `run` or `map` itself stays in its worker.
 
     Two equal executors do what one of them does alone. Pools are shared with those of equal
