@@ -11,7 +11,19 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import build, caches, chains, fan, imports, latency, maps, memory, threads
+from benchmarks import (
+    build,
+    caches,
+    chains,
+    coroutines,
+    fan,
+    imports,
+    latency,
+    maps,
+    memory,
+    processes,
+    threads,
+)
 from benchmarks.arena import FULL, QUICK, Arena
 from benchmarks.peers import TITLES
 from benchmarks.report import Table, failed
@@ -27,10 +39,20 @@ CASES = {
     "build": build,
     "imports": imports,
     "threads": threads,
+    "processes": processes,
+    "coroutines": coroutines,
     "latency": latency,
     "caches": caches,
 }
-SHOWN = ("hypernodes", "ancestor", "pipefunc", "hamilton", "joblib", "diskcache")
+SHOWN = (
+    "hypernodes",
+    "ancestor",
+    "pipefunc",
+    "hamilton",
+    "joblib",
+    "daglite",
+    "diskcache",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

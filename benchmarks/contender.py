@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # Where `make bench` puts the ancestor: in the environment that runs this, off its path.
 ANCESTOR = Path(sys.prefix) / "ancestor"
 
+GRACE = 10.0  # seconds that a process may take to end
+
 Answer = dict[str, Any]
 
 
@@ -40,9 +42,13 @@ class Contender:
         return self.missing or self._exchange({"op": op, **arguments}, seconds)
 
     def close(self) -> None:
-        """End the process."""
+        """End the process: by itself, so that it ends its own workers, or else by force."""
         process, self._process = self._process, None
-        if process is not None:
+        if process is None:
+            return
+        try:
+            process.communicate(timeout=GRACE)
+        except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
 

@@ -1,58 +1,71 @@
-"""Coroutines that wait, beside bare `asyncio.gather`: `python -m benchmarks.coroutines`.
-
-Both take turns in one process; each figure is the median of its samples.
-"""
+"""Coroutines that wait: beside bare `asyncio.gather`."""
 
 from __future__ import annotations
 
-import asyncio
-from statistics import median
-from time import perf_counter
+from typing import TYPE_CHECKING
 
-from hypernodes import AsyncExecutor, Pipeline, RuntimeConfig, node
+from benchmarks import graphs
+from benchmarks.measure import Paired, Steady, check
+from benchmarks.peers.plain import Plain
+from benchmarks.report import Limit, Table
 
-ITEMS, NODES, SECONDS, SAMPLES, LIMIT = 1_000, 200, 0.01, 25, 1.5
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
+    from benchmarks.arena import Arena
+    from benchmarks.peers import Peer
 
-async def slept(x):
-    await asyncio.sleep(SECONDS)
-    return x
-
-
-async def gathered(count):
-    return await asyncio.gather(*[slept(x) for x in range(count)])
-
-
-def main():
-    """Measure a map and a DAG, and print one line for each."""
-    config = RuntimeConfig(executor=AsyncExecutor())
-    one = Pipeline([node("y")(slept)], config=config)
-    wide = Pipeline([node(f"n{i}")(slept) for i in range(NODES)], config=config)
-    assert one.map({"x": range(3)}, map_over="x") == [{"y": x} for x in range(3)]
-    assert wide.run({"x": 1}) == {f"n{i}": 1 for i in range(NODES)}
-    compare(f"map, {ITEMS:,} items", ITEMS, lambda: one.map({"x": range(ITEMS)}, map_over="x"))
-    compare(f"run, {NODES} nodes", NODES, lambda: wide.run({"x": 1}))
+KEYS = ("plain", "hypernodes-async", "daglite", "hamilton", "ancestor")
+SIZES = {"map": (100, 1_000), "dag": (200,)}
+LIMITS = {("map", 1_000): Limit(1.5, of="ratio")}
+SECONDS = 0.01
+CHECKED = 10
+CALLS = 5
 
 
-def compare(title, count, call):
-    """Print how long `call` takes beside `count` bare coroutines."""
-    ours, bare = [], []
-    for _ in range(SAMPLES):
-        bare.append(timed(lambda: asyncio.run(gathered(count))))
-        ours.append(timed(call))
-    ratio = median(ours) / median(bare)
-    print(
-        f"{title}: {1e3 * median(ours):.1f} ms; gather {1e3 * median(bare):.1f} ms;"
-        f" ratio {ratio:.2f} (limit {LIMIT}); of the minima {min(ours) / min(bare):.2f}"
+def trial(peer: Peer, kind: str, size: int) -> Paired:
+    """Return a map over `size` items, or a run of `size` nodes."""
+    return _map(peer, size) if kind == "map" else _run(peer, size)
+
+
+def tables(arena: Arena, *, quick: bool) -> Iterator[Table]:
+    """Race over maps, and over a DAG of nodes that are independent of one another."""
+    del quick
+    table = Table("coroutines", f"coroutines that sleep {SECONDS * 1e3:g} ms", "ms in all")
+    table.remarks.append("Plain: asyncio.gather in an event loop of its own; one task a node.")
+    for kind, sizes in SIZES.items():
+        race = arena.race("coroutines", like=f"coroutines {kind}")
+        for size in sizes:
+            results = race.run(KEYS, {"kind": kind, "size": size}, size=size)
+            table.add(f"{kind} {size:,}", results, factor=1e3, limit=LIMITS.get((kind, size)))
+    yield table
+
+
+def sleepers(count: int) -> graphs.Graph:
+    """Return coroutine functions that sleep, independent of one another."""
+    names = [f"slept_{number}" for number in range(count)]
+    body = f"await sleep({SECONDS}); return x"
+    nodes = (graphs.NodeSource(name, ("x",), body, keyword="async def") for name in names)
+    return graphs.Graph(tuple(nodes), header="from asyncio import sleep")
+
+
+def _map(peer: Peer, size: int) -> Paired:
+    (function,) = sleepers(1).load()
+    few = list(range(CHECKED))
+    rows = peer.rows(peer.async_mapper(function, few)(), [function.__name__])
+    check(rows == [{function.__name__: value} for value in few], rows)
+    values = list(range(size))
+    return Paired(
+        Steady(peer.async_mapper(function, values), CALLS),
+        Steady(Plain().async_mapper(function, values), CALLS),
     )
 
 
-def timed(call):
-    """Return the seconds of one call."""
-    start = perf_counter()
-    call()
-    return perf_counter() - start
-
-
-if __name__ == "__main__":
-    main()
+def _run(peer: Peer, size: int) -> Paired:
+    graph = sleepers(size)
+    functions = graph.load()
+    call = peer.async_runner(functions, graph.inputs)
+    result = call()
+    check({function.__name__: 1 for function in functions}.items() <= result.items(), result)
+    plain = Plain().async_runner(functions, graph.inputs)
+    return Paired(Steady(call), Steady(plain))

@@ -6,12 +6,16 @@ that `inspect` finds, as if a user had written the file. The same source serves 
 
 from __future__ import annotations
 
+import functools
+import importlib
 import itertools
 import linecache
 import random
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -22,16 +26,17 @@ _serial = itertools.count(1)
 
 @dataclass(frozen=True)
 class NodeSource:
-    """One function as text: its name, its parameters and the lines of its body."""
+    """One function as text: its name, its parameters, the lines of its body and its keyword."""
 
     name: str
     parameters: tuple[str, ...]
     body: str
+    keyword: str = "def"
 
     def text(self) -> str:
         """Return the source of the function; annotated, because some peers demand it."""
         arguments = ", ".join(f"{parameter}: int" for parameter in self.parameters)
-        return f"def {self.name}({arguments}) -> int:\n    {self.body}\n\n\n"
+        return f"{self.keyword} {self.name}({arguments}) -> int:\n    {self.body}\n\n\n"
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,23 @@ class Graph:
         sys.modules[module.__name__] = module
         exec(compile(source, filename, "exec"), module.__dict__)  # noqa: S102 - our own source
         return [getattr(module, node.name) for node in self.nodes]
+
+    def load_from_file(self) -> list[Function]:
+        """Write the source as a fresh module, and import it: other processes can do so, too."""
+        name = f"benchmark_module_{next(_serial)}"
+        source = self.header + "\n\n" + "".join(node.text() for node in self.nodes)
+        Path(_folder().name, f"{name}.py").write_text(source, encoding="utf-8")
+        importlib.invalidate_caches()
+        module = importlib.import_module(name)
+        return [getattr(module, node.name) for node in self.nodes]
+
+
+@functools.cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """Return the folder for modules of this process; worker processes take over the path."""
+    folder = tempfile.TemporaryDirectory(prefix="benchmarks-")
+    sys.path.append(folder.name)
+    return folder
 
 
 def unload(functions: Sequence[Function]) -> None:

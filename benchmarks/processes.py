@@ -1,173 +1,119 @@
-"""Maps on processes: `python -m benchmarks.processes [--rounds N]`.
-
-Each round runs every contender once, in turning order, so that noise of the machine hits all alike.
-Functions live in this module: no contender has to ship code by value.
-"""
+"""Processes: maps and a DAG on warm workers, beside what bare processes do."""
 
 from __future__ import annotations
 
-import argparse
-import multiprocessing
-import statistics
-from concurrent import futures
-from contextlib import ExitStack
-from functools import partial
-from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from benchmarks.measure import check
+from benchmarks import graphs
+from benchmarks.measure import Paired, Steady, check, time_once
+from benchmarks.peers.plain import CHUNK, Plain, PlainDict
+from benchmarks.peers.shared import SharedList
+from benchmarks.report import Limit, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
 
-    Contender = Callable[[], Any]
+    from benchmarks.arena import Arena
+    from benchmarks.peers import Peer
 
 WORKERS = 2
-TRIVIAL_ITEMS, CHUNK = 10_000, 500
-CPU_ITEMS, CPU_SECONDS = 400, 0.005
-
-
-def successor(x):
-    return x + 1
-
-
-def successors(xs):
-    return [x + 1 for x in xs]
-
-
-def busy(x, loops):
-    total = 0
-    for number in range(loops):
+TRIVIAL_ITEMS = 10_000
+BUSY_ITEMS, QUICK_BUSY_ITEMS, ITEM_SECONDS = 400, 100, 0.005
+NODES, NODE_SECONDS = 8, 0.025
+PLAIN = {"trivial": Plain, "busy": SharedList}
+KEYS = {
+    "trivial": ("plain", "hypernodes-processes", "joblib", "pipefunc"),
+    "busy": ("plain-shared", "hypernodes-processes", "joblib", "pipefunc"),
+    "dag": ("plain", "hypernodes-processes", "pipefunc"),
+}
+TRIVIAL = "return x + 1"
+BUSY = """total = 0
+    for number in range(x):
         total += number * number
-    return x
+    return total"""
 
 
-def busy_share(taken: Any, loops: int) -> None:
-    """Take items from a common counter until there are no more."""
-    while True:
-        with taken.get_lock():
-            item = taken.value
-            taken.value += 1
-        if item >= CPU_ITEMS:
-            return
-        busy(item, loops)
+def trial(peer: Peer, kind: str, items: int, loops: int) -> Paired:
+    """Return a map over `items`, or a run, of functions that loop `loops` times or not at all."""
+    if kind == "dag":
+        return _run(peer, loops)
+    values = [loops] * items if loops else list(range(items))
+    return _map(peer, PLAIN[kind](), BUSY if loops else TRIVIAL, values)
 
 
-def calibrated() -> int:
-    """Return how many loops keep one core busy for `CPU_SECONDS`."""
-    loops = 10_000
-    busy(0, loops)
-    start = perf_counter()
-    busy(0, loops)
-    return int(loops * CPU_SECONDS / (perf_counter() - start))
+def tables(arena: Arena, *, quick: bool) -> Iterator[Table]:
+    """Race over items that cost nothing, items that keep a core busy, and nodes that do."""
+    yield trivial(arena)
+    yield busy(arena, QUICK_BUSY_ITEMS if quick else BUSY_ITEMS)
 
 
-def ours(stack: ExitStack, function: Callable[..., Any], count: int, **shared: Any) -> Contender:
-    """Return a map on warm workers of `ProcessPoolExecutor`."""
-    from hypernodes import Pipeline, ProcessPoolExecutor, RuntimeConfig, node
+def trivial(arena: Arena) -> Table:
+    """Race over items that cost nothing."""
+    table = Table("processes", f"trivial items on {WORKERS} warm processes", "us an item")
+    table.remarks.append(f"Plain: a bare pool, and chunks of {CHUNK} items by hand.")
+    params = {"kind": "trivial", "items": TRIVIAL_ITEMS, "loops": 0}
+    results = arena.race("processes", like="processes trivial").run(KEYS["trivial"], params)
+    limit = Limit(1, of="total")
+    table.add(f"{TRIVIAL_ITEMS:,}", results, factor=1e6 / TRIVIAL_ITEMS, limit=limit)
+    return table
 
-    executor = stack.enter_context(ProcessPoolExecutor(max_workers=WORKERS))
-    pipeline = Pipeline([node("y")(function)])
-    config = RuntimeConfig(executor=executor)
-    return lambda: pipeline.map({"x": range(count), **shared}, map_over="x", config=config)
 
-
-def trivial(stack: ExitStack) -> Iterator[tuple[str, Contender]]:
-    """Yield the contenders for items that cost nothing."""
-    yield "hypernodes", ours(stack, successor, TRIVIAL_ITEMS)
-    context = multiprocessing.get_context("forkserver")
-    pool = stack.enter_context(futures.ProcessPoolExecutor(WORKERS, context))
-    chunks = [range(i, i + CHUNK) for i in range(0, TRIVIAL_ITEMS, CHUNK)]
-    yield (
-        "concurrent.futures, chunks by hand",
-        lambda: [y for chunk in pool.map(successors, chunks) for y in chunk],
+def busy(arena: Arena, items: int) -> Table:
+    """Race over items and over nodes that keep a core busy."""
+    table = Table("processes", f"work for {WORKERS} warm processes", "ms in all")
+    table.remarks.append(
+        f"map: {items} items of {ITEM_SECONDS * 1e3:g} ms, {best(items, ITEM_SECONDS):.0f} ms at"
+        " best. Plain: bare processes that share the list."
     )
-    yield from joblib(stack)
-    yield from pipefunc(pool)
-
-
-def joblib(stack: ExitStack) -> Iterator[tuple[str, Contender]]:
-    try:
-        from joblib import Parallel, delayed
-    except ImportError:
-        return
-    parallel = stack.enter_context(Parallel(n_jobs=WORKERS))
-    yield "joblib", lambda: parallel(delayed(successor)(x) for x in range(TRIVIAL_ITEMS))
-
-
-def pipefunc(pool: futures.Executor) -> Iterator[tuple[str, Contender]]:
-    try:
-        from pipefunc import PipeFunc, Pipeline
-    except ImportError:
-        return
-    pipeline = Pipeline([PipeFunc(successor, "y", mapspec="x[i] -> y[i]")])
-    inputs = {"x": list(range(TRIVIAL_ITEMS))}
-    yield (
-        "pipefunc",
-        lambda: pipeline.map(inputs, executor=pool, storage="dict", show_progress=False),
+    table.remarks.append(
+        f"dag: {NODES} nodes of {NODE_SECONDS * 1e3:g} ms and one that adds up what they give,"
+        f" {best(NODES, NODE_SECONDS):.0f} ms at best. Plain: a scheduler by hand on a bare pool."
     )
+    rate = loops_per_second()
+    params = {"kind": "busy", "items": items, "loops": int(rate * ITEM_SECONDS)}
+    results = arena.race("processes", like="processes busy").run(KEYS["busy"], params)
+    table.add("map", results, factor=1e3, limit=Limit(1.1, of="ratio"))
+    params = {"kind": "dag", "items": 1, "loops": int(rate * NODE_SECONDS)}
+    results = arena.race("processes", like="processes dag").run(KEYS["dag"], params)
+    table.add("dag", results, factor=1e3)
+    return table
 
 
-def cpu(stack: ExitStack) -> Iterator[tuple[str, Contender]]:
-    """Yield the contenders for items that keep a core busy."""
-    loops = calibrated()
-    yield "hypernodes", ours(stack, busy, CPU_ITEMS, loops=loops)
-    yield "bare processes that share the list", partial(bare, loops)
-    try:
-        from joblib import Parallel, delayed
-    except ImportError:
-        return
-    parallel = stack.enter_context(Parallel(n_jobs=WORKERS))
-    yield "joblib", lambda: parallel(delayed(busy)(x, loops) for x in range(CPU_ITEMS))
+def best(count: int, seconds: float) -> float:
+    """Return the milliseconds that `count` calls take at the least."""
+    return 1e3 * count * seconds / WORKERS
 
 
-def bare(loops: int) -> None:
-    context = multiprocessing.get_context("forkserver")
-    taken = context.Value("q", 0)
-    processes = [context.Process(target=busy_share, args=(taken, loops)) for _ in range(WORKERS)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
+def loops_per_second() -> float:
+    """Return how often the busy function loops in a second, on one core and at its best."""
+    loops = 100_000
+    (function,) = graphs.Graph((graphs.NodeSource("busy", ("x",), BUSY),)).load()
+    return loops / min(time_once(lambda: function(loops)) for _ in range(10))
 
 
-def race(contenders: Sequence[tuple[str, Contender]], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each contender in each round."""
-    seconds: dict[str, list[float]] = {name: [] for name, _ in contenders}
-    for _, call in contenders:
-        call()
-    for turn in range(rounds):
-        shift = turn % len(contenders)
-        for name, call in (*contenders[shift:], *contenders[:shift]):
-            start = perf_counter()
-            call()
-            seconds[name].append(perf_counter() - start)
-    return seconds
+def busy_dag(loops: int) -> graphs.Graph:
+    """Return nodes that loop, independent of one another, and one that takes them all."""
+    names = tuple(f"part_{number}" for number in range(NODES))
+    parts = (graphs.NodeSource(name, ("x",), BUSY) for name in names)
+    total = graphs.NodeSource("total", names, f"return {' + '.join(names)}")
+    return graphs.Graph((*parts, total), {"x": loops})
 
 
-def show(title: str, seconds: dict[str, list[float]], factor: float, unit: str) -> None:
-    print(title)
-    for name, found in seconds.items():
-        best, typical = min(found) * factor, statistics.median(found) * factor
-        print(f"  {name:36} best {best:9.2f}  median {typical:9.2f} {unit}")
-    print()
+def _map(peer: Peer, plain: Plain, body: str, values: list[int]) -> Paired:
+    (function,) = graphs.Graph((graphs.NodeSource("y", ("x",), body),)).load_from_file()
+    call = peer.process_mapper(function, values, WORKERS)
+    bare = plain.process_mapper(function, values, WORKERS)
+    rows = peer.rows(call(), ["y"])
+    check(rows == bare(), rows[:3])
+    return Paired(Steady(call), Steady(bare))
 
 
-def main() -> None:
-    """Race, and print the figures."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.processes", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=11)
-    rounds = parser.parse_args().rounds
-    with ExitStack() as stack:
-        contenders = list(trivial(stack))
-        rows = contenders[0][1]()
-        check(rows == [{"y": x + 1} for x in range(TRIVIAL_ITEMS)], rows[:3])
-        title = f"{TRIVIAL_ITEMS:,} trivial items on {WORKERS} warm workers"
-        show(title, race(contenders, rounds), 1e6 / TRIVIAL_ITEMS, "us an item")
-    with ExitStack() as stack:
-        title = f"{CPU_ITEMS} items of {CPU_SECONDS * 1e3:g} ms of CPU on {WORKERS} warm workers"
-        show(title, race(list(cpu(stack)), max(3, rounds // 2)), 1e3, "ms in all")
-
-
-if __name__ == "__main__":
-    main()
+def _run(peer: Peer, loops: int) -> Paired:
+    graph = busy_dag(loops)
+    functions = graph.load_from_file()
+    expected = PlainDict().runner(functions, graph.inputs)()
+    call = peer.process_runner(functions, graph.inputs, WORKERS)
+    result = call()
+    check(expected.items() <= result.items(), result)
+    plain = Plain().process_runner(functions, graph.inputs, WORKERS)
+    return Paired(Steady(call), Steady(plain))

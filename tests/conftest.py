@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from hypernodes import (
     AsyncExecutor,
+    CompositeExecutor,
     RuntimeConfig,
     SequentialExecutor,
     ThreadPoolExecutor,
@@ -33,6 +34,10 @@ EXECUTORS = {
     "one-thread": ThreadPoolExecutor(max_workers=1),
     "async": AsyncExecutor(max_concurrency=4),
     "one-async": AsyncExecutor(max_concurrency=1),
+    "composite": CompositeExecutor(
+        map_executor=ThreadPoolExecutor(max_workers=2),
+        node_executor=AsyncExecutor(max_concurrency=4),
+    ),
 }
 
 

@@ -1,7 +1,7 @@
 """What `import hypernodes` offers, and what it costs."""
 
 import hypernodes
-from hypernodes import backends, executors
+from hypernodes import backends, executors, testing
 
 NAMES = [
     "MISS",
@@ -13,6 +13,7 @@ NAMES = [
     "CacheStats",
     "CacheWarning",
     "CallbackError",
+    "CompositeExecutor",
     "CycleError",
     "DiskCache",
     "DuplicateOutputError",
@@ -61,6 +62,7 @@ EXTRAS = [
     "pandas",
     "pyarrow",
     "pyspark",
+    "pytest",
     "ray",
     "rich",
     "tqdm",
@@ -107,6 +109,14 @@ def test_contracts_also_import_from_their_rooms():
     assert executors.Executor is hypernodes.Executor
     assert backends.Backend is hypernodes.Backend
     assert issubclass(backends.LocalBackend, hypernodes.Backend)
+
+
+def test_the_names_of_the_conformance_suite_are_these():
+    assert testing.__all__ == [
+        "ExecutorConformance",
+        "ParallelConformance",
+        "WorkerProcessConformance",
+    ]
 
 
 def test_import_brings_no_extra(run_script):

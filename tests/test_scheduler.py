@@ -356,7 +356,7 @@ def test_several_workers_share_the_items_of_a_map_and_run_each_once(eager_switch
 
     engine = engine_of([node("y")(work)], given=("k",), mapped=("x",))
     job = MapJob(engine, {"k": 2}, delivered)
-    job.pending.extend((x, {"x": x}) for x in range(3000))
+    job.add({x: {"x": x} for x in range(3000)})
     while job.pending:  # a worker's turn ends after some time
         workers = [threading.Thread(target=job.drain, args=(inbox.put,)) for _ in range(6)]
         for worker in workers:
@@ -376,7 +376,7 @@ def test_a_closed_job_runs_no_further_item():
         [node("y")(calls.append).rename(inputs={"object": "x"})], given=(), mapped=("x",)
     )
     job = MapJob(engine, {}, Delivered())
-    job.pending.extend((x, {"x": x}) for x in range(9))
+    job.add({x: {"x": x} for x in range(9)})
 
     job.close()
     job.drain(lambda message: None)
@@ -396,7 +396,7 @@ def items(numbers):
 
 
 def settle(found, entries):
-    for index, _ in entries:
+    for index in entries:
         found.put(index, {"y": index})
 
 
@@ -426,7 +426,7 @@ def test_a_slow_consumer_keeps_the_number_that_is_taken_ahead():
             time.sleep(0.002)
 
     assert taken - consumed <= 4
-    assert found.take() != []
+    assert found.take() != {}
 
 
 def test_for_a_fast_consumer_more_are_taken_ahead_up_to_a_limit():
@@ -449,7 +449,7 @@ def test_items_are_numbered_on_and_the_end_is_noticed():
 
     while not found.is_done:
         entries = found.take()
-        numbers += [(index, item["x"]) for index, item in entries]
+        numbers += [(index, item["x"]) for index, item in entries.items()]
         settle(found, entries)
         for _ in found.ready():
             pass

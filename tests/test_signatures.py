@@ -127,7 +127,21 @@ def test_the_salt_counts():
 @pytest.mark.parametrize(
     "values",
     [
-        (1, 1.0, True, "1", b"1", None, (1,), [1], {1}, frozenset({1}), {1: 1}, 1 + 0j, bytearray(b"1")),
+        (
+            1,
+            1.0,
+            True,
+            "1",
+            b"1",
+            None,
+            (1,),
+            [1],
+            {1},
+            frozenset({1}),
+            {1: 1},
+            1 + 0j,
+            bytearray(b"1"),
+        ),
         ("", b"", (), [], {}, 0, 0.0, -0.0, False),
         ("a,b", "a", ",b", ("a", "b"), "'a','b'"),
         (10**40, 10**40 + 1, -(10**40), 2.0**133),

@@ -6,12 +6,12 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.graphs import Function, parameters
 from benchmarks.peers.base import Peer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from benchmarks.graphs import Function
     from benchmarks.measure import Call
 
 ancestor: Any = import_module("hypernodes")
@@ -39,3 +39,11 @@ class Ancestor(Peer):
         """Return `Pipeline.map`."""
         pipeline = self.build(functions)
         return lambda: pipeline.map(inputs={name: values}, map_over=name)
+
+    def async_runner(self, functions: Sequence[Function], inputs: Mapping[str, Any]) -> Call:
+        """Return `Pipeline.run`, which awaits one coroutine after the other."""
+        return self.runner(functions, inputs)
+
+    def async_mapper(self, function: Function, values: Sequence[Any]) -> Call:
+        """Return `Pipeline.map`, which awaits one coroutine after the other."""
+        return self.mapper([function], *parameters(function), values)

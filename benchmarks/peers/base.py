@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from benchmarks.graphs import Function
     from benchmarks.measure import Call
@@ -59,6 +59,28 @@ class Peer:
     ) -> Call:
         """Return `mapper`'s call, with items in `workers` threads."""
         raise NotImplementedError("no threads in a map")
+
+    def process_runner(
+        self, functions: Sequence[Function], inputs: Mapping[str, Any], workers: int
+    ) -> Call:
+        """Return `runner`'s call, with nodes that are ready running in `workers` processes."""
+        raise NotImplementedError("no processes in a run")
+
+    def process_mapper(self, function: Function, values: Sequence[Any], workers: int) -> Call:
+        """Return a call that maps one function over its argument in `workers` warm processes."""
+        raise NotImplementedError("no processes in a map")
+
+    def async_runner(self, functions: Sequence[Function], inputs: Mapping[str, Any]) -> Call:
+        """Return `runner`'s call for coroutine functions, awaited together."""
+        raise NotImplementedError("no coroutines in a run")
+
+    def async_mapper(self, function: Function, values: Sequence[Any]) -> Call:
+        """Return a call that maps one coroutine function over its argument."""
+        raise NotImplementedError("no coroutines in a map")
+
+    def stream(self, function: Function, values: Iterable[Any]) -> Iterator[dict[str, Any]]:
+        """Return the results of one function over its argument, as they come."""
+        raise NotImplementedError("no streams")
 
     def disk_store(self, directory: str) -> Store:
         """Return a store of files in `directory`."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.graphs import Function, in_order
+from benchmarks.graphs import Function, in_order, parameters
 from benchmarks.peers.base import Peer
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from benchmarks.measure import Call
 
 driver: Any = import_module("hamilton.driver")
+async_driver: Any = import_module("hamilton.async_driver")
 threadpool: Any = import_module("hamilton.plugins.h_threadpool")
 
 
@@ -48,10 +50,36 @@ class Hamilton(Peer):
         built, names = _builder(functions).with_adapters(adapter).build(), _names(functions)
         return lambda: built.execute(names, inputs=inputs)
 
+    def async_runner(self, functions: Sequence[Function], inputs: Mapping[str, Any]) -> Call:
+        """Return `AsyncDriver.execute` for all nodes."""
+        built, names = _async_driver(functions), _names(functions)
+        return lambda: asyncio.run(built.execute(names, inputs=inputs))
+
+    def async_mapper(self, function: Function, values: Sequence[Any]) -> Call:
+        """Return `asyncio.gather` over `AsyncDriver.execute`."""
+        built, names, (parameter,) = (
+            _async_driver([function]),
+            [function.__name__],
+            parameters(function),
+        )
+
+        async def gather() -> list[Any]:
+            runs = (built.execute(names, inputs={parameter: value}) for value in values)
+            return await asyncio.gather(*runs)
+
+        return lambda: asyncio.run(gather())
+
 
 def _builder(functions: Sequence[Function]) -> Any:
-    module = sys.modules[functions[0].__globals__["__name__"]]
-    return driver.Builder().with_modules(module)
+    return driver.Builder().with_modules(_module(functions))
+
+
+def _async_driver(functions: Sequence[Function]) -> Any:
+    return asyncio.run(async_driver.Builder().with_modules(_module(functions)).build())
+
+
+def _module(functions: Sequence[Function]) -> Any:
+    return sys.modules[functions[0].__globals__["__name__"]]
 
 
 def _names(functions: Sequence[Function]) -> list[str]:

@@ -34,6 +34,12 @@ class Joblib(Peer):
         """Return `Parallel(prefer="threads")`."""
         return _parallel(functions, name, values, n_jobs=workers, prefer="threads")
 
+    def process_mapper(self, function: Function, values: Sequence[Any], workers: int) -> Call:
+        """Return `Parallel` with its default, loky, whose processes stay open."""
+        one_item, name = joblib.delayed(function), function.__name__
+        parallel = joblib.Parallel(n_jobs=workers)
+        return lambda: [{name: y} for y in parallel(one_item(value) for value in values)]
+
     def disk_store(self, directory: str) -> Store:
         """Return a function under `Memory`: its first call stores, the next ones find."""
         values: dict[str, Any] = {}

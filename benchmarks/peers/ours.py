@@ -1,15 +1,18 @@
-"""hypernodes itself: without any config, sequential, and in threads."""
+"""hypernodes itself: without any config, and with each executor."""
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.graphs import Function, parameters
 from benchmarks.peers.base import Peer, Store
 from hypernodes import (
+    AsyncExecutor,
     DiskCache,
     MemoryCache,
     Pipeline,
+    ProcessPoolExecutor,
     RuntimeConfig,
     SequentialExecutor,
     ThreadPoolExecutor,
@@ -17,9 +20,8 @@ from hypernodes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from benchmarks.graphs import Function
     from benchmarks.measure import Call
 
 
@@ -50,6 +52,11 @@ class Default(Peer):
         """Return `Pipeline.map`."""
         pipeline = self.build(functions)
         return lambda: pipeline.map({name: values}, map_over=name)
+
+    def stream(self, function: Function, values: Iterable[Any]) -> Iterator[dict[str, Any]]:
+        """Return `Pipeline.map_iter` over the argument of `function`."""
+        (name,) = parameters(function)
+        return self.build([function]).map_iter({name: values}, map_over=name)
 
     def disk_store(self, directory: str) -> Store:
         """Return a `DiskCache`."""
@@ -92,3 +99,41 @@ class Threads(Default):
         """Return `Pipeline.map`."""
         self.workers = workers
         return self.mapper(functions, name, values)
+
+
+class Processes(Default):
+    """`ProcessPoolExecutor`, with as many workers as the benchmark says."""
+
+    workers = 2
+
+    def config(self) -> RuntimeConfig:
+        """Return a config with the process executor."""
+        return RuntimeConfig(executor=ProcessPoolExecutor(max_workers=self.workers))
+
+    def process_runner(
+        self, functions: Sequence[Function], inputs: Mapping[str, Any], workers: int
+    ) -> Call:
+        """Return `Pipeline.run`."""
+        self.workers = workers
+        return self.runner(functions, inputs)
+
+    def process_mapper(self, function: Function, values: Sequence[Any], workers: int) -> Call:
+        """Return `Pipeline.map`."""
+        self.workers = workers
+        return self.mapper([function], *parameters(function), values)
+
+
+class Coroutines(Default):
+    """`AsyncExecutor`, without a bound on what is awaited at a time."""
+
+    def config(self) -> RuntimeConfig:
+        """Return a config with the asynchronous executor."""
+        return RuntimeConfig(executor=AsyncExecutor())
+
+    def async_runner(self, functions: Sequence[Function], inputs: Mapping[str, Any]) -> Call:
+        """Return `Pipeline.run`."""
+        return self.runner(functions, inputs)
+
+    def async_mapper(self, function: Function, values: Sequence[Any]) -> Call:
+        """Return `Pipeline.map`."""
+        return self.mapper([function], *parameters(function), values)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.graphs import Function, leaves, parameters
 from benchmarks.peers.base import Peer
+from benchmarks.peers.plain import process_pool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,18 +43,7 @@ class PipeFunc(Peer):
         self, functions: Sequence[Function], inputs: Mapping[str, Any], workers: int
     ) -> Call:
         """Return `Pipeline.map` without mapspecs, which is how pipefunc runs nodes in parallel."""
-        pipeline, pool = self.build(functions), futures.ThreadPoolExecutor(workers)
-        return lambda: {
-            name: result.output
-            for name, result in pipeline.map(
-                inputs,
-                parallel=True,
-                executor=pool,
-                storage="dict",
-                scheduling_strategy="eager",
-                show_progress=False,
-            ).items()
-        }
+        return _run(self.build(functions), inputs, futures.ThreadPoolExecutor(workers))
 
     def thread_mapper(
         self, functions: Sequence[Function], name: str, values: Sequence[Any], workers: int
@@ -62,10 +52,35 @@ class PipeFunc(Peer):
         pool = futures.ThreadPoolExecutor(workers)
         return _map(_mapped(functions), name, values, parallel=True, executor=pool)
 
+    def process_runner(
+        self, functions: Sequence[Function], inputs: Mapping[str, Any], workers: int
+    ) -> Call:
+        """Return `Pipeline.map` without mapspecs, over a pool of processes that stays open."""
+        return _run(self.build(functions), inputs, process_pool(workers))
+
+    def process_mapper(self, function: Function, values: Sequence[Any], workers: int) -> Call:
+        """Return `Pipeline.map` over a pool of processes that stays open."""
+        options = {"parallel": True, "executor": process_pool(workers)}
+        return _map(_mapped([function]), *parameters(function), values, **options)
+
     def rows(self, result: Any, names: Sequence[str]) -> list[dict[str, Any]]:
         """Turn the columns that pipefunc returns into rows."""
         columns = [result[name].output for name in names]
         return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _run(pipeline: Any, inputs: Mapping[str, Any], pool: futures.Executor) -> Call:
+    return lambda: {
+        name: result.output
+        for name, result in pipeline.map(
+            inputs,
+            parallel=True,
+            executor=pool,
+            storage="dict",
+            scheduling_strategy="eager",
+            show_progress=False,
+        ).items()
+    }
 
 
 def _mapped(functions: Sequence[Function]) -> Any:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import pickle
 import platform
 from concurrent import futures
+from functools import partial
 from graphlib import TopologicalSorter
+from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.graphs import Function, in_order, parameters
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from benchmarks.measure import Call
 
 Step = tuple[str, Function, tuple[str, ...]]
+
+CHUNK = 500  # items that travel together, by hand
 
 
 class Plain(Peer):
@@ -83,6 +88,34 @@ class Plain(Peer):
         one_item = item_function(functions, name)
         return lambda: list(pool.map(one_item, values))
 
+    def process_runner(
+        self, functions: Sequence[Function], inputs: Mapping[str, Any], workers: int
+    ) -> Call:
+        """Return the same scheduler by hand, on a pool of processes."""
+        steps, pool = self.build(functions), process_pool(workers)
+        return lambda: _schedule(steps, inputs, pool)
+
+    def process_mapper(self, function: Function, values: Sequence[Any], workers: int) -> Call:
+        """Return `Executor.map` over chunks, on a pool of processes that stays open."""
+        pool, name = process_pool(workers), function.__name__
+        chunks = [values[start : start + CHUNK] for start in range(0, len(values), CHUNK)]
+        do_chunk = partial(_each, function)
+        return lambda: [{name: y} for chunk in pool.map(do_chunk, chunks) for y in chunk]
+
+    def async_runner(self, functions: Sequence[Function], inputs: Mapping[str, Any]) -> Call:
+        """Return one task a node, which awaits those that it takes, in an event loop of its own."""
+        steps = self.build(functions)
+        return lambda: asyncio.run(_gathered(steps, inputs))
+
+    def async_mapper(self, function: Function, values: Sequence[Any]) -> Call:
+        """Return bare `asyncio.gather`, in an event loop of its own."""
+
+        async def gather() -> list[dict[str, Any]]:
+            found = await asyncio.gather(*map(function, values))
+            return [{function.__name__: value} for value in found]
+
+        return lambda: asyncio.run(gather())
+
 
 class PlainDict(Plain):
     """The same with all outputs in a dict, as an engine returns them."""
@@ -91,6 +124,11 @@ class PlainDict(Plain):
         """Return straight-line code that ends in one dict of all outputs."""
         lines = [*straight_line(functions), f"return {as_dict(functions)}"]
         return _compiled(functions, inputs, lines)
+
+
+def process_pool(workers: int) -> futures.ProcessPoolExecutor:
+    """Return a bare pool; its processes end when it is garbage, or with this one."""
+    return futures.ProcessPoolExecutor(workers, get_context("forkserver"))
 
 
 def walk(steps: Sequence[Step], inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,6 +143,12 @@ def item_function(functions: Sequence[Function], name: str) -> Function:
     """Return one function that does the work of an item: `name` in, a dict of all outputs out."""
     lines = [*straight_line(functions), f"return {as_dict(functions)}"]
     return _function(functions, (name,), lines)
+
+
+def collector(functions: Sequence[Function]) -> Function:
+    """Return a function with a parameter for each of `functions`, that returns them as a dict."""
+    names = [function.__name__ for function in functions]
+    return _function((), names, [f"return {as_dict(functions)}"])
 
 
 def straight_line(functions: Sequence[Function]) -> list[str]:
@@ -137,6 +181,23 @@ def _function(
     exec(compile(source, "<plain>", "exec"), namespace)  # noqa: S102 - our own source
     made: Function = namespace["plain"]
     return made
+
+
+def _each(function: Function, values: Sequence[Any]) -> list[Any]:
+    return [function(value) for value in values]
+
+
+async def _gathered(steps: Sequence[Step], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    tasks: dict[str, asyncio.Task[Any]] = {}
+
+    async def call(function: Function, names: tuple[str, ...]) -> Any:
+        return await function(
+            *[inputs[name] if name in inputs else await tasks[name] for name in names]
+        )
+
+    for name, function, names in steps:
+        tasks[name] = asyncio.create_task(call(function, names))
+    return dict(zip(tasks, await asyncio.gather(*tasks.values()), strict=True))
 
 
 def _schedule(

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     )
     from hypernodes.executors import (
         AsyncExecutor,
+        CompositeExecutor,
         ProcessPoolExecutor,
         SequentialExecutor,
         ThreadPoolExecutor,
@@ -58,6 +59,7 @@ __all__ = [
     "CacheStats",
     "CacheWarning",
     "CallbackError",
+    "CompositeExecutor",
     "CycleError",
     "DiskCache",
     "DuplicateOutputError",
@@ -127,6 +129,7 @@ _PLACES = {
     ),
     "hypernodes.executors": (
         "AsyncExecutor",
+        "CompositeExecutor",
         "ProcessPoolExecutor",
         "SequentialExecutor",
         "ThreadPoolExecutor",

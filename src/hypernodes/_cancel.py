@@ -8,6 +8,7 @@ starts.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from concurrent import futures
@@ -18,6 +19,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+GLANCE: Final = 0.5
+"""Seconds after which every wait looks up: Ctrl-C just before it begins would not end it."""
 
 
 class Abandoned(BaseException):
@@ -116,14 +120,22 @@ def wait_for(future: futures.Future[Any], timeout: float | None = None) -> bool:
         Abandoned: The current run shall end.
     """
     cancellation = CANCELLATION.get()
-    timeout = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
     if cancellation is None:
-        return bool(futures.wait((future,), timeout).done)
+        _wait_for_one((future,), timeout)
+        return future.done()
     woken: futures.Future[None] = futures.Future()
     with cancellation.waking(partial(_wake, woken)):
-        futures.wait((future, woken), timeout, futures.FIRST_COMPLETED)
+        _wait_for_one((future, woken), timeout)
     cancellation.check()
     return future.done()
+
+
+def _wait_for_one(awaited: tuple[futures.Future[Any], ...], timeout: float | None) -> None:
+    end = math.inf if timeout is None else time.monotonic() + timeout
+    left = end - time.monotonic()
+    while left > 0 and not any(future.done() for future in awaited):
+        futures.wait(awaited, min(left, GLANCE), futures.FIRST_COMPLETED)
+        left = end - time.monotonic()
 
 
 def result_of(future: futures.Future[Any]) -> Any:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from inspect import isabstract
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator, InstanceOf, PlainSerializer
 
 from hypernodes.abc import Backend, Cache, Executor
 from hypernodes.exceptions import MissingDependencyError, hint
@@ -22,6 +22,7 @@ EXECUTORS: Final = {
     "async": "hypernodes.executors.asynchronous:AsyncExecutor",
     "thread": "hypernodes.executors.thread:ThreadPoolExecutor",
     "process": "hypernodes.executors.process:ProcessPoolExecutor",
+    "composite": "hypernodes.executors.composite:CompositeExecutor",
 }
 BACKENDS: Final = {"local": "hypernodes.backends.local:LocalBackend"}
 
@@ -79,6 +80,17 @@ def describe(instance: Executor | Backend) -> dict[str, Any]:
     place = f"{type(instance).__module__}:{type(instance).__qualname__}"
     kind = next((name for name, known in kinds.items() if known == place), place)
     return {"kind": kind, **instance.model_dump(mode="json")}
+
+
+AnyExecutor = Annotated[
+    InstanceOf[Executor], BeforeValidator(build_executor), PlainSerializer(describe)
+]
+"""A field that takes an executor, its short name or its table."""
+
+AnyBackend = Annotated[
+    InstanceOf[Backend], BeforeValidator(build_backend), PlainSerializer(describe)
+]
+"""A field that takes a backend, its short name or its table."""
 
 
 def _build(contract: type[Described], kinds: Mapping[str, str], value: object) -> Described:

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from time import time
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
@@ -44,6 +44,9 @@ class RunContext:
         pinned: Whether `config` was given at the call and so rules nested pipelines and nodes too.
         path: The names from the outermost pipeline to this one.
         away: Whether another executor's run asks for this one.
+        maps_on: The executor that is asked for the maps inside; None for the one that runs this.
+        nodes_on: The executor that runs each item of this map; None for the one that maps.
+        in_order: Whether the nodes of each item of this map run one after another.
         cached: Whether results may be kept here; not inside `as_node(cache=False)`.
     """
 
@@ -51,6 +54,9 @@ class RunContext:
     pinned: bool = False
     path: tuple[str, ...] = ("pipeline",)
     away: bool = False
+    maps_on: Executor | None = None
+    nodes_on: Executor | None = None
+    in_order: bool = False
     cached: bool = True
 
 
@@ -131,6 +137,14 @@ class Executor(BaseModel, ABC):
     ) -> Iterator[tuple[int, dict[str, Any] | Failure]]:
         """Do as `map_items`, but yield `(index, result)`, in any order, as they finish."""
         return enumerate(self.map_items(pipeline, items, inputs, ctx, output_name))
+
+    def inside_items(self, ctx: RunContext) -> RunContext:
+        """Return the context for a map on another executor whose items are to run on this one.
+
+        Args:
+            ctx: The context of the map.
+        """
+        return replace(ctx, nodes_on=self)
 
     def beside(self, work: Callable[[], None]) -> None:
         """Start `work`, a run on this executor inside that of another, beside what the caller does.

@@ -16,7 +16,6 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
-    InstanceOf,
     PlainSerializer,
     Tag,
     ValidationError,
@@ -24,7 +23,6 @@ from pydantic import (
 )
 
 from hypernodes import _kinds
-from hypernodes.abc import Backend, Executor
 from hypernodes.exceptions import InputError, hint
 
 if TYPE_CHECKING:
@@ -120,7 +118,7 @@ class RuntimeConfig(BaseModel):
     Attributes:
         backend: A `Backend`, its short name (`"local"`) or a table with a `kind`.
         executor: An `Executor`, its short name (`"sequential"`, `"thread"`, `"async"`, `"process"`)
-            or a table with a `kind`.
+            or a table with a `kind` (`"composite"` with two of these).
         cache: Where results are kept: a `Cache`, a `CacheSpec`, a function without arguments that
             makes a cache, `"memory"`, a table with a `kind`, or None. Nothing is opened before it
             is used; equal specs share one cache in a process.
@@ -143,16 +141,8 @@ class RuntimeConfig(BaseModel):
     _hash: int
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
-    backend: Annotated[
-        InstanceOf[Backend],
-        BeforeValidator(_kinds.build_backend),
-        PlainSerializer(_kinds.describe),
-    ] = Field(default_factory=partial(_kinds.build_backend, "local"))
-    executor: Annotated[
-        InstanceOf[Executor],
-        BeforeValidator(_kinds.build_executor),
-        PlainSerializer(_kinds.describe),
-    ] = Field(default_factory=partial(_kinds.build_executor, "thread"))
+    backend: _kinds.AnyBackend = Field(default_factory=partial(_kinds.build_backend, "local"))
+    executor: _kinds.AnyExecutor = Field(default_factory=partial(_kinds.build_executor, "thread"))
     cache: Annotated[
         Any,
         BeforeValidator(_kinds.build_cache),

@@ -39,7 +39,37 @@ def compile_plan(pipeline: Pipeline, request: Request) -> Plan:
 
 def draft_plan(pipeline: Pipeline, request: Request) -> Plan:
     """Return the plan for `request`, or what is missing for it."""
-    return _Compiler(pipeline, request).compile()
+    if request.ctx.nodes_on is None:
+        return _Compiler(pipeline, request).compile()
+    plan = draft_plan(pipeline, replace(request, ctx=replace(request.ctx, nodes_on=None)))
+    return _in_one_step(pipeline, request, plan) if plan.steps else plan
+
+
+def _in_one_step(pipeline: Pipeline, request: Request, plan: Plan) -> Plan:
+    """Return the plan that has all of `plan` done in one step, by another executor."""
+    ctx = request.ctx
+    inputs, outputs = (*plan.shared, *plan.mapped), tuple(plan.results)
+    step = Step(
+        0,
+        pipeline.as_node(name=ctx.path[-1]),
+        ctx.path,
+        ctx.config,
+        arguments=tuple(map(Argument, range(len(inputs)))),
+        outputs=tuple(range(len(inputs), len(inputs) + len(outputs))),
+        inner=Inner(pipeline, ctx, inputs, outputs),
+    )
+    slots = {name: slot for slot, name in enumerate(inputs)}
+    return Plan(
+        pipeline,
+        request,
+        (step,),
+        slots=len(inputs) + len(outputs),
+        shared={name: slots[name] for name in plan.shared},
+        mapped={name: slots[name] for name in plan.mapped},
+        results=dict(zip(outputs, step.outputs, strict=True)),
+        used=plan.used,
+        inside=plan,
+    )
 
 
 def _missing_error(pipeline: Pipeline, plan: Plan) -> MissingInputError:
@@ -314,11 +344,18 @@ class _Compiler:
             position = scope.graph.positions[name]
         vertex = scope.vertices.get(node)
         if vertex is None:
-            ctx = scope.context_of(node)
-            if self._is_elsewhere(ctx):
-                ctx = replace(ctx, away=True)
+            ctx = self._placed(scope.context_of(node), node)
             vertex = scope.vertices[node] = _Vertex(scope, node, ctx)
         return _Made(vertex, position)
+
+    def _placed(self, ctx: RunContext, node: BaseNode) -> RunContext:
+        """Return the context of what does not dissolve, with where it runs."""
+        around = self._request.ctx
+        if self._is_elsewhere(ctx):
+            return replace(ctx, away=True)
+        if isinstance(node, PipelineNode) and around.maps_on is not None:
+            return replace(ctx, away=True, maps_on=around.maps_on)
+        return replace(ctx, in_order=True) if around.in_order else ctx
 
     def _dissolved(self, scope: _Scope, node: PipelineNode) -> _Scope | None:
         if node.map_over:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.failure import Failure
-from hypernodes._engine.jobs import Collector, Entry, MapJob, Receiver
+from hypernodes._engine.jobs import Batch, Collector, MapJob, Receiver
 from hypernodes._engine.twins import Twins
 
 if TYPE_CHECKING:
@@ -84,12 +84,13 @@ class Core(ABC):
                     self._send_away(frame, segment, inner)
 
     def _hand_out(self, frame: Frame, segment: Segment, step: Step) -> None:
-        if step.inner is None:
-            self._compute(frame, segment)
-        elif step.inner.elsewhere:
-            self._leaving.append((frame, segment, step.inner))
+        inner = step.inner
+        if inner is not None and inner.elsewhere:
+            self._leaving.append((frame, segment, inner))
+        elif inner is not None and inner.map_over:
+            self._open_map(frame, segment, step, inner)
         else:
-            self._open_map(frame, segment, step, step.inner)
+            self._compute(frame, segment)
 
     def _settle(self, frame: Frame, segment: Segment, given: Given) -> None:
         self._ready.extend((frame, follower) for follower in frame.settle(segment, given))
@@ -108,19 +109,19 @@ class Core(ABC):
         frame: Frame,
         segment: Segment,
         inner: Inner,
-        found: tuple[Mapping[str, Any], list[Entry]] | Given,
+        found: tuple[Mapping[str, Any], Batch] | Given,
     ) -> None:
         if not isinstance(found, tuple):
             self._settle(frame, segment, found)
             return
-        shared, entries = found
-        collector = Collector(frame, segment, len(entries), partial(self._settle, frame, segment))
-        if not entries:
+        shared, batch = found
+        collector = Collector(frame, segment, len(batch), partial(self._settle, frame, segment))
+        if not batch:
             collector.finish()
             return
-        job = self._job(inner.engine(shared), shared, collector, len(entries))
+        job = self._job(inner.engine(shared), shared, collector, len(batch))
         frame.jobs.append(job)
-        self._add(job, entries)
+        self._add(job, batch)
 
     def _job(
         self,
@@ -139,35 +140,35 @@ class Core(ABC):
         job.twins = twins
         return job
 
-    def _add(self, job: MapJob, entries: Iterable[Entry]) -> None:
+    def _add(self, job: MapJob, batch: Batch) -> None:
         if job.twins is None:
-            self._enqueue(job, entries)
+            self._enqueue(job, batch)
         else:
             then = partial(self._looked_up, job, job.twins.hold)
-            self._look_up(partial(job.look_up, entries), then)
+            self._look_up(partial(job.look_up, batch), then)
 
-    def _reunite(self, job: MapJob, entries: list[Entry], outcome: Outcome) -> None:
+    def _reunite(self, job: MapJob, batch: Batch, outcome: Outcome) -> None:
         """Let items take what an equal one has left, or else run."""
         if isinstance(outcome, Failure):
-            self._enqueue(job, entries)
+            self._enqueue(job, batch)
         else:
-            self._look_up(partial(job.look_up, entries), partial(self._looked_up, job, list))
+            self._look_up(partial(job.look_up, batch), partial(self._looked_up, job, dict))
 
     def _looked_up(
         self,
         job: MapJob,
-        pick: Callable[[Iterable[Entry]], list[Entry]],
-        found: tuple[Sequence[tuple[int, Outcome]], Iterable[Entry]],
+        pick: Callable[[Batch], Batch],
+        found: tuple[Sequence[tuple[int, Outcome]], Batch],
     ) -> None:
         hits, rest = found
         if not job.closed:
             job.receive(hits)
             self._enqueue(job, pick(rest))
 
-    def _enqueue(self, job: MapJob, entries: Iterable[Entry]) -> None:
+    def _enqueue(self, job: MapJob, batch: Batch) -> None:
         if job.closed:
             return
-        job.pending.extend(entries)
+        job.add(batch)
         if not job.pending:
             return
         if job.apart:
@@ -184,7 +185,7 @@ class Core(ABC):
 
 def _read(
     frame: Frame, step: Step, inner: Inner, values: Iterable[Any]
-) -> tuple[Mapping[str, Any], list[Entry]] | Given:
+) -> tuple[Mapping[str, Any], Batch] | Given:
     """Return the shared inputs and the items of a mapped step, or the failure to read them."""
     try:
         return frame.items(step, inner, values)

@@ -72,9 +72,20 @@ def node_note(path: tuple[str, ...], index: int | None) -> str:
     return f"hypernodes: in node {path[-1]!r} of pipeline {_spelled(path[:-1])}{item}"
 
 
-def item_note(path: tuple[str, ...], index: int) -> str:
-    """Return the note for an outer map around the one in which an error came up."""
-    return f"hypernodes: in item {index} of pipeline {_spelled(path)}"
+def note_item(failure: Failure, path: tuple[str, ...], index: int) -> None:
+    """Add to the error which item it came up in.
+
+    Args:
+        failure: What came up somewhere below.
+        path: Where the map stands.
+        index: The item.
+    """
+    error = failure.error
+    plain = node_note(failure.path, None) if failure.path else None
+    if plain is not None and plain in getattr(error, "__notes__", ()):
+        annotate(error, node_note(failure.path, index), instead_of=plain)
+    else:  # it came up in an item of a map inside, or under an executor that does not tell
+        annotate(error, f"hypernodes: in item {index} of pipeline {_spelled(path)}")
 
 
 def _spelled(path: tuple[str, ...]) -> str:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from hypernodes._engine.failure import Given, Outcome
-    from hypernodes._engine.jobs import Entry, MapJob
+    from hypernodes._engine.jobs import Batch, MapJob
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._engine.plan import Inner, Slot, Step
     from hypernodes._engine.segments import Segment
@@ -92,7 +92,7 @@ class Frame:
 
     def items(
         self, step: Step, inner: Inner, values: Iterable[Any]
-    ) -> tuple[Mapping[str, Any], list[Entry]]:
+    ) -> tuple[Mapping[str, Any], Batch]:
         """Return the shared inputs and the items of a mapped step.
 
         Args:
@@ -102,7 +102,7 @@ class Frame:
         """
         del step
         items = items_of(inner, values)
-        return items.shared, list(enumerate(items.items))
+        return items.shared, dict(enumerate(items.items))
 
     def settle(self, segment: Segment, outcome: Given) -> list[Segment]:
         """Take what `segment` gives, or its failure; return the segments that waited for it."""

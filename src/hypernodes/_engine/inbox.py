@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, NoReturn
 
-from hypernodes._cancel import Abandoned, waking
+from hypernodes._cancel import GLANCE, Abandoned, waking
+from hypernodes._lending import place_lent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +30,19 @@ class Inbox:
 
     def handle(self) -> None:
         """Wait for a message and do what it says."""
-        self._queue.get()()
+        if self._queue.empty():
+            with place_lent():
+                message = self._await()
+        else:
+            message = self._queue.get()
+        message()
+
+    def _await(self) -> Message:
+        while True:
+            try:
+                return self._queue.get(timeout=GLANCE)
+            except Empty:
+                continue
 
     def messages(self, *, wait: bool) -> Iterator[None]:
         """Do what the messages say that are there; `wait` for one if there is none.

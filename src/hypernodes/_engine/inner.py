@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.failure import Failure, Faulted, Outcome, recall
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from hypernodes._engine.plan import Inner
+    from hypernodes.abc import RunContext
 
 
 def inner_call(inner: Inner, path: tuple[str, ...]) -> Callable[..., tuple[Any, ...]]:
@@ -22,20 +25,29 @@ def inner_call(inner: Inner, path: tuple[str, ...]) -> Callable[..., tuple[Any, 
     """
     if inner.map_over:
         return lambda *values: map_here(inner, values)
-    return lambda *values: run_elsewhere(inner, path, values)
+    executor = inner.ctx.nodes_on
+    if executor is None:
+        return partial(_run, inner.ctx.config.backend.run, inner, inner.ctx, path)
+    return partial(_run, executor.run_pipeline, inner, replace(inner.ctx, nodes_on=None), path)
 
 
-def run_elsewhere(inner: Inner, path: tuple[str, ...], values: Iterable[Any]) -> tuple[Any, ...]:
-    """Run the pipeline under its own config."""
+def _run(
+    run: Callable[..., dict[str, Any]],
+    inner: Inner,
+    ctx: RunContext,
+    path: tuple[str, ...],
+    *values: Any,
+) -> tuple[Any, ...]:
+    """Have the pipeline run by `run`, under its own config or on an executor of its own."""
     inputs = dict(zip(inner.inputs, values, strict=True))
     try:
-        outputs = inner.ctx.config.backend.run(inner.pipeline, inputs, inner.ctx, inner.outputs)
+        outputs = run(inner.pipeline, inputs, ctx, inner.outputs)
     except Exception as error:
         failure = recall(error, path)
         if failure is None:
             raise
         raise Faulted(failure) from None
-    return tuple(outputs[name] for name in inner.outputs)
+    return tuple([outputs[name] for name in inner.outputs])
 
 
 def map_here(inner: Inner, values: Iterable[Any]) -> tuple[list[Any], ...]:
@@ -58,8 +70,8 @@ def items_of(inner: Inner, values: Iterable[Any]) -> Items:
 def outcomes(inner: Inner, items: Items) -> Iterator[tuple[int, Outcome]]:
     """Run the items; yield indexes and outcomes."""
     if inner.elsewhere:
-        backend = inner.ctx.config.backend
-        return backend.map_unordered(
+        place = inner.ctx.maps_on or inner.ctx.config.backend
+        return place.map_unordered(
             inner.pipeline, items.items, items.shared, inner.ctx, inner.outputs
         )
     return inner.engine(items.shared).attempt_all(items.shared, items.items)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
 from itertools import islice
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from hypernodes._engine.twins import Twins
 
 Entry = tuple[int, Mapping[str, Any]]
+
+Batch = dict[int, Mapping[str, Any]]
+"""Items by index. Not pairs: thousands of tuples that wait set off full garbage collections."""
+
 Message = Callable[[], None]
 MOST_GROWTH: Final = 8
 MOST_AT_ONCE: Final = 64
@@ -95,6 +99,7 @@ class MapJob:
         "drains",
         "engine",
         "inputs",
+        "items",
         "pending",
         "twins",
     )
@@ -111,7 +116,8 @@ class MapJob:
         self.closed: bool = False
         self.twins: Twins | None = None
         self._open_frames = open_frames
-        self.pending: deque[Entry] = deque()
+        self.items: Batch = {}
+        self.pending: deque[int] = deque()
         self.drains: int = 0
         self._receiver = receiver
         self._frames: dict[int, Frame] = {}
@@ -127,9 +133,19 @@ class MapJob:
         """How many items are frames."""
         return len(self._frames)
 
+    def add(self, batch: Batch) -> None:
+        """Let items wait for workers."""
+        self.items.update(batch)  # first: who finds an index takes its item at once
+        self.pending.extend(batch)
+
+    def take(self) -> Entry:
+        """Return the next item; `IndexError` if none waits."""
+        index = self.pending.popleft()
+        return index, self.items.pop(index)
+
     def open_frame(self) -> Frame:
         """Return a frame for the next item, which delivers its outcome."""
-        index, item = self.pending.popleft()
+        index, item = self.take()
         done = partial(self._close_frame, index)
         frame = self.engine.frame(self.inputs, item, index, done)
         self._frames[index] = frame
@@ -151,11 +167,11 @@ class MapJob:
         Args:
             post: Takes what the scheduler's thread has to call.
         """
-        pending, attempt, context = self.pending, self.engine.attempt, copy_context()
+        attempt, context = self.engine.attempt, copy_context()
         end = perf_counter() + TURN
         while perf_counter() < end:
             try:
-                index, item = pending.popleft()
+                index, item = self.take()
             except IndexError:
                 return
             outcome = context.copy().run(attempt, self.inputs, item, index)
@@ -171,9 +187,9 @@ class MapJob:
         """
         self._done.add(partial(self._receiver.put, index, outcome), post)
 
-    def look_up(self, entries: Iterable[Entry]) -> tuple[Sequence[tuple[int, Outcome]], Any]:
+    def look_up(self, batch: Batch) -> tuple[Sequence[tuple[int, Outcome]], Batch]:
         """Return the outcomes of items that need no run, and the other items."""
-        return self.engine.look_up(self.inputs, entries)
+        return self.engine.look_up(self.inputs, batch)
 
     def close(self) -> None:
         """Drop what has not started."""
@@ -186,8 +202,8 @@ class MapJob:
 
 def handed_over(
     stream: Stream,
-    entries: list[Entry],
-    add: Callable[[list[Entry]], None],
+    batch: Batch,
+    add: Callable[[Batch], None],
     receive: Callable[[], None],
     close: Callable[[], None],
 ) -> Iterator[tuple[int, Outcome]]:
@@ -195,17 +211,17 @@ def handed_over(
 
     Args:
         stream: The items and outcomes.
-        entries: The first items.
+        batch: The first items.
         add: Takes items that can run.
         receive: Puts outcomes into the stream; waits for one where there is nothing else to do.
         close: Drops what has not started; called in the end.
     """
     try:
-        while entries or not stream.is_done:
-            add(entries)
+        while batch or not stream.is_done:
+            add(batch)
             receive()
             yield from stream.ready()
-            entries = stream.take()
+            batch = stream.take()
         stream.finish()
     finally:
         close()
@@ -285,7 +301,7 @@ class Stream(Receiver):
         self._received = 0
         self._delivered = 0
         self._early: dict[int, Outcome] = {}
-        self._arrived: list[tuple[int, Outcome]] = []
+        self._arrived: deque[tuple[int, Outcome]] = deque()
         self._exhausted = False
         self._error: Exception | None = None
         self._last_look = perf_counter()
@@ -312,15 +328,15 @@ class Stream(Receiver):
         """Whether everything has been handed over."""
         return self._exhausted and self._delivered == self._taken
 
-    def take(self) -> list[Entry]:
+    def take(self) -> Batch:
         """Take some items, as far as there is room; few at a time, should they be slow to come."""
         room = self._ahead - (self._taken - self._delivered)
         wanted = min(room, self._ahead // 2)
-        entries = list(enumerate(self._pull(wanted), self._taken))
-        self._taken += len(entries)
+        batch = dict(enumerate(self._pull(wanted), self._taken))
+        self._taken += len(batch)
         if self._delivered >= self._next_look:
             self._look_at_clock()
-        return entries
+        return batch
 
     def _pull(self, wanted: int) -> list[Mapping[str, Any]]:
         """Return the next items; fewer where they are slow to come, end or fail."""
@@ -368,11 +384,10 @@ class Stream(Receiver):
             yield index, outcomes.pop(index)
 
     def _as_received(self) -> Iterator[tuple[int, Outcome]]:
-        while self._arrived:
-            outcomes, self._arrived = self._arrived, []
-            for entry in outcomes:
-                self._delivered += 1
-                yield entry
+        outcomes = self._arrived
+        while outcomes:
+            self._delivered += 1
+            yield outcomes.popleft()
 
     def finish(self) -> None:
         """Raise what the items' own iterator raised, now that all before it is handed over."""

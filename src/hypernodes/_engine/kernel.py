@@ -11,7 +11,7 @@ from hypernodes._cancel import check, is_watched
 from hypernodes._engine.calls import node_call, node_coroutine
 from hypernodes._engine.compiler import compile_plan
 from hypernodes._engine.drive import drive
-from hypernodes._engine.failure import Failure, Faulted, annotate, item_note, node_note
+from hypernodes._engine.failure import Failure, Faulted, annotate, node_note, note_item
 from hypernodes._engine.frame import Frame
 from hypernodes._engine.inner import inner_call
 from hypernodes._engine.program import Program
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
     from hypernodes._engine.failure import Given, Outcome
-    from hypernodes._engine.jobs import Entry
+    from hypernodes._engine.jobs import Batch
     from hypernodes._engine.plan import Inner, Plan, Request, Slot, Step
     from hypernodes.pipeline import Pipeline
 
@@ -70,16 +70,16 @@ class PipelineExecutionEngine:
         return {name: inputs[name] for name in self.plan.shared}
 
     def look_up(
-        self, inputs: Mapping[str, Any], entries: Iterable[Entry]
-    ) -> tuple[list[tuple[int, Outcome]], Iterable[Entry]]:
+        self, inputs: Mapping[str, Any], batch: Batch
+    ) -> tuple[list[tuple[int, Outcome]], Batch]:
         """Return the outcomes that need no run, by index, and the items that do.
 
         Args:
             inputs: The inputs that all items share.
-            entries: Indexes and items.
+            batch: Items by index.
         """
         del inputs
-        return [], entries
+        return [], batch
 
     def identity(self, item: Mapping[str, Any]) -> Hashable | None:
         """Return what equal items of a map have in common, or None where that is not known."""
@@ -303,19 +303,25 @@ class PipelineExecutionEngine:
         """Whether some steps, here or in what is mapped, run under an executor of their own."""
         return any(map(_leaves_inside, self.plan.steps))
 
+    @cached_property
+    def leaves_inside(self) -> bool:
+        """Whether that is so in an item that another executor is to do as a whole."""
+        inside = self.plan.inside
+        return inside is not None and any(map(_leaves_inside, inside.steps))
+
     def failure(self, error: Exception, step: Step | None, index: int | None) -> Failure:
         """Return `error`, which came up in `step`, as a failure, with a note that says where."""
         if step is None:  # no step's doing: ours
             raise error
-        if not isinstance(error, Faulted):
-            annotate(error, node_note(step.path, index))
-            return Failure(error, index, step.node.name, step.path)
-        failure = error.failure
-        if failure.path == step.path:
+        if isinstance(error, Faulted):
+            failure = error.failure
+        else:
+            failure = Failure(error, index, step.node.name, step.path)
+        if failure.path == step.path and self.plan.inside is None:
             less = None if index is None else node_note(step.path, None)
             annotate(failure.error, node_note(step.path, index), instead_of=less)
         elif index is not None:
-            annotate(failure.error, item_note(self.plan.request.ctx.path, index))
+            note_item(failure, self.plan.request.ctx.path, index)
         return failure
 
 
@@ -338,7 +344,9 @@ def _awaits_inside(step: Step) -> bool:
 
 def _leaves_inside(step: Step) -> bool:
     inner = step.inner
-    return inner is not None and (inner.elsewhere or item_engine(inner).leaves)
+    if inner is None or inner.elsewhere:
+        return inner is not None
+    return bool(inner.map_over) and item_engine(inner).leaves
 
 
 def item_engine(inner: Inner) -> PipelineExecutionEngine:

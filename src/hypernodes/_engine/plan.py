@@ -129,6 +129,7 @@ class Plan:
         results: The slots of the outputs asked for, by name.
         used: The names of the inputs that are needed and given.
         missing: Inputs that are needed and were not given, with the path of a node that needs each.
+        inside: What its only step does, where that is all of an item, done by another executor.
     """
 
     pipeline: Pipeline
@@ -141,6 +142,7 @@ class Plan:
     results: dict[str, Slot] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    inside: Plan | None = None
 
     def values(self, inputs: Mapping[str, Any], item: Mapping[str, Any]) -> dict[Slot, Any]:
         """Return the values that are there before any step has run."""

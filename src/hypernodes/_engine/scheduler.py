@@ -7,9 +7,11 @@ reaches it as a message in its inbox.
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from hypernodes._cancel import CANCELLATION, Cancellation
 from hypernodes._engine.core import Core
 from hypernodes._engine.inbox import Inbox
 from hypernodes._engine.jobs import MapJob, Stream, handed_over
@@ -40,6 +42,7 @@ class Scheduler(Core):
         self._inline = inline
         self._inbox = Inbox()
         self._away = 0
+        self._cancellation: Cancellation | None = None
         self._size = workers.size
         self._crew = workers.crew(executor, self._inbox.put)
 
@@ -80,12 +83,12 @@ class Scheduler(Core):
             patience=crew.patience,
             farthest=crew.farthest,
         )
-        entries = stream.take()
-        job = self._job(engine, inputs, stream, len(entries))
+        batch = stream.take()
+        job = self._job(engine, inputs, stream, len(batch))
         add, receive = partial(self._add, job), partial(self._receive, stream)
         with self._inbox.open():
             close = lambda: self._close(job, over=stream.is_done)  # noqa: E731
-            yield from handed_over(stream, entries, add, receive, close)
+            yield from handed_over(stream, batch, add, receive, close)
 
     # ------------------------------------------------------------ messages
 
@@ -100,6 +103,8 @@ class Scheduler(Core):
         self._ready.clear()
         work.close()
         self._crew.close(over=over)
+        if self._cancellation is not None and not over:
+            self._cancellation.ask()
 
     # ------------------------------------------------------------ segments
 
@@ -119,7 +124,12 @@ class Scheduler(Core):
             self._settle(frame, segment, attempt())
             return
         self._away += 1
-        inner.ctx.config.executor.beside(partial(self._fetch, frame, segment, attempt))
+        if self._cancellation is None:
+            self._cancellation = Cancellation(between_steps=True)
+        context = copy_context()
+        context.run(CANCELLATION.set, self._cancellation)
+        fetch = partial(self._fetch, frame, segment, attempt)
+        context.run(inner.ctx.config.executor.beside, fetch)
 
     def _fetch(self, frame: Frame, segment: Segment, attempt: Callable[[], Given]) -> None:
         try:

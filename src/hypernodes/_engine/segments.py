@@ -95,6 +95,8 @@ def split(plan: Plan, *, fuse: bool = True) -> tuple[Segment, ...]:
         )
         for step in plan.steps
     }
+    if plan.request.ctx.in_order:
+        needed = {step.index: [step.index - 1] if step.index else [] for step in plan.steps}
     followers: dict[int, list[int]] = defaultdict(list)
     for index, others in needed.items():
         for other in others:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from weakref import WeakSet
 
+from hypernodes._aside import in_thread
 from hypernodes._cancel import CANCELLATION, Cancellation
 from hypernodes._engine.core import Core
 from hypernodes._engine.inbox import Inbox
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from hypernodes._engine.failure import Outcome
     from hypernodes._engine.frame import Frame
-    from hypernodes._engine.jobs import Entry, MapJob, Message
+    from hypernodes._engine.jobs import Batch, MapJob, Message
     from hypernodes._engine.plan import Inner
     from hypernodes._engine.segments import Segment
 
@@ -105,7 +106,8 @@ class TaskScheduler(Core):
         context = copy_context()
         context.run(CANCELLATION.set, self._cancellation)
         self._on_loop = host.context(context)
-        self._on_loop.run(HELD.set, HELD.get() | {slots})
+        self._held = HELD.get()
+        self._on_loop.run(HELD.set, self._held | {slots})
         self._in_threads = context
         crew.serve(self)
         self._in_threads.run(OCCUPIED.set, OCCUPIED.get() | {executor})
@@ -128,9 +130,9 @@ class TaskScheduler(Core):
         """Start a map, to which `count` items will be added at first."""
         return self._job(engine, inputs, receiver, count)
 
-    def add(self, job: MapJob, entries: list[tuple[int, Mapping[str, Any]]]) -> None:
+    def add(self, job: MapJob, batch: Batch) -> None:
         """Add items to a map."""
-        self._do(self._add, job, entries)
+        self._do(self._add, job, batch)
 
     def abandon(self) -> None:
         """End the run or map, because the workers are closed under it; from any thread."""
@@ -221,8 +223,17 @@ class TaskScheduler(Core):
         self._begin(partial(self._settle, frame, segment), self._in_slot, await_segment, *arguments)
 
     def _send_away(self, frame: Frame, segment: Segment, inner: Inner) -> None:
-        del inner  # it blocks: a thread waits for it
-        self._compute(frame, segment)
+        if inner.ctx.maps_on is None:  # it blocks: a thread waits for it
+            self._compute(frame, segment)
+            return
+        values = frame.arguments(segment)
+        attempt = partial(frame.engine.attempt_segment, segment.index, values, frame.index)
+        self._begin(partial(self._settle, frame, segment), self._outside, attempt)
+
+    async def _outside(self, attempt: Callable[[], Any]) -> Any:
+        """Make a call that takes none of the slots and threads, since what is in it needs them."""
+        HELD.set(self._held)
+        return await in_thread(attempt)
 
     def _is_apart(self, engine: PipelineExecutionEngine, count: int) -> bool:
         few = engine.awaits or count < self._crew.threads
@@ -246,13 +257,13 @@ class TaskScheduler(Core):
 
     async def _drain(self, job: MapJob) -> None:
         """Run items until none waits; several of these take turns."""
-        await_item, inputs, pending = job.engine.await_item, job.inputs, job.pending
-        while pending:
+        await_item, inputs = job.engine.await_item, job.inputs
+        while job.pending:
             slot = await self._share.take()
             try:
-                if not pending:
+                if not job.pending:
                     return
-                index, item = pending.popleft()
+                index, item = job.take()
                 outcome = await await_item(inputs, item, index, self._in_thread)
             finally:
                 slot.give()
@@ -342,11 +353,11 @@ class Runs:
         scheduler: TaskScheduler,
         start: Callable[[int], MapJob],
     ) -> Iterator[tuple[int, Outcome]]:
-        entries = stream.take()
-        job = start(len(entries))
+        batch = stream.take()
+        job = start(len(batch))
 
-        def add(entries: list[Entry]) -> None:
-            self._host.loop.call_soon_threadsafe(scheduler.add, job, entries)
+        def add(batch: Batch) -> None:
+            self._host.loop.call_soon_threadsafe(scheduler.add, job, batch)
 
         def receive() -> None:
             for _ in inbox.messages(wait=stream.must_wait):
@@ -356,7 +367,7 @@ class Runs:
             self._host.finish(scheduler.close(job, over=stream.is_done))
 
         with inbox.open():
-            yield from handed_over(stream, entries, add, receive, close)
+            yield from handed_over(stream, batch, add, receive, close)
 
 
 def _this_task() -> asyncio.Task[Any]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from concurrent import futures
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hypernodes._lending import lend_by
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 class _Work(NamedTuple):
@@ -47,6 +50,8 @@ class DaemonThreads(futures.Executor):
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._threads: list[threading.Thread] = []
+        self._names = itertools.count()
+        self._lent = 0
         self._closed = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> futures.Future[Any]:
@@ -55,7 +60,7 @@ class DaemonThreads(futures.Executor):
             if self._closed:
                 raise RuntimeError("the threads have been closed")
             self._queue.put(work)
-            if not self._idle.acquire(blocking=False) and len(self._threads) < self._size:
+            if not self._idle.acquire(blocking=False):
                 self._add_thread()
         return work.future
 
@@ -66,19 +71,37 @@ class DaemonThreads(futures.Executor):
                 work = self._queue.get()
                 if work is not None:
                     work.future.cancel()
-            for _ in self._threads:
+            threads = tuple(self._threads)
+            for _ in threads:
                 self._queue.put(None)
-        for thread in self._threads:
+        for thread in threads:
             if wait and thread is not threading.current_thread():
                 thread.join()
 
+    @contextmanager
+    def _lend(self) -> Iterator[None]:
+        """Let another thread work while the current one, one of these, waits for others' work."""
+        with self._lock:
+            self._lent += 1
+            if not self._queue.empty():
+                self._add_thread()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._lent -= 1
+
     def _add_thread(self) -> None:
-        name = f"{self._name}_{len(self._threads)}"
+        """Start a thread, if there is room for one."""
+        if self._closed or len(self._threads) >= self._size + self._lent:
+            return
+        name = f"{self._name}_{next(self._names)}"
         thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
     def _serve(self) -> None:
+        lend_by(self._lend)
         while (work := self._next()) is not None:
             work.run()
             del work
@@ -86,5 +109,13 @@ class DaemonThreads(futures.Executor):
     def _next(self) -> _Work | None:
         with suppress(Empty):
             return self._queue.get_nowait()
+        with self._lock:
+            if self._is_one_too_many:
+                self._threads.remove(threading.current_thread())
+                return None
         self._idle.release()
         return self._queue.get()
+
+    @property
+    def _is_one_too_many(self) -> bool:
+        return len(self._threads) > self._size + self._lent and self._queue.empty()

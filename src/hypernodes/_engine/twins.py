@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from hypernodes._engine.jobs import Receiver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from hypernodes._engine.failure import Outcome
-    from hypernodes._engine.jobs import Entry
+    from hypernodes._engine.jobs import Batch
 
 
 class Twins(Receiver):
@@ -27,24 +27,24 @@ class Twins(Receiver):
     __slots__ = ("_identify", "_names", "_receiver", "_waiting", "free")
 
     def __init__(self, receiver: Receiver, identify: Callable[[Any], Hashable | None]) -> None:
-        self.free: Callable[[list[Entry], Outcome], None] | None = None
+        self.free: Callable[[Batch, Outcome], None] | None = None
         self._receiver = receiver
         self._identify = identify
         self._names: dict[int, Hashable] = {}
-        self._waiting: dict[Hashable, list[Entry]] = {}
+        self._waiting: dict[Hashable, Batch] = {}
 
-    def hold(self, entries: Iterable[Entry]) -> list[Entry]:
+    def hold(self, batch: Batch) -> Batch:
         """Return the items that can run; the others wait."""
-        first: list[Entry] = []
-        for entry in entries:
-            name = self._identify(entry[1])
+        first: Batch = {}
+        for index, item in batch.items():
+            name = self._identify(item)
             if name in self._waiting:
-                self._waiting[name].append(entry)
+                self._waiting[name][index] = item
                 continue
             if name is not None:
-                self._names[entry[0]] = name
-                self._waiting[name] = []
-            first.append(entry)
+                self._names[index] = name
+                self._waiting[name] = {}
+            first[index] = item
         return first
 
     def put(self, index: int, outcome: Outcome) -> None:
@@ -58,6 +58,6 @@ class Twins(Receiver):
 
     def _release(self, index: int, outcome: Outcome) -> None:
         name = self._names.pop(index, None)
-        entries = self._waiting.pop(name, None)
-        if entries and self.free is not None:
-            self.free(entries, outcome)
+        held = self._waiting.pop(name, None)
+        if held and self.free is not None:
+            self.free(held, outcome)

@@ -2,12 +2,14 @@
 
 from hypernodes.abc import Executor
 from hypernodes.executors.asynchronous import AsyncExecutor
+from hypernodes.executors.composite import CompositeExecutor
 from hypernodes.executors.process import ProcessPoolExecutor
 from hypernodes.executors.sequential import SequentialExecutor
 from hypernodes.executors.thread import ThreadPoolExecutor
 
 __all__ = [
     "AsyncExecutor",
+    "CompositeExecutor",
     "Executor",
     "ProcessPoolExecutor",
     "SequentialExecutor",

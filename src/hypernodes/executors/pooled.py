@@ -99,7 +99,7 @@ class PooledExecutor(Executor):
         ordered: bool,
     ) -> Iterator[tuple[int, dict[str, Any] | Failure]]:
         known = len(items) if isinstance(items, Sized) else 0
-        found = open_items(pipeline, items, inputs, ctx, output_name)
+        found = self._open_items(pipeline, items, inputs, ctx, output_name)
         if found is None:
             return iter(())
         engine, items = found
@@ -111,6 +111,17 @@ class PooledExecutor(Executor):
     def close(self) -> None:
         """End the workers of this executor and its equals; the next run opens new ones."""
         REGISTRY.close(self)
+
+    def _open_items(
+        self,
+        pipeline: Pipeline,
+        items: Iterable[Mapping[str, Any]],
+        inputs: Mapping[str, Any],
+        ctx: RunContext,
+        output_name: OutputName,
+    ) -> tuple[PipelineExecutionEngine, Iterator[Mapping[str, Any]]] | None:
+        """Return what runs the items of a map, and the items; None where there are none."""
+        return open_items(pipeline, items, inputs, ctx, output_name)
 
     def _gains(self, engine: PipelineExecutionEngine) -> bool:
         """Whether a run is better off on workers than in the thread of the caller."""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from hypernodes.executors.pooled import PooledExecutor
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._engine.workers import Workers
+    from hypernodes.abc import OutputName, RunContext
+    from hypernodes.pipeline import Pipeline
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 
@@ -60,6 +65,21 @@ class ProcessPoolExecutor(PooledExecutor):
             chunksize=self.chunksize,
             max_tasks=self.max_tasks_per_child,
         )
+
+    def _open_items(
+        self,
+        pipeline: Pipeline,
+        items: Iterable[Mapping[str, Any]],
+        inputs: Mapping[str, Any],
+        ctx: RunContext,
+        output_name: OutputName,
+    ) -> tuple[PipelineExecutionEngine, Iterator[Mapping[str, Any]]] | None:
+        found = super()._open_items(pipeline, items, inputs, ctx, output_name)
+        if found is None or not found[0].leaves_inside:
+            return found
+        # The driver has to run what has an executor of its own, so it needs the nodes one by one.
+        ctx = replace(ctx, nodes_on=None)
+        return super()._open_items(pipeline, found[1], inputs, ctx, output_name)
 
     def _gains(self, engine: PipelineExecutionEngine) -> bool:
         return bool(engine.plan.steps)

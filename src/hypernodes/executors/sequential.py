@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.failure import Failure, outputs_of
@@ -57,6 +58,9 @@ class SequentialExecutor(Executor):
             return iter(())
         engine, items = found
         return engine.attempt_all(inputs, items)
+
+    def inside_items(self, ctx: RunContext) -> RunContext:
+        return replace(ctx, in_order=True)  # whoever has an item can do one node after another
 
     def beside(self, work: Callable[[], None]) -> None:
         """Do `work` right here: what is sequential runs in the thread of its caller."""

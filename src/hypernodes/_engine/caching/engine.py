@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from hypernodes._engine.caching.resolver import Resolver
     from hypernodes._engine.failure import Given, Outcome
-    from hypernodes._engine.jobs import Entry
+    from hypernodes._engine.jobs import Batch, Entry
     from hypernodes._engine.kernel import InThread
     from hypernodes._engine.plan import Slot, Step
     from hypernodes._engine.segments import Segment
@@ -52,17 +52,17 @@ class CachingEngine(KeyedEngine):
     # ------------------------------------------------------------ lookups
 
     def look_up(
-        self, inputs: Mapping[str, Any], entries: Iterable[Entry]
-    ) -> tuple[list[tuple[int, Outcome]], list[Entry]]:
+        self, inputs: Mapping[str, Any], batch: Batch
+    ) -> tuple[list[tuple[int, Outcome]], Batch]:
         prepared, identify = self.prepared(inputs), CodeSnapshot().identify
-        items = [(index, self.item(prepared, item, identify)) for index, item in entries]
+        items = {index: self.item(prepared, item, identify) for index, item in batch.items()}
+        self._look_at_ends(prepared, items.values())
         hits: list[tuple[int, Outcome]] = []
-        rest: list[Entry] = []
-        self._look_at_ends(prepared, [item for _, item in items])
-        for index, item in items:
+        rest: Batch = {}
+        for index, item in items.items():
             outcome = self._hit(prepared, item)
             if outcome is None:
-                rest.append((index, item))
+                rest[index] = item
             else:
                 hits.append((index, outcome))
         return hits, rest
@@ -73,7 +73,7 @@ class CachingEngine(KeyedEngine):
         keys = tuple([item.slot_keys[step.outputs[0]] for step in self.scheme.ends])
         return keys if all(keys) else None
 
-    def _look_at_ends(self, inputs: Prepared, items: list[Item]) -> None:
+    def _look_at_ends(self, inputs: Prepared, items: Iterable[Item]) -> None:
         """Look up what makes the outputs of items, all at once."""
         if not self.scheme.is_static:
             return
@@ -152,14 +152,14 @@ class CachingEngine(KeyedEngine):
         finally:
             prepared.once.finish()
 
-    def _attempt_batch(self, inputs: Prepared, batch: list[Entry]) -> Iterator[tuple[int, Outcome]]:
+    def _attempt_batch(self, inputs: Prepared, batch: Batch) -> Iterator[tuple[int, Outcome]]:
         hits, rest = self.look_up(inputs, batch)
-        found, waiting = dict(hits), dict(rest)
-        for index, _ in batch:
+        found = dict(hits)
+        for index in batch:
             if index in found:
                 yield index, found.pop(index)
             else:
-                yield index, self.attempt(inputs, waiting.pop(index), index)
+                yield index, self.attempt(inputs, rest.pop(index), index)
 
     def finish(self, inputs: Mapping[str, Any]) -> None:
         if isinstance(inputs, Prepared):
@@ -287,12 +287,12 @@ class CachingEngine(KeyedEngine):
         return tuple(result) if step.unpacks else (result,)
 
 
-def _taken(entries: Iterator[Entry]) -> list[Entry]:
+def _taken(entries: Iterator[Entry]) -> Batch:
     """Take some items: those that come at once, and at least one if there is one."""
-    taken: list[Entry] = []
+    taken: Batch = {}
     enough = perf_counter() + PATIENCE
-    for entry in islice(entries, MOST_AT_ONCE):
-        taken.append(entry)
+    for index, item in islice(entries, MOST_AT_ONCE):
+        taken[index] = item
         if perf_counter() > enough:
             break
     return taken

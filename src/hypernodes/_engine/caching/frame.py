@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.caching.orders import Order
     from hypernodes._engine.caching.prepared import Item, Prepared
     from hypernodes._engine.failure import Given, Outcome
-    from hypernodes._engine.jobs import Entry
+    from hypernodes._engine.jobs import Batch
     from hypernodes._engine.plan import Inner, Slot, Step
     from hypernodes._engine.segments import Segment
 
@@ -85,12 +85,12 @@ class CachedFrame(Frame):
 
     def items(
         self, step: Step, inner: Inner, values: Iterable[Any]
-    ) -> tuple[Mapping[str, Any], list[Entry]]:
+    ) -> tuple[Mapping[str, Any], Batch]:
         del inner  # it is the step's
         engine, keys = self._engine, self._resolver.keys
         shared, items = inner_items(engine, step, values, keys, self.inputs)
         self._rows[step.index] = rows_of(engine, step, items)
-        return shared, list(enumerate(items))
+        return shared, dict(enumerate(items))
 
     def settle(self, segment: Segment, outcome: Given) -> list[Segment]:
         if self.closed:
@@ -117,10 +117,16 @@ class CachedFrame(Frame):
                 keep_map(self._engine, step, order, rows)
         self._resolver.settle(step, [outcome[slot] for slot in step.outputs])
 
+    def _take_ready(self) -> list[Step]:
+        if not self._engine.plan.request.ctx.in_order:
+            return self._resolver.take_ready()
+        step = None if self._running else self._resolver.next_ready()
+        return [] if step is None else [step]
+
     def _next(self) -> list[Segment]:
         """Return what can be done now; finish where nothing is left to do."""
         lookups = self._engine.unknown(self._resolver, self._known)
-        ready = [self._engine.segments[step.index] for step in self._resolver.take_ready()]
+        ready = [self._engine.segments[step.index] for step in self._take_ready()]
         if lookups:
             ready.append(Lookups(lookups))
         self._running += len(ready)

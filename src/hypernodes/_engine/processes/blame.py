@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 def code_error(engine: PipelineExecutionEngine, cause: Exception) -> SerializationError:
     """Return the error for an engine that cannot travel: which node, and what of its function."""
-    for step in _steps(engine.plan):
+    for step in _steps(_nodes(engine)):
         if isinstance(step.node, Node) and not _travels(step.node.func):
             name = _culprit(step.node.func) or step.node.name
             return _error(step.node.name, name, f"{name!r}, which its function uses,", cause)
     for name, value in engine.plan.pipeline.bound.items():
         if not _travels(value):
-            return _error(_taker(engine.plan, name), name, f"the bound input {name!r}", cause)
+            return _error(_taker(_nodes(engine), name), name, f"the bound input {name!r}", cause)
     return _error(None, None, "the pipeline or its config", cause)
 
 
@@ -37,7 +37,7 @@ def input_error(
 ) -> SerializationError:
     """Return the error for shared inputs of which one cannot travel."""
     name = next((name for name, value in inputs.items() if not _travels(value)), None)
-    return _error(_taker(engine.plan, name), name, f"the input {name!r}", cause)
+    return _error(_taker(_nodes(engine), name), name, f"the input {name!r}", cause)
 
 
 def item_failure(
@@ -45,7 +45,7 @@ def item_failure(
 ) -> Failure:
     """Return the failure of an item that cannot travel."""
     name = next((name for name, value in item.items() if not _travels(value)), None)
-    node = _taker(engine.plan, name)
+    node = _taker(_nodes(engine), name)
     error = _error(node, name, f"the input {name!r} of item {index}", cause, index)
     return Failure(error, index, node, (*engine.plan.request.ctx.path, *([node] if node else ())))
 
@@ -75,7 +75,7 @@ def output_failure(
     depot: Depot,
 ) -> Failure:
     """Return the failure that takes the place of an outcome that cannot travel."""
-    plan = engine.plan
+    plan = _nodes(engine)
     places = plan.results if all(isinstance(key, str) for key in outcome) else None
     key = next((key for key, value in outcome.items() if not _comes_back(value, depot)), None)
     slot = key if places is None else places.get(str(key))
@@ -104,6 +104,11 @@ def _error(
     error = SerializationError(message, node=node, name=name, index=index)
     error.__cause__ = cause
     return error
+
+
+def _nodes(engine: PipelineExecutionEngine) -> Plan:
+    """Return the plan that has the nodes, also where another executor runs all of an item."""
+    return engine.plan.inside or engine.plan
 
 
 def _steps(plan: Plan) -> Iterator[Step]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.failure import Failure
@@ -176,12 +175,12 @@ class ProcessCrew(Crew):
 
     @staticmethod
     def _take_items(source: Any, entries: list[Any], outcomes: list[Any]) -> None:
-        indices = map(itemgetter(0), entries)
+        items = list(map(source.job.items.pop, entries))
         if Failure in set(map(type, outcomes)):
             for place, outcome in enumerate(outcomes):
                 if type(outcome) is Failure:
-                    outcomes[place] = outcome.at_item(*entries[place])
-        source.job.receive(list(zip(indices, outcomes, strict=True)))
+                    outcomes[place] = outcome.at_item(entries[place], items[place])
+        source.job.receive(list(zip(entries, outcomes, strict=True)))
 
     def _take_given(self, source: Source, entries: list[Any], outcomes: list[Any]) -> None:
         del source

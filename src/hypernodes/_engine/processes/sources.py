@@ -339,7 +339,7 @@ def _crash(path: tuple[str, ...], index: int | None) -> WorkerCrashedError:
 
 
 class MapSource(Source):
-    """The items of a map that wait in its job."""
+    """The items of a map that wait in its job; its pieces are their indexes."""
 
     def __init__(self, job: MapJob, pace: Pace, *args: Any) -> None:
         super().__init__(job.engine, *args)
@@ -362,26 +362,26 @@ class MapSource(Source):
         return entries
 
     def _pack(self, entries: list[Any]) -> Parcel:
-        indices, items = zip(*entries, strict=True)
+        items = list(map(self.job.items.__getitem__, entries))
         names = tuple(items[0])
         columns = [list(map(itemgetter(name), items)) for name in names]
-        parcel = self._depot.pack(("items", (names, indices, columns)))
+        parcel = self._depot.pack(("items", (names, entries, columns)))
         self._pace.weigh(len(entries), parcel.size)
         return parcel
 
     def _unpackable(self, entry: Any, cause: Exception) -> Failure:
-        index, item = entry
-        return blame.item_failure(self.engine, item, index, cause)
+        return blame.item_failure(self.engine, self.job.items[entry], entry, cause)
 
     def _return(self, entries: list[Any]) -> None:
         self.job.pending.extendleft(reversed(entries))
 
     def index_of(self, entry: Any) -> int | None:
-        return entry[0]  # type: ignore[no-any-return]
+        return entry  # type: ignore[no-any-return]
 
     def steps_of(self, entry: Any) -> list[Step]:
         del entry
-        return list(self.engine.plan.steps)
+        plan = self.engine.plan
+        return list((plan.inside or plan).steps)
 
     def receive(self, chunk: Chunk, count: int, parcel: Parcel) -> None:
         self._pace.weigh(count, parcel.size)
