@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hypernodes import (
     AsyncExecutor,
+    CompositeExecutor,
     DiskCache,
     MemoryCache,
     ProcessPoolExecutor,
@@ -18,6 +19,17 @@ EXECUTORS = {
     "thread": ThreadPoolExecutor(max_workers=2),
     "async": AsyncExecutor(max_concurrency=2),
     "process": ProcessPoolExecutor(max_workers=2),
+    "composite": CompositeExecutor(
+        map_executor=ThreadPoolExecutor(max_workers=2),
+        node_executor=AsyncExecutor(max_concurrency=2),
+    ),
+    "composite-process": CompositeExecutor(
+        map_executor=ProcessPoolExecutor(max_workers=2),
+        node_executor=ThreadPoolExecutor(max_workers=2),
+    ),
+    "composite-in-order": CompositeExecutor(
+        map_executor=ThreadPoolExecutor(max_workers=2), node_executor=SequentialExecutor()
+    ),
 }
 
 

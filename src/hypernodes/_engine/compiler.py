@@ -180,7 +180,8 @@ class _Vertex:
         """Whether the outermost plan looks it up: a function, or a map whose items it runs."""
         if not (self.node.cache and self.ctx.cached) or self.ctx.config.cache is None:
             return False
-        return isinstance(self.node, Node) or not self.ctx.away
+        away = self.ctx.away and self.ctx.maps_on is None
+        return isinstance(self.node, Node) or not away
 
     def needed(self) -> Iterator[_Vertex]:
         for source, _ in self.arguments:

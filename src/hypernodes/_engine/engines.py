@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hypernodes._engine.kernel import PipelineExecutionEngine, item_engine, maps_here
+from hypernodes._engine.kernel import PipelineExecutionEngine, item_engine
 
 if TYPE_CHECKING:
     from hypernodes._engine.plan import Plan, Step
@@ -12,8 +12,13 @@ if TYPE_CHECKING:
 
 def engine_for(plan: Plan) -> PipelineExecutionEngine:
     """Return what runs `plan`."""
-    if not any(map(_uses_cache, plan.steps)):
+    steps = plan.steps if plan.inside is None else plan.inside.steps
+    if not any(map(_uses_cache, steps)):
         return PipelineExecutionEngine(plan)
+    if plan.inside is not None:
+        from hypernodes._engine.caching.items import ItemEngine  # noqa: PLC0415 - see above
+
+        return ItemEngine(plan)
     from hypernodes._engine.caching.engine import CachingEngine  # noqa: PLC0415 - see above
 
     return CachingEngine(plan)
@@ -22,4 +27,5 @@ def engine_for(plan: Plan) -> PipelineExecutionEngine:
 def _uses_cache(step: Step) -> bool:
     if step.cached:
         return True
-    return step.inner is not None and maps_here(step) and item_engine(step.inner).looks_up
+    inner = step.inner
+    return inner is not None and inner.maps_alike and item_engine(inner).looks_up

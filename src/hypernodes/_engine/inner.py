@@ -25,6 +25,24 @@ def inner_call(inner: Inner, path: tuple[str, ...]) -> Callable[..., tuple[Any, 
     """
     if inner.map_over:
         return lambda *values: map_here(inner, values)
+    run = whole_item(inner, path)
+    return lambda *values: run(inputs_of(inner, values))
+
+
+def inputs_of(inner: Inner, values: Iterable[Any]) -> dict[str, Any]:
+    """Return the inner inputs of a step from its arguments."""
+    return dict(zip(inner.inputs, values, strict=True))
+
+
+def whole_item(
+    inner: Inner, path: tuple[str, ...]
+) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """Return what runs a pipeline once, elsewhere: takes its inputs, returns its outputs in order.
+
+    Args:
+        inner: The pipeline inside.
+        path: Where the step stands.
+    """
     executor = inner.ctx.nodes_on
     if executor is None:
         return partial(_run, inner.ctx.config.backend.run, inner, inner.ctx, path)
@@ -36,10 +54,9 @@ def _run(
     inner: Inner,
     ctx: RunContext,
     path: tuple[str, ...],
-    *values: Any,
+    inputs: Mapping[str, Any],
 ) -> tuple[Any, ...]:
     """Have the pipeline run by `run`, under its own config or on an executor of its own."""
-    inputs = dict(zip(inner.inputs, values, strict=True))
     try:
         outputs = run(inner.pipeline, inputs, ctx, inner.outputs)
     except Exception as error:

@@ -108,6 +108,11 @@ class Inner:
         """Whether another executor or backend runs it."""
         return self.ctx.away
 
+    @property
+    def maps_alike(self) -> bool:
+        """Whether it is mapped under the config of the plan around it, if not by its executor."""
+        return bool(self.map_over) and (not self.ctx.away or self.ctx.maps_on is not None)
+
     def engine(self, shared: Iterable[str]) -> PipelineExecutionEngine:
         """Return what runs one item, given the names of the `shared` inputs."""
         mapped = (*self.map_over, *self.given)

@@ -75,9 +75,10 @@ class ProcessPoolExecutor(PooledExecutor):
         output_name: OutputName,
     ) -> tuple[PipelineExecutionEngine, Iterator[Mapping[str, Any]]] | None:
         found = super()._open_items(pipeline, items, inputs, ctx, output_name)
-        if found is None or not found[0].leaves_inside:
+        if found is None or not (found[0].leaves_inside or found[0].is_tied):
             return found
-        # The driver has to run what has an executor of its own, so it needs the nodes one by one.
+        # The driver has to run what has an executor of its own, and to keep what only it can, so
+        # it needs the nodes one by one.
         ctx = replace(ctx, nodes_on=None)
         return super()._open_items(pipeline, found[1], inputs, ctx, output_name)
 

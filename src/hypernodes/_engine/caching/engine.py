@@ -14,7 +14,7 @@ from hypernodes._engine.caching.keys import origin_of
 from hypernodes._engine.caching.loading import load
 from hypernodes._engine.caching.making import here, make
 from hypernodes._engine.caching.maps import map_inside
-from hypernodes._engine.caching.orders import LOOKUPS, ORDER, FailedError
+from hypernodes._engine.caching.orders import AROUND, LOOKUPS, ORDER, FailedError
 from hypernodes._engine.caching.prepared import Item, Prepared
 from hypernodes._engine.drive import drive
 from hypernodes._engine.flights import FLIGHTS
@@ -122,7 +122,8 @@ class CachingEngine(KeyedEngine):
         prepared = self.prepared(inputs)
         known = self.item(prepared, item)
         if not isinstance(item, Item):
-            self._look_at_ends(prepared, [known])
+            if not known.found:
+                self._look_at_ends(prepared, [known])
             hit = self._hit(prepared, known)
             if hit is not None:
                 return hit
@@ -203,8 +204,9 @@ class CachingEngine(KeyedEngine):
     ) -> Sequence[Any]:
         order = self.order(step, resolver, item, inputs)
         if step.index in self.inner_engines:
+            values = resolver.values
             mapped = partial(map_inside, order=order, inputs=inputs, index=index)
-            return await in_thread(mapped, self, step, resolver)  # type: ignore[no-any-return]
+            return await in_thread(mapped, self, step, values, resolver.keys)  # type: ignore[no-any-return]
         if order is None:
             return await self.called(step, resolver.values, index, in_thread)
         values = resolver.values
@@ -247,9 +249,13 @@ class CachingEngine(KeyedEngine):
         if in_thread is here:
             check()
         step = self.segments[number].steps[0]
-        order = values.get(ORDER)
+        order, around = values.get(ORDER), values.get(AROUND)
         try:
-            if order is None:
+            if around is not None:
+                inputs, keys = around
+                mapped = partial(map_inside, order=order, inputs=inputs, index=index)
+                outputs = await in_thread(mapped, self, step, values, keys)
+            elif order is None:
                 outputs = await self.called(step, values, index, in_thread)
             else:
                 outputs = await make(self, step, values, order, index=index, in_thread=in_thread)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.caching.loading import keep, keep_map
 from hypernodes._engine.caching.maps import inner_items, rows_of
-from hypernodes._engine.caching.orders import LOOKUPS, ORDER, Lookups
+from hypernodes._engine.caching.orders import AROUND, LOOKUPS, ORDER, Lookups
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.frame import Frame
 
@@ -68,6 +68,8 @@ class CachedFrame(Frame):
         order = self._engine.order(step, self._resolver, self._known, self.inputs)
         if order is not None:
             taken[ORDER] = order
+        if step.index in self._engine.inner_engines:
+            taken[AROUND] = self.inputs, self._resolver.keys
         return taken
 
     def kept_here(

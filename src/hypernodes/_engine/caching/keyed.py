@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from hypernodes._engine.caching.codes import CodeReader
 from hypernodes._engine.caching.keys import UNSTABLE, value_key
 from hypernodes._engine.caching.orders import Order
-from hypernodes._engine.caching.prepared import Item, Once, Prepared
+from hypernodes._engine.caching.prepared import Carried, Item, Once, Prepared
 from hypernodes._engine.caching.resolver import Resolver
 from hypernodes._engine.caching.scheme import Scheme, parameters
 from hypernodes._engine.caching.shelf import Shelf
 from hypernodes._engine.flights import FLIGHTS
-from hypernodes._engine.kernel import PipelineExecutionEngine, item_engine, maps_here
+from hypernodes._engine.kernel import PipelineExecutionEngine, item_engine
 from hypernodes.cache._code import CodeSnapshot
 
 if TYPE_CHECKING:
@@ -32,9 +32,16 @@ class KeyedEngine(PipelineExecutionEngine):
 
     @cached_property
     def inner_engines(self) -> dict[int, KeyedEngine]:
-        """What runs the items of maps that use a cache, by the index of the mapped step."""
-        maps = [step for step in self.plan.steps if maps_here(step) and step.inner is not None]
-        engines = {step.index: item_engine(step.inner) for step in maps if step.inner is not None}
+        """What runs the items of maps that use a cache, by the index of the mapped step.
+
+        Also of those that another executor runs, as long as that has the same config: keys are the
+        same there.
+        """
+        engines = {
+            step.index: item_engine(step.inner)
+            for step in self.plan.steps
+            if step.inner is not None and step.inner.maps_alike
+        }
         return {i: engine for i, engine in engines.items() if isinstance(engine, KeyedEngine)}
 
     @cached_property
@@ -47,7 +54,7 @@ class KeyedEngine(PipelineExecutionEngine):
     @cached_property
     def scheme(self) -> Scheme:
         """How the steps are keyed."""
-        maps = {step.index for step in self.plan.steps if maps_here(step)}
+        maps = {step.index for step in self.plan.steps if step.inner and step.inner.map_over}
         return Scheme(self.plan, frozenset(maps - self.signed_maps))
 
     @property
@@ -77,7 +84,24 @@ class KeyedEngine(PipelineExecutionEngine):
     # ------------------------------------------------------------ what is known of a run
 
     def prepared(self, inputs: Mapping[str, Any]) -> Prepared:
-        return inputs if isinstance(inputs, Prepared) else self.prepared_with(inputs, Once())
+        if isinstance(inputs, Prepared):
+            return inputs
+        if isinstance(inputs, Carried):
+            return self._taken_over(inputs)
+        return self.prepared_with(inputs, Once())
+
+    def _taken_over(self, inputs: Carried) -> Prepared:
+        """Return inputs with what is known of them where they come from."""
+        before, item, there = inputs.prepared, inputs.item, inputs.plan
+        slots = there.shared | there.mapped
+        keys = {name: item.slot_keys[slot] for name, slot in slots.items()}
+        known = {name: key for name, key in keys.items() if key is not None}
+        snapshot = CodeSnapshot()
+        alike = [s.node for s in there.steps] == [s.node for s in self.plan.steps]
+        codes = before.codes if alike else self.codes(snapshot)
+        prepared = self.prepared_from(inputs, codes, before.once, known, snapshot.identify)
+        prepared.found = item.found if alike else {}
+        return prepared
 
     def prepared_with(self, inputs: Mapping[str, Any], once: Once) -> Prepared:
         """Return inputs with what is to be known of them; see `prepared`.
@@ -162,8 +186,11 @@ class KeyedEngine(PipelineExecutionEngine):
                 keys[slot] = self._tell(inputs.once, slot, item[name], identify)
         prefixes = inputs.codes.prefixes
         if UNSTABLE in keys or not all(prefixes[step.index] for step in self.scheme.static):
-            return Item(item, keys, FLIGHTS.now())
-        return Item(item, self.scheme.program(prefixes, keys), FLIGHTS.now())
+            made = Item(item, keys, FLIGHTS.now())
+        else:
+            made = Item(item, self.scheme.program(prefixes, keys), FLIGHTS.now())
+        made.found |= inputs.found
+        return made
 
     def resolver(self, inputs: Prepared, item: Item, values: dict[Slot, Any]) -> Resolver:
         """Return what decides for an item what to look up and what to run."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from hypernodes._engine.caching.loading import keep_map
 from hypernodes._engine.caching.orders import FailedError
 from hypernodes._engine.caching.prepared import Item
-from hypernodes._engine.inner import gather, items_of
+from hypernodes._engine.inner import gather, items_of, outcomes
+from hypernodes._engine.mapping import Items
 from hypernodes.cache._code import CodeSnapshot
 
 if TYPE_CHECKING:
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.caching.loading import Row
     from hypernodes._engine.caching.orders import Order
     from hypernodes._engine.caching.prepared import Prepared
-    from hypernodes._engine.caching.resolver import Resolver
-    from hypernodes._engine.plan import Step
+    from hypernodes._engine.plan import Slot, Step
 
 
 def inner_items(
@@ -28,7 +28,7 @@ def inner_items(
     values: Iterable[Any],
     keys: Sequence[Key | None],
     inputs: Prepared,
-) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the shared inputs and the items of a mapped step, with their keys.
 
     What all items share keeps the key that it has outside; what is each item's own goes by its
@@ -72,18 +72,20 @@ def rows_of(engine: KeyedEngine, step: Step, items: Iterable[Mapping[str, Any]])
 def map_inside(
     engine: KeyedEngine,
     step: Step,
-    resolver: Resolver,
+    values: Mapping[Slot, Any],
+    keys: Sequence[Key | None],
     *,
     order: Order | None,
     inputs: Prepared,
     index: int | None,
 ) -> Sequence[Any]:
-    """Return what a mapped step gives, one item after another.
+    """Return what a mapped step gives, one item after another unless another executor maps.
 
     Args:
         engine: Runs the plan.
         step: The mapped step.
-        resolver: Has what it takes.
+        values: What it takes, by slot.
+        keys: What is known of keys, by slot.
         order: Where to keep what its outputs are made of; None for nowhere.
         inputs: What the run has been given.
         index: The index of the item around, in a map.
@@ -93,10 +95,10 @@ def map_inside(
     """
     inner = step.inner
     assert inner is not None  # noqa: S101 - a map has a pipeline inside
-    values = [resolver.values[argument.slot] for argument in step.arguments]
+    taken = [values[argument.slot] for argument in step.arguments]
     try:
-        shared, items = inner_items(engine, step, values, resolver.keys, inputs)
-        lists = gather(inner, engine.inner_engines[step.index].attempt_all(shared, items))
+        shared, items = inner_items(engine, step, taken, keys, inputs)
+        lists = gather(inner, outcomes(inner, Items(shared, iter(items), len(items))))
     except Exception as error:  # noqa: BLE001 - whatever the user's function raised
         raise FailedError(engine.failure(error, step, index)) from None
     if order is not None:

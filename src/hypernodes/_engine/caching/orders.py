@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # Slots that no plan has.
 ORDER: Final = -1
 LOOKUPS: Final = -2
+AROUND: Final = -3
 
 
 class Order(NamedTuple):

@@ -14,10 +14,15 @@ if TYPE_CHECKING:
 
     from hypernodes._engine.caching.keys import Key, Keys
     from hypernodes._engine.caching.shelf import Shelf
+    from hypernodes._engine.plan import Plan
     from hypernodes.abc import EntryRecord
 
 # Records that are written at once.
 _TOGETHER: Final = 128
+
+
+Found = tuple[Any, ...] | None
+"""The outputs that were found for a step, or None."""
 
 
 class Codes(NamedTuple):
@@ -95,9 +100,10 @@ class Prepared(dict[str, Any]):
         codes: As given.
         slot_keys: As `keys`.
         once: As given.
+        found: What was looked up before, by the index of the step.
     """
 
-    __slots__ = ("codes", "once", "slot_keys")
+    __slots__ = ("codes", "found", "once", "slot_keys")
 
     def __init__(
         self, inputs: Mapping[str, Any], codes: Codes, keys: Mapping[int, Key], once: Once
@@ -106,6 +112,7 @@ class Prepared(dict[str, Any]):
         self.codes: Codes = codes
         self.slot_keys: Mapping[int, Key] = keys
         self.once: Once = once
+        self.found: Mapping[int, Found] = {}
 
     def only(self, names: Iterable[str]) -> Prepared:
         """Return the same for some of the inputs."""
@@ -114,10 +121,6 @@ class Prepared(dict[str, Any]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Prepared, (dict(self), self.codes, self.slot_keys, self.once)
-
-
-Found = tuple[Any, ...] | None
-"""The outputs that were found for a step, or None."""
 
 
 class Item(dict[str, Any]):
@@ -141,6 +144,35 @@ class Item(dict[str, Any]):
         self.slot_keys: Keys = keys
         self.found: dict[int, Found] = {}
         self.since = since
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
+
+
+class Carried(dict[str, Any]):
+    """The inputs of a run that is an item of a map elsewhere, with what is known of them there.
+
+    Args:
+        inputs: The inputs.
+        plan: The plan that the keys belong to.
+        prepared: What is known of all items.
+        item: What is known of this one.
+
+    Attributes:
+        plan: As given.
+        prepared: As given.
+        item: As given.
+    """
+
+    __slots__ = ("item", "plan", "prepared")
+
+    def __init__(
+        self, inputs: Mapping[str, Any], plan: Plan, prepared: Prepared, item: Item
+    ) -> None:
+        super().__init__(inputs)
+        self.plan: Plan = plan
+        self.prepared: Prepared = prepared
+        self.item: Item = item
 
     def __reduce__(self) -> tuple[Any, ...]:
         return dict, (dict(self),)

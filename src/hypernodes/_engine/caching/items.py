@@ -1,0 +1,147 @@
+"""Items that another executor runs as a whole: looked up, then handed over with their keys."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from hypernodes._engine.caching.engine import CachingEngine
+from hypernodes._engine.caching.prepared import Carried, Item, Prepared
+from hypernodes._engine.frame import Frame
+from hypernodes._engine.inner import inputs_of, whole_item
+from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Mapping
+
+    from hypernodes._engine.failure import Given, Outcome
+    from hypernodes._engine.jobs import Batch
+    from hypernodes._engine.kernel import InThread
+    from hypernodes._engine.plan import Inner, Plan, Slot
+    from hypernodes._engine.segments import Segment
+
+# A slot that no plan has.
+_KNOWN: Final = -4
+
+_known: Final[ContextVar[tuple[Prepared, Item] | None]] = ContextVar(
+    "hypernodes_known_of_item", default=None
+)
+
+
+class ItemEngine(PipelineExecutionEngine):
+    """Has items run by another executor, which keeps what it makes.
+
+    Args:
+        plan: One step, which stands for the plan inside it.
+    """
+
+    looks_up = True
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        (step,) = plan.steps
+        assert plan.inside is not None and step.inner is not None  # noqa: PT018, S101 - see above
+        self.inside = CachingEngine(plan.inside)
+        run = partial(_run, whole_item(step.inner, step.path), step.inner, plan.inside)
+        self.calls: tuple[Callable[..., Any], ...] = (run,)
+
+    @property
+    def is_tied(self) -> bool:
+        return self.inside.is_tied
+
+    def prepared(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        return self.inside.prepared(inputs)
+
+    def shared_inputs(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        return self.inside.shared_inputs(inputs)
+
+    def finish(self, inputs: Mapping[str, Any]) -> None:
+        self.inside.finish(inputs)
+
+    def look_up(
+        self, inputs: Mapping[str, Any], batch: Batch
+    ) -> tuple[list[tuple[int, Outcome]], Batch]:
+        return self.inside.look_up(inputs, batch)
+
+    def identity(self, item: Mapping[str, Any]) -> Hashable | None:
+        return self.inside.identity(item)
+
+    def attempt(
+        self, inputs: Mapping[str, Any], item: Mapping[str, Any] = NO_ITEM, index: int | None = None
+    ) -> Outcome:
+        prepared = self.inside.prepared(inputs)
+        known = self.inside.item(prepared, item)
+        token = _known.set((prepared, known))
+        try:
+            return super().attempt(prepared, known, index)
+        finally:
+            _known.reset(token)
+
+    def frame(
+        self,
+        inputs: Mapping[str, Any],
+        item: Mapping[str, Any],
+        index: int | None,
+        done: Callable[[Outcome], None],
+    ) -> Frame:
+        prepared = self.inside.prepared(inputs)
+        return _ItemFrame(self, prepared, self.inside.item(prepared, item), index, done)
+
+    def attempt_segment(
+        self,
+        number: int,
+        values: dict[Slot, Any],
+        index: int | None = None,
+        is_wanted: Callable[[], bool] | None = None,
+    ) -> Given:
+        prepared, item, keys, found = values.pop(_KNOWN)
+        known = Item(item, keys, 0)
+        known.found |= found
+        token = _known.set((prepared, known))
+        try:
+            return super().attempt_segment(number, values, index, is_wanted)
+        finally:
+            _known.reset(token)
+
+    async def await_segment(
+        self,
+        number: int,
+        values: dict[Slot, Any],
+        index: int | None,
+        is_wanted: Callable[[], bool] | None,
+        in_thread: InThread,
+    ) -> Given:
+        return await in_thread(self.attempt_segment, number, values, index, is_wanted)  # type: ignore[no-any-return]
+
+
+class _ItemFrame(Frame):
+    """An item on its way to the executor that runs it."""
+
+    __slots__ = ("_item_known",)
+
+    def __init__(
+        self,
+        engine: ItemEngine,
+        inputs: Prepared,
+        item: Item,
+        index: int | None,
+        done: Callable[[Outcome], None],
+    ) -> None:
+        super().__init__(engine, inputs, item, index, done)
+        self._item_known = inputs, dict(item), item.slot_keys, item.found
+
+    def arguments(self, segment: Segment) -> dict[Slot, Any]:
+        return super().arguments(segment) | {_KNOWN: self._item_known}
+
+
+def _run(run: Callable[..., Any], inner: Inner, inside: Plan, *values: Any) -> Any:
+    """Hand the inputs of an item over, with what is known of them."""
+    inputs, known = inputs_of(inner, values), _known.get()
+    if known is None:
+        return run(inputs)
+    token = _known.set(None)  # what runs inside is something else
+    try:
+        return run(Carried(inputs, inside, *known))
+    finally:
+        _known.reset(token)
