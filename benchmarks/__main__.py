@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks import (
     build,
     caches,
+    caching,
     chains,
     coroutines,
     fan,
@@ -43,6 +44,7 @@ CASES = {
     "coroutines": coroutines,
     "latency": latency,
     "caches": caches,
+    "caching": caching,
 }
 SHOWN = (
     "hypernodes",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from benchmarks.measure import Call
+    from benchmarks.peers.base import CachedCall
 
 ancestor: Any = import_module("hypernodes")
 if not hasattr(ancestor, "SeqEngine"):
@@ -34,6 +35,22 @@ class Ancestor(Peer):
         """Return `Pipeline.run`."""
         pipeline = self.build(functions)
         return lambda: pipeline.run(inputs=inputs)
+
+    def cached_runner(self, functions: Sequence[Function], directory: str) -> CachedCall:
+        """Return `Pipeline.run` with its `DiskCache`."""
+        pipeline = self._cached(functions, directory)
+        return lambda inputs: pipeline.run(inputs=inputs)
+
+    def cached_mapper(self, functions: Sequence[Function], name: str, directory: str) -> CachedCall:
+        """Return `Pipeline.map` with its `DiskCache`."""
+        pipeline, last = self._cached(functions, directory), functions[-1].__name__
+        return lambda values: pipeline.map(inputs={name: values}, map_over=name, output_name=last)
+
+    @staticmethod
+    def _cached(functions: Sequence[Function], directory: str) -> Any:
+        engine = ancestor.SeqEngine(cache=ancestor.DiskCache(path=directory))
+        nodes = [ancestor.node(function) for function in functions]
+        return ancestor.Pipeline(nodes=nodes, engine=engine)
 
     def mapper(self, functions: Sequence[Function], name: str, values: Sequence[Any]) -> Call:
         """Return `Pipeline.map`."""

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from benchmarks.graphs import Function
     from benchmarks.measure import Call
 
+    CachedCall = Callable[[Any], Any]
+
 
 @dataclass(frozen=True)
 class Store:
@@ -89,6 +91,14 @@ class Peer:
     def memory_store(self) -> Store:
         """Return a store in this process, safe from what users do to values."""
         raise NotImplementedError("no store in memory")
+
+    def cached_runner(self, functions: Sequence[Function], directory: str) -> CachedCall:
+        """Return `runner`'s call with a cache in `directory`; it takes the inputs."""
+        raise NotImplementedError("no cache")
+
+    def cached_mapper(self, functions: Sequence[Function], name: str, directory: str) -> CachedCall:
+        """Return `mapper`'s call for the last output, with a cache; it takes the values."""
+        raise NotImplementedError("no cache in a map")
 
     def rows(self, result: Any, names: Sequence[str]) -> list[dict[str, Any]]:
         """Turn what `mapper`'s call returned into one dict an item, to check it; not timed."""

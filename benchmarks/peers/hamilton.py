@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from benchmarks.measure import Call
+    from benchmarks.peers.base import CachedCall
 
 driver: Any = import_module("hamilton.driver")
 async_driver: Any = import_module("hamilton.async_driver")
@@ -41,6 +42,16 @@ class Hamilton(Peer):
         """Return a loop over `Driver.execute`."""
         built, names = self.build(functions), _names(functions)
         return lambda: [built.execute(names, inputs={name: value}) for value in values]
+
+    def cached_runner(self, functions: Sequence[Function], directory: str) -> CachedCall:
+        """Return `Driver.execute` with its cache."""
+        built, names = _builder(functions).with_cache(path=directory).build(), _names(functions)
+        return lambda inputs: built.execute(names, inputs=inputs)
+
+    def cached_mapper(self, functions: Sequence[Function], name: str, directory: str) -> CachedCall:
+        """Return a loop over `Driver.execute` for the last output."""
+        built, last = _builder(functions).with_cache(path=directory).build(), _names(functions)[-1:]
+        return lambda values: [built.execute(last, inputs={name: value}) for value in values]
 
     def thread_runner(
         self, functions: Sequence[Function], inputs: Mapping[str, Any], workers: int

@@ -6,13 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.peers.base import Peer, Store
-from benchmarks.peers.plain import item_function
+from benchmarks.peers.plain import in_turn, item_function
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from benchmarks.graphs import Function
     from benchmarks.measure import Call
+    from benchmarks.peers.base import CachedCall
 
 joblib: Any = import_module("joblib")
 
@@ -39,6 +40,15 @@ class Joblib(Peer):
         one_item, name = joblib.delayed(function), function.__name__
         parallel = joblib.Parallel(n_jobs=workers)
         return lambda: [{name: y} for y in parallel(one_item(value) for value in values)]
+
+    def cached_runner(self, functions: Sequence[Function], directory: str) -> CachedCall:
+        """Return the functions under `Memory`, one after another."""
+        return in_turn([joblib.Memory(directory, verbose=0).cache(each) for each in functions])
+
+    def cached_mapper(self, functions: Sequence[Function], name: str, directory: str) -> CachedCall:
+        """Return a loop over the functions under `Memory`."""
+        run, last = self.cached_runner(functions, directory), functions[-1].__name__
+        return lambda values: [{last: run({name: value})} for value in values]
 
     def disk_store(self, directory: str) -> Store:
         """Return a function under `Memory`: its first call stores, the next ones find."""

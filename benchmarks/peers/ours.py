@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from benchmarks.measure import Call
+    from benchmarks.peers.base import CachedCall
 
 
 class Default(Peer):
@@ -62,6 +63,19 @@ class Default(Peer):
         """Return a `DiskCache`."""
         cache = DiskCache(directory)
         return Store(cache.put, cache.get)
+
+    def cached_runner(self, functions: Sequence[Function], directory: str) -> CachedCall:
+        """Return `Pipeline.run` with a `DiskCache`."""
+        return self._cached(functions, directory).run
+
+    def cached_mapper(self, functions: Sequence[Function], name: str, directory: str) -> CachedCall:
+        """Return `Pipeline.map` with a `DiskCache`."""
+        pipeline, last = self._cached(functions, directory), functions[-1].__name__
+        return lambda values: pipeline.map({name: values}, map_over=name, output_name=last)
+
+    def _cached(self, functions: Sequence[Function], directory: str) -> Pipeline:
+        config = self.config() or RuntimeConfig()
+        return self.build(functions).with_config(config.replace(cache=DiskCache(directory)))
 
     def memory_store(self) -> Store:
         """Return a `MemoryCache`."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from benchmarks.measure import Call
+    from benchmarks.peers.base import CachedCall
 
 pipefunc: Any = import_module("pipefunc")
 
@@ -38,6 +39,23 @@ class PipeFunc(Peer):
     def mapper(self, functions: Sequence[Function], name: str, values: Sequence[Any]) -> Call:
         """Return `Pipeline.map` in this thread."""
         return _map(_mapped(functions), name, values, parallel=False)
+
+    def cached_runner(self, functions: Sequence[Function], directory: str) -> CachedCall:
+        """Return `Pipeline.run` with its cache on disk, without the one in memory above it."""
+        nodes = [pipefunc.PipeFunc(each, each.__name__, cache=True) for each in functions]
+        options = {"cache_dir": directory, "with_lru_cache": False}
+        pipeline = pipefunc.Pipeline(nodes, cache_type="disk", cache_kwargs=options)
+        (last,) = leaves(functions)
+        return lambda inputs: pipeline.run(last, full_output=True, kwargs=inputs)
+
+    def cached_mapper(self, functions: Sequence[Function], name: str, directory: str) -> CachedCall:
+        """Return a loop over `Pipeline.run` for the last output."""
+        nodes = [pipefunc.PipeFunc(each, each.__name__, cache=True) for each in functions]
+        options = {"cache_dir": directory, "with_lru_cache": False}
+        pipeline = pipefunc.Pipeline(nodes, cache_type="disk", cache_kwargs=options)
+        (last,) = leaves(functions)
+        run = pipeline.run
+        return lambda values: [{last: run(last, kwargs={name: value})} for value in values]
 
     def thread_runner(
         self, functions: Sequence[Function], inputs: Mapping[str, Any], workers: int

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from benchmarks.measure import Call
+    from benchmarks.peers.base import CachedCall
 
 Step = tuple[str, Function, tuple[str, ...]]
 
@@ -226,3 +227,15 @@ def _schedule(
                 if not missing[user]:
                     running[submit(user)] = user
     return values
+
+
+def in_turn(chain: Sequence[Function]) -> CachedCall:
+    """Return a call of functions that each take what the one before gave; takes the one input."""
+
+    def run(inputs: Mapping[str, Any]) -> Any:
+        (value,) = inputs.values()
+        for function in chain:
+            value = function(value)
+        return value
+
+    return run

@@ -58,6 +58,7 @@ class Step:
         outputs: The slots that it fills.
         inner: For a nested pipeline that is mapped or runs elsewhere: what to run there.
         cached: Whether its results are looked up and kept, in the cache of its config.
+        unpacks: Whether the outputs come as a tuple.
     """
 
     index: int
@@ -68,15 +69,11 @@ class Step:
     outputs: tuple[Slot, ...]
     inner: Inner | None = None
     cached: bool = False
+    unpacks: bool = field(init=False)
 
-    @property
-    def unpacks(self) -> bool:
-        """Whether the outputs come as a tuple."""
-        return (
-            self.inner is not None
-            or not isinstance(self.node, Node)
-            or (not isinstance(self.node.output_name, str))
-        )
+    def __post_init__(self) -> None:
+        single = isinstance(self.node, Node) and isinstance(self.node.output_name, str)
+        self.unpacks = self.inner is not None or not single
 
 
 @dataclass(slots=True, eq=False)

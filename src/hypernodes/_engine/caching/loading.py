@@ -37,6 +37,8 @@ def load(engine: KeyedEngine, wanted: Wanted, once: Once) -> list[Found]:
         wanted: Steps, with signatures; any of them may be there several times.
         once: What the run has warned of.
     """
+    if len(wanted) == 1:
+        return [_load_one(engine, *wanted[0], once)]
     found: list[Found] = [None] * len(wanted)
     for shelf, places in _by_shelf(engine, wanted).items():
         for place, value in _values(shelf, places, once):
@@ -47,6 +49,14 @@ def load(engine: KeyedEngine, wanted: Wanted, once: Once) -> list[Found]:
         if kept is not None:
             found[place] = _load_map(engine, wanted[place][0], kept[0], once)
     return found
+
+
+def _load_one(engine: KeyedEngine, step: Step, made: str, once: Once) -> Found:
+    values = engine.shelf(step).get_many((made,), once)
+    found = _as_outputs(step, values[made]) if made in values else None
+    if found is None or step.index not in engine.signed_maps:
+        return found
+    return _load_map(engine, step, found[0], once)
 
 
 def _by_shelf(engine: KeyedEngine, wanted: Wanted) -> dict[Shelf, dict[str, list[int]]]:

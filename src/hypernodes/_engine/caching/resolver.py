@@ -75,7 +75,7 @@ class Resolver:
         self._scheme = scheme
         self._prefixes = prefixes
         self._tell = tell
-        self._uses = scheme.uses.copy()
+        self._uses = dict(scheme.uses)
         self._needed = {slot for slot in scheme.plan.results.values() if slot not in values}
         self._agenda: list[tuple[Callable[[Step], None], Step]] = []
         self._lookups: list[Step] = []
@@ -126,7 +126,7 @@ class Resolver:
     def settle(self, step: Step, outputs: Sequence[Any]) -> None:
         """Take the values of a step."""
         for slot, value in zip(step.outputs, outputs, strict=True):
-            if self._uses[slot]:
+            if slot in self._uses:
                 self.values[slot] = value
                 self._needed.discard(slot)
         for slot in step.outputs:

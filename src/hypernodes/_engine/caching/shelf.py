@@ -10,7 +10,7 @@ from hypernodes.cache.spec import CacheSpec, shared_cache
 from hypernodes.exceptions import CacheWarning, SerializationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from hypernodes._engine.caching.prepared import Once
     from hypernodes._engine.plan import Step
@@ -34,14 +34,14 @@ class Shelf:
         """Whether what another process puts into it is not found here."""
         return not self.cache.SHARED
 
-    def get_many(self, signatures: Iterable[str], once: Once) -> dict[str, Any]:
+    def get_many(self, signatures: Collection[str], once: Once) -> dict[str, Any]:
         """Return the values that are there; each time other ones."""
-        signatures = list(signatures)
         token = TOLD_IN_RUN.set(once.caches)
         try:
             if len(signatures) > 1:
                 return self.cache.get_many(signatures)
-            value = self.cache.get(signatures[0])
+            (made,) = signatures
+            value = self.cache.get(made)
         except CacheWarning:  # the user wants an error of it
             raise
         except Exception as error:  # noqa: BLE001 - whatever a store may raise
@@ -49,7 +49,7 @@ class Shelf:
             return {}
         finally:
             TOLD_IN_RUN.reset(token)
-        return {} if value is MISS else {signatures[0]: value}
+        return {} if value is MISS else {made: value}
 
     def has_many(self, signatures: Iterable[str], once: Once) -> set[str]:
         """Return those that are there."""
