@@ -93,13 +93,11 @@ class CachingEngine(KeyedEngine):
 
     def _hit(self, inputs: Prepared, item: Item) -> Outcome | None:
         """Return the outputs of an item if all that makes them was found."""
-        found = item.found
-        if len(found) < len(self.scheme.ends) or None in found.values():
+        found, scheme = item.found, self.scheme
+        if not scheme.is_static or len(found) < len(scheme.ends) or None in found.values():
             return None
-        if not self.scheme.is_static:
-            return None
-        values = self.plan.values(inputs, item) if self.scheme.gives_inputs else {}
-        for step in self.scheme.ends:
+        values = self.plan.values(inputs, item) if scheme.gives_inputs else {}
+        for step in scheme.ends:
             values.update(zip(step.outputs, found[step.index] or (), strict=True))
         return {name: values[slot] for name, slot in self.plan.results.items()}
 

@@ -116,9 +116,7 @@ class _Signer:
         self._engine = engine
         self._codes = inputs.codes
         self._names = names
-        self._keys: Keys = [None] * engine.plan.slots
-        for slot, key in inputs.slot_keys.items():
-            self._keys[slot] = key
+        self._keys: Keys = inputs.slot_keys.copy()
         for step in engine.plan.steps:
             self._sign(step)
 

@@ -67,6 +67,13 @@ class KeyedEngine(PipelineExecutionEngine):
     def _shelves(self) -> dict[int, Shelf]:
         return {}
 
+    @cached_property
+    def only_shelf(self) -> Shelf | None:
+        """The cache of all steps, if they have one in common."""
+        steps = [step for step in self.plan.steps if self.scheme.signed[step.index]]
+        shelves = {self.shelf(step) for step in steps}
+        return shelves.pop() if len(shelves) == 1 else None
+
     def shelf(self, step: Step) -> Shelf:
         """Return the cache of a step that is cached."""
         source = step.config.cache
@@ -138,17 +145,18 @@ class KeyedEngine(PipelineExecutionEngine):
             known: Keys that are known, by the name of the input.
             identify: What classes and functions in the others hash to.
         """
-        plan = self.plan
-        keys: dict[int, Key] = {}
+        plan, keyed = self.plan, self._keyed_slots
+        keys: Keys = [None] * plan.slots
         for name, slot in plan.shared.items():
             if name in known:
                 keys[slot] = known[name]
-            elif slot in self._keyed_slots:
+            elif slot in keyed:
                 keys[slot] = self._tell(once, slot, inputs[name], identify)
         for slot, value in plan.constants.items():
-            if slot in self._keyed_slots:
+            if slot in keyed:
                 keys[slot] = self._tell(once, slot, value, identify)
-        return Prepared(inputs, codes, keys, once)
+        signed = all(codes.prefixes[step.index] for step in self.scheme.static)
+        return Prepared(inputs, codes, keys, once, is_sound=signed and UNSTABLE not in keys)
 
     @cached_property
     def _keyed_slots(self) -> dict[Slot, list[tuple[Step, int]]]:
@@ -159,6 +167,11 @@ class KeyedEngine(PipelineExecutionEngine):
                 if self.scheme.signed[step.index]:
                     takers.setdefault(argument.slot, []).append((step, place))
         return takers
+
+    @cached_property
+    def _keyed_names(self) -> list[tuple[str, Slot]]:
+        """Those of an item's own inputs that signed steps take."""
+        return [(n, slot) for n, slot in self.plan.mapped.items() if slot in self._keyed_slots]
 
     def _tell(self, once: Once, slot: Slot, value: Any, identify: Identify | None = None) -> Key:
         """Return the key of a value; warn of those that take it if it has none."""
@@ -178,17 +191,13 @@ class KeyedEngine(PipelineExecutionEngine):
         """Return an item with its keys."""
         if isinstance(item, Item):
             return item
-        keys: Keys = [None] * self.plan.slots
-        for slot, key in inputs.slot_keys.items():
-            keys[slot] = key
-        for name, slot in self.plan.mapped.items():
-            if slot in self._keyed_slots:
-                keys[slot] = self._tell(inputs.once, slot, item[name], identify)
-        prefixes = inputs.codes.prefixes
-        if UNSTABLE in keys or not all(prefixes[step.index] for step in self.scheme.static):
-            made = Item(item, keys, FLIGHTS.now())
-        else:
-            made = Item(item, self.scheme.program(prefixes, keys), FLIGHTS.now())
+        keys, is_sound = inputs.slot_keys.copy(), inputs.is_sound
+        for name, slot in self._keyed_names:
+            key = keys[slot] = self._tell(inputs.once, slot, item[name], identify)
+            is_sound = is_sound and bool(key)
+        if is_sound:
+            keys = self.scheme.program(inputs.codes.prefixes, keys)
+        made = Item(item, keys, FLIGHTS.now())
         made.found |= inputs.found
         return made
 

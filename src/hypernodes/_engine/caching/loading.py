@@ -40,6 +40,8 @@ def load(engine: KeyedEngine, wanted: Wanted, once: Once) -> list[Found]:
     if len(wanted) == 1:
         return [_load_one(engine, *wanted[0], once)]
     found: list[Found] = [None] * len(wanted)
+    if not wanted:
+        return found
     for shelf, places in _by_shelf(engine, wanted).items():
         for place, value in _values(shelf, places, once):
             found[place] = _as_outputs(wanted[place][0], value)
@@ -61,6 +63,11 @@ def _load_one(engine: KeyedEngine, step: Step, made: str, once: Once) -> Found:
 
 def _by_shelf(engine: KeyedEngine, wanted: Wanted) -> dict[Shelf, dict[str, list[int]]]:
     groups: dict[Shelf, dict[str, list[int]]] = {}
+    if engine.only_shelf is not None:
+        places = groups[engine.only_shelf] = {}
+        for place, (_, made) in enumerate(wanted):
+            places.setdefault(made, []).append(place)
+        return groups
     for place, (step, made) in enumerate(wanted):
         groups.setdefault(engine.shelf(step), {}).setdefault(made, []).append(place)
     return groups

@@ -12,7 +12,7 @@ from hypernodes.exceptions import CacheWarning
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping
 
-    from hypernodes._engine.caching.keys import Key, Keys
+    from hypernodes._engine.caching.keys import Keys
     from hypernodes._engine.caching.shelf import Shelf
     from hypernodes._engine.plan import Plan
     from hypernodes.abc import EntryRecord
@@ -93,34 +93,52 @@ class Prepared(dict[str, Any]):
     Args:
         inputs: The inputs.
         codes: What signatures begin with.
-        keys: Keys of these inputs and of constants, by slot.
+        keys: Keys of these inputs and of constants, by slot; None where there is none.
         once: What the run has warned of.
 
     Attributes:
         codes: As given.
         slot_keys: As `keys`.
         once: As given.
+        is_sound: Whether what can be signed can be signed in this run, as far as is known here.
         found: What was looked up before, by the index of the step.
     """
 
-    __slots__ = ("codes", "found", "once", "slot_keys")
+    __slots__ = ("codes", "found", "is_sound", "once", "slot_keys")
 
     def __init__(
-        self, inputs: Mapping[str, Any], codes: Codes, keys: Mapping[int, Key], once: Once
+        self,
+        inputs: Mapping[str, Any],
+        codes: Codes,
+        keys: Keys,
+        once: Once,
+        *,
+        is_sound: bool,
     ) -> None:
         super().__init__(inputs)
         self.codes: Codes = codes
-        self.slot_keys: Mapping[int, Key] = keys
+        self.slot_keys: Keys = keys
         self.once: Once = once
+        self.is_sound: bool = is_sound
         self.found: Mapping[int, Found] = {}
 
     def only(self, names: Iterable[str]) -> Prepared:
         """Return the same for some of the inputs."""
         inputs = {name: self[name] for name in names}
-        return Prepared(inputs, self.codes, self.slot_keys, self.once)
+        return _prepared(inputs, self.codes, self.slot_keys, self.once, self.is_sound)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Prepared, (dict(self), self.codes, self.slot_keys, self.once)
+        return _prepared, (dict(self), self.codes, self.slot_keys, self.once, self.is_sound)
+
+
+def _prepared(
+    inputs: dict[str, Any],
+    codes: Codes,
+    keys: Keys,
+    once: Once,
+    is_sound: bool,  # noqa: FBT001 - unpickling passes by position
+) -> Prepared:
+    return Prepared(inputs, codes, keys, once, is_sound=is_sound)
 
 
 class Item(dict[str, Any]):
