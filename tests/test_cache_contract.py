@@ -199,6 +199,13 @@ def test_frames_come_back_as_they_were(cache):
     pd.testing.assert_frame_equal(cache.get(ONE), frame)
 
 
+def test_values_of_any_length_come_back(cache):
+    around = range(2**16 - 80, 2**16 + 20)
+    cache.put_many({f"{length:064x}": bytes(length) for length in around})
+    found = cache.get_many(f"{length:064x}" for length in around)
+    assert [len(value) for value in found.values()] == list(around)
+
+
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(), st.binary()
 )

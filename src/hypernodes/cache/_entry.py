@@ -2,7 +2,8 @@ r"""Entries as bytes: values under a keyed checksum, verified before anything is
 
 An entry is, in this order:
 
-- `hn1\n`, and the keyed BLAKE3 hash (32 bytes) of the entry's name and of all that follows
+- `hn1\n`, and a keyed checksum (32 bytes) of the entry's name and of all that follows: the small
+  kind for entries below 64 KiB, else the large one
 - when it was made (seconds since the epoch), the length of the pickle, the number of buffers
 - the lengths of the buffers, then the pickle (protocol 5)
 - the buffers (large arrays), each from a multiple of 64 bytes on, counted from the start
@@ -18,9 +19,8 @@ import struct
 from hmac import compare_digest
 from typing import Any, Final, NamedTuple
 
-from blake3 import blake3
-
 from hypernodes.abc import MISS
+from hypernodes.cache._checksum import Checksum
 from hypernodes.exceptions import SerializationError
 
 __all__ = ["APART", "SHARDS", "BrokenEntryError", "EntryFacts", "Sealer", "address", "created"]
@@ -39,7 +39,7 @@ _FACTS_END: Final = _DIGEST_END + _FACTS.size
 _ALIGNMENT: Final = 64
 
 APART: Final = 1 << 16
-"""Smaller buffers, in bytes, travel inside the pickle: apart they would cost more than a copy."""
+"""Smaller buffers, in bytes, travel inside the pickle; smaller entries have the small checksum."""
 
 _from_hex: Final = bytes.fromhex
 _facts: Final = _FACTS.unpack_from
@@ -92,8 +92,7 @@ class Sealer:
     """
 
     def __init__(self, key: bytes) -> None:
-        self._hasher = blake3(key=key)
-        self._parallel = blake3(key=key, max_threads=blake3.AUTO)
+        self._checksum = Checksum(key)
 
     def seal(self, name: str, value: Any, now: float) -> list[Bytes]:
         """Return the pieces that make the entry, in order.
@@ -108,11 +107,11 @@ class Sealer:
         """
         buffers: list[memoryview] = []
         stream = _pickled(value, buffers)
-        if not buffers and len(stream) < APART:
+        if not buffers and len(stream) + _FACTS_END < APART:
             content = _FACTS.pack(now, len(stream), 0) + stream
-            return [_MAGIC + self._digest(name.encode() + content) + content]
+            return [_MAGIC + self._checksum.small(name.encode() + content) + content]
         pieces = _laid_out(now, stream, buffers)
-        return [_MAGIC + self._digest_of_many(name, *pieces), *pieces]
+        return [_MAGIC + self._checksum.large(name.encode(), pieces), *pieces]
 
     def unseal(self, name: str, entry: Bytes, *, since: float = 0.0) -> Any:
         """Return the value of an entry, or `MISS` if it was made before `since`.
@@ -142,23 +141,11 @@ class Sealer:
         if len(entry) < _FACTS_END or entry[:_MAGIC_END] != _MAGIC:
             raise BrokenEntryError("it is no entry, or of another version")
         if len(entry) < APART:
-            digest = self._digest(name.encode() + entry[_DIGEST_END:])
+            digest = self._checksum.small(name.encode() + entry[_DIGEST_END:])
         else:
-            digest = self._digest_of_many(name, entry[_DIGEST_END:])
+            digest = self._checksum.large(name.encode(), [entry[_DIGEST_END:]])
         if not compare_digest(digest, entry[_MAGIC_END:_DIGEST_END]):
             raise BrokenEntryError("its checksum is wrong")
-
-    def _digest(self, content: bytes) -> bytes:
-        hasher = self._hasher.copy()
-        hasher.update(content)
-        return hasher.digest()
-
-    def _digest_of_many(self, name: str, *pieces: Bytes) -> bytes:
-        hasher = self._parallel.copy()
-        hasher.update(name.encode())
-        for piece in pieces:
-            hasher.update(piece)
-        return hasher.digest()
 
 
 def _pickled(value: Any, buffers: list[memoryview]) -> bytes:
