@@ -7,6 +7,7 @@ for it, it lets go of its passengers. They then try themselves.
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent import futures
 from contextvars import ContextVar
@@ -68,6 +69,11 @@ class Flights:
         self._landed: dict[Hashable, int] = {}
         self._count = 0
 
+    def forget(self) -> None:
+        """Forget what only the parent of a forked process has under way."""
+        self._lock = threading.Lock()
+        self._open = {}
+
     def now(self) -> int:
         """Return a mark, to ask `has_landed` about."""
         return self._count
@@ -116,4 +122,7 @@ def release_flights() -> None:
 
 
 FLIGHTS: Final = Flights()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=FLIGHTS.forget)
+
 _led: Final[ContextVar[tuple[Flight, ...]]] = ContextVar("hypernodes_flights", default=())

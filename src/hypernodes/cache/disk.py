@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from hypernodes.abc import MISS, Cache, CacheStats, EntryRecord
 from hypernodes.cache._counts import Counts, SavedCounts, saved_counts
@@ -56,7 +56,7 @@ class DiskCache(Cache):
         [1, 2]
     """
 
-    SHARED = True
+    SHARED: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ import time
 import uuid
 from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from hypernodes._extras import import_extra
 from hypernodes.abc import MISS, Cache, CacheStats, EntryRecord
@@ -61,7 +61,7 @@ class FsspecCache(Cache):
         [1, 2]
     """
 
-    SHARED = True
+    SHARED: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -39,7 +39,7 @@ PATIENCE: Final = 0.001
 class CachingEngine(KeyedEngine):
     """Runs what a plan says, except for what is kept already, and keeps what it makes."""
 
-    looks_up = True
+    looks_up: bool = True
 
     @cached_property
     def segments(self) -> tuple[Segment, ...]:

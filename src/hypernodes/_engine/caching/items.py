@@ -36,7 +36,7 @@ class ItemEngine(PipelineExecutionEngine):
         plan: One step, which stands for the plan inside it.
     """
 
-    looks_up = True
+    looks_up: bool = True
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
