@@ -1,12 +1,21 @@
 """Of several who miss the same at the same time, one computes."""
 
+import os
 import threading
 from concurrent import futures
 
 import pytest
 
 from caching import Tally
-from hypernodes import AsyncExecutor, MemoryCache, Pipeline, RuntimeConfig, ThreadPoolExecutor, node
+from hypernodes import (
+    AsyncExecutor,
+    CacheWarning,
+    MemoryCache,
+    Pipeline,
+    RuntimeConfig,
+    ThreadPoolExecutor,
+    node,
+)
 from hypernodes._engine.flights import FLIGHTS, Flights
 
 SECONDS = 20
@@ -208,6 +217,72 @@ def test_flights_are_forgotten_in_favour_of_caution(monkeypatch):
         flight.land()
     assert len(flights._landed) <= 2
     assert flights.has_landed("a", mark)
+
+
+def test_equal_items_of_which_the_first_fails_are_all_tried(tally):
+    executor = ThreadPoolExecutor(max_workers=2)
+    config = RuntimeConfig(executor=executor, cache=MemoryCache())
+
+    def fail(x):
+        tally.add(x)
+        raise ValueError(x)
+
+    pipeline = Pipeline([node("y")(fail)])
+    found = pipeline.map({"x": [1] * 5}, map_over="x", config=config, on_error="return")
+    assert [failure.index for failure in found] == [0, 1, 2, 3, 4]
+    assert {failure.inputs["x"] for failure in found} == {1}
+    assert tally.take() == ["1"] * 5
+
+
+def test_equal_items_whose_value_cannot_be_kept_are_all_computed(tally):
+    executor = ThreadPoolExecutor(max_workers=2)
+    config = RuntimeConfig(executor=executor, cache=MemoryCache())
+
+    def lock(x):
+        tally.add(x)
+        return threading.Lock()
+
+    pipeline = Pipeline([node("y")(lock)])
+    with pytest.warns(CacheWarning) as caught:
+        found = pipeline.map({"x": [1] * 5}, map_over="x", config=config)
+    assert len({id(item["y"]) for item in found}) == 5
+    assert len(caught) == 1
+    assert tally.take() == ["1"] * 5
+
+
+FORKING = """
+import os, threading, warnings
+from hypernodes import MemoryCache, Pipeline, RuntimeConfig, node
+
+started, go = threading.Event(), threading.Event()
+
+class Gate:
+    def __cache_key__(self):
+        return "gate"
+    def wait(self):
+        started.set()
+        go.wait()
+
+gate = Gate()
+pipeline = Pipeline([node("y")(lambda x: (gate.wait(), x)[1])])
+config = RuntimeConfig(executor="sequential", cache=MemoryCache())
+thread = threading.Thread(target=pipeline.run, args=({"x": 1},), kwargs={"config": config})
+thread.start()
+started.wait()
+warnings.simplefilter("ignore")
+child = os.fork()
+if not child:
+    go.set()
+    os._exit(0 if pipeline.run({"x": 1}, config=config) == {"y": 1} else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+go.set()
+thread.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_process_does_not_wait_for_flights_of_its_parent(run_script):
+    run_script(FORKING)
 
 
 def test_nothing_stays_open():

@@ -300,7 +300,9 @@ class Runs:
 
     def run(self, engine: PipelineExecutionEngine, inputs: Mapping[str, Any]) -> Outcome:
         """Run a plan once and wait for it."""
-        found: Outcome | BaseException = self._host.run(self.outcome(engine, inputs))
+        found: Outcome | BaseException = self._host.run(
+            self.outcome(engine, engine.prepared(inputs))
+        )
         if isinstance(found, BaseException):
             raise found
         return found

@@ -8,7 +8,6 @@ without being rebound (a list, a class, a module of the user's) is read anew eac
 
 from __future__ import annotations
 
-import threading
 import types
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
@@ -38,7 +37,6 @@ class CodeMemory:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._known: OrderedDict[int, tuple[Any, _Sightings | None, CodeHash]] = OrderedDict()
 
     def describe(self, function: Callable[..., Any], snapshot: CodeSnapshot) -> CodeHash:
@@ -53,10 +51,9 @@ class CodeMemory:
             return known[2]
         sightings = None if known and known[1] is None else _look_at(function)
         found = snapshot.describe(function)
-        with self._lock:
-            self._known[id(function)] = function, sightings, found
-            if len(self._known) > _MOST:
-                self._known.popitem(last=False)
+        self._known[id(function)] = function, sightings, found
+        if len(self._known) > _MOST:
+            self._known.popitem(last=False)
         return found
 
 

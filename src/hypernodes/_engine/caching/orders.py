@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from hypernodes._engine.flights import FLIGHTS
 from hypernodes._engine.segments import Segment
 
 if TYPE_CHECKING:
@@ -37,13 +38,12 @@ class Order(NamedTuple):
     once: Once
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Order, (
-            self.made,
-            self.code,
-            self.keys,
-            0,
-            self.once,
-        )  # another process, other flights
+        return _arrived, (self.made, self.code, self.keys, self.once)
+
+
+def _arrived(made: str, code: str, keys: tuple[Key, ...], once: Once) -> Order:
+    """Return an order in another process, which has other flights."""
+    return Order(made, code, keys, FLIGHTS.now(), once)
 
 
 class Lookups(Segment):
