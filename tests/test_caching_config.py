@@ -314,6 +314,24 @@ for executor in (ProcessPoolExecutor(max_workers=1), "sequential"):
     assert tally.take() == ["double", "double"]
 
 
+def test_what_was_broken_off_in_another_process_is_not_stored(tally):
+    """A worker gives None for what it did not finish; by then nobody waits for it."""
+    config = RuntimeConfig(executor="sequential", cache=MemoryCache())
+    pipeline = Pipeline(two_steps(tally)[:1])
+    engine = pipeline.engine(["x"], pipeline._context(config))
+    for is_closed, kept in ((True, 0), (False, 1)):
+        frame = engine.frame({"x": 1}, {}, None, lambda _: None)
+        (lookups,) = frame.first()
+        found = engine.attempt_segment(lookups.index, frame.arguments(lookups))
+        (segment,) = frame.settle(lookups, found)
+        taken = frame.arguments(segment)
+        then = frame.kept_here(segment, taken, lambda _: None)
+        if is_closed:
+            frame.close()
+        then(dict.fromkeys(segment.gives))
+        assert config.cache.stats().items == kept
+
+
 def test_engines_of_caches_that_are_gone_go_with_their_pipelines(tally):
     pipeline = Pipeline(two_steps(tally))
     pipeline.run({"x": 1}, config=RuntimeConfig(executor="sequential", cache=MemoryCache()))

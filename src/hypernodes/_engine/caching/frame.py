@@ -81,8 +81,11 @@ class CachedFrame(Frame):
         return partial(self._keep, step, taken.pop(ORDER), then)
 
     def _keep(self, step: Step, order: Order, then: Callable[[Given], None], given: Given) -> None:
-        if not isinstance(given, Failure) and all(slot in given for slot in step.outputs):
-            keep(self._engine, step, order, [given[slot] for slot in step.outputs])
+        """Keep what came back; what nobody waits for any more may have been broken off."""
+        if not self.closed and not isinstance(given, Failure):
+            made = [given[slot] for slot in step.outputs if slot in given]
+            if len(made) == len(step.outputs):
+                keep(self._engine, step, order, made)
         then(given)
 
     def items(
