@@ -127,7 +127,7 @@ class TaskScheduler(Core):
         receiver: Receiver,
         count: int,
     ) -> MapJob:
-        """Start a map, to which `count` items will be added at first."""
+        """Start a map of `count` items, at the most."""
         return self._job(engine, inputs, receiver, count)
 
     def add(self, job: MapJob, batch: Batch) -> None:
@@ -351,7 +351,7 @@ class Runs:
         start: Callable[[int], MapJob],
     ) -> Iterator[tuple[int, Outcome]]:
         batch = stream.take()
-        job = start(len(batch))
+        job = start(stream.most)
 
         def add(batch: Batch) -> None:
             self._host.loop.call_soon_threadsafe(scheduler.add, job, batch)
