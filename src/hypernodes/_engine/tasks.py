@@ -22,6 +22,7 @@ from hypernodes._engine.local import LocalWorkers
 from hypernodes._engine.slots import HELD, Share, Slots
 from hypernodes._engine.threads import DaemonThreads
 from hypernodes._engine.workers import MOST_AHEAD, OCCUPIED, closed_error
+from hypernodes._lending import place_lent
 from hypernodes._loop import GRACE, BackgroundLoop
 
 if TYPE_CHECKING:
@@ -256,18 +257,16 @@ class TaskScheduler(Core):
         self._staff(job)
 
     async def _drain(self, job: MapJob) -> None:
-        """Run items until none waits; several of these take turns."""
-        await_item, inputs = job.engine.await_item, job.inputs
-        while job.pending:
-            slot = await self._share.take()
-            try:
-                if not job.pending:
-                    return
-                index, item = job.take()
-                outcome = await await_item(inputs, item, index, self._in_thread)
-            finally:
-                slot.give()
-            job.report(index, outcome, self._post)
+        """Run an item, if one waits; only one, so that each has a context of its own."""
+        slot = await self._share.take()
+        try:
+            if not job.pending:
+                return
+            index, item = job.take()
+            outcome = await job.engine.await_item(job.inputs, item, index, self._in_thread)
+        finally:
+            slot.give()
+        job.report(index, outcome, self._post)
 
     def _read_items(
         self, values: Iterable[Any], read: Callable[[], Any], then: Callable[[Any], None]
@@ -297,7 +296,8 @@ class Runs:
 
     def run(self, engine: PipelineExecutionEngine, inputs: Mapping[str, Any]) -> Outcome:
         """Run a plan once and wait for it."""
-        found: Outcome | BaseException = self._host.run(self.outcome(engine, inputs))
+        with place_lent():
+            found: Outcome | BaseException = self._host.run(self.outcome(engine, inputs))
         if isinstance(found, BaseException):
             raise found
         return found
