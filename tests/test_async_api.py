@@ -495,3 +495,42 @@ def test_async_for_takes_a_bounded_number_of_items_ahead(config):
         await results.aclose()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_node_that_raises_stop_async_iteration_does_not_pass_for_the_end(ordered):
+    def work(x):
+        if x == 3:
+            raise StopAsyncIteration
+        return x
+
+    async def consume():
+        results = Pipeline([node("y")(work)]).map_iter(
+            {"x": range(8)}, map_over="x", ordered=ordered, config=RuntimeConfig(executor="async")
+        )
+        return [result async for result in results]
+
+    with pytest.raises(RuntimeError, match="raised StopAsyncIteration"):
+        asyncio.run(consume())
+
+
+@pytest.mark.parametrize("kind", ["thread", "async", "process"])
+def test_cancelling_a_wait_for_a_slow_source_surfaces_as_itself(kind):
+    released = threading.Event()
+
+    def slow():
+        yield 1
+        released.wait(10)
+        yield 2
+
+    async def consume():
+        config = RuntimeConfig(executor=kind)
+        pipeline = Pipeline([node("y")(lambda x: x)])
+        async with asyncio.timeout(0.3):
+            async with pipeline.map_iter({"x": slow()}, map_over="x", config=config) as results:
+                async for _ in results:
+                    pass
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(consume())
+    released.set()

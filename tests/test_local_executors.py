@@ -6,6 +6,7 @@ after a failure, when values are let go.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import itertools
@@ -1132,3 +1133,87 @@ def test_a_sequential_node_starts_after_all_that_can_run_beside_it(parallel):
     pipeline = Pipeline([first, beside], config=parallel.config)
 
     assert pipeline.run({"x": 1})["first"] is True
+
+
+# ---------------------------------------------------------------- bounds and contexts
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize(
+    "executor", [ThreadPoolExecutor(max_workers=2), AsyncExecutor(max_concurrency=2)], ids=repr
+)
+def test_runs_side_by_side_keep_to_the_bound_of_their_executor(executor, is_async):
+    lock, counts = threading.Lock(), Counter()
+
+    def enter():
+        with lock:
+            counts["now"] += 1
+            counts["most"] = max(counts["most"], counts["now"])
+
+    def leave():
+        with lock:
+            counts["now"] -= 1
+
+    def plain(x):
+        enter()
+        time.sleep(0.005)
+        leave()
+        return x
+
+    async def waiting(x):
+        enter()
+        await asyncio.sleep(0.005)
+        leave()
+        return x
+
+    pipeline = Pipeline([node("y")(waiting if is_async else plain)])
+    config = RuntimeConfig(executor=executor)
+    with futures.ThreadPoolExecutor(6) as drivers:
+        maps = [
+            drivers.submit(pipeline.map, {"x": range(8)}, map_over="x", config=config)
+            for _ in range(6)
+        ]
+        assert all(found.result(LIMIT) == [{"y": x} for x in range(8)] for found in maps)
+
+    assert counts["most"] == 2
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_coroutine_sees_no_context_of_another_item(local, nested):
+    seen = ContextVar("seen", default=None)
+
+    async def work(x):
+        before = seen.get()
+        seen.set(x)
+        await asyncio.sleep(0)
+        return before
+
+    pipeline = Pipeline([node("y")(work)])
+    if nested:
+        found = Pipeline([pipeline.as_node(map_over="x")]).run({"x": range(9)}, config=local.config)
+        assert found == {"y": [None] * 9}
+    else:
+        found = pipeline.map({"x": range(9)}, map_over="x", config=local.config)
+        assert found == [{"y": None}] * 9
+
+
+def test_functions_that_cross_two_executors_within_their_timeouts_do_not_deadlock():
+    one = RuntimeConfig(executor=ThreadPoolExecutor(max_workers=1))
+    two = RuntimeConfig(executor=AsyncExecutor(max_concurrency=3), timeout=LIMIT)
+    both = threading.Barrier(2)
+    leaf = Pipeline([node("z")(lambda x: x)])
+
+    def crossing(other):
+        def cross(x):
+            both.wait(LIMIT)
+            return leaf.map({"x": [x, x]}, map_over="x", config=other)
+
+        return Pipeline([node("y", timeout=LIMIT / 2)(cross)])
+
+    with futures.ThreadPoolExecutor() as drivers:
+        maps = [
+            drivers.submit(crossing(other).map, {"x": [1]}, map_over="x", config=config)
+            for config, other in ((one, two), (two, one))
+        ]
+        expected = [{"y": [{"z": 1}, {"z": 1}]}]
+        assert [found.result(LIMIT) for found in maps] == [expected, expected]

@@ -1005,3 +1005,260 @@ def test_outcomes_come_while_their_chunk_still_runs():
             next(results)
         assert time.monotonic() - start < 1.5
         results.close()
+
+
+# ---------------------------------------------------------------- several runs on the same workers
+
+
+def test_a_run_beside_a_long_map_does_not_wait_for_its_end(tmp_path):
+    def work(n, folder):
+        (Path(folder) / f"item-{n}").touch()
+        time.sleep(0.02)
+
+    with ProcessPoolExecutor(max_workers=2, chunksize=1) as executor:
+        config = RuntimeConfig(executor=executor)
+        items = {"n": range(300), "folder": str(tmp_path)}
+        mapping = threading.Thread(
+            target=lambda: single(work).map(items, map_over="n", config=config)
+        )
+        mapping.start()
+        wait_until(lambda: names_in(tmp_path))
+        assert single(lambda x: x).run({"x": 1}, config=config) == {"y": 1}
+        done = len(names_in(tmp_path))
+        mapping.join(LIMIT)
+
+    assert done < 150
+    assert len(names_in(tmp_path)) == 300
+
+
+def test_a_late_item_is_tried_again_in_the_middle_of_its_map(tmp_path):
+    def work(n, folder):
+        first = Path(folder) / "late"
+        if n == 3 and not first.exists():
+            first.touch()
+            time.sleep(LIMIT)
+        if n == 3:
+            (Path(folder) / "again").write_text(str(len(names_in(folder))), encoding="utf-8")
+        (Path(folder) / f"item-{n}").touch()
+        time.sleep(0.01)
+        return n
+
+    with ProcessPoolExecutor(max_workers=2, chunksize=1) as executor:
+        pipeline = single(work, timeout=0.3, retries=1)
+        items = {"n": range(600), "folder": str(tmp_path)}
+        found = pipeline.map(items, map_over="n", config=RuntimeConfig(executor=executor))
+
+    assert found == [{"y": n} for n in range(600)]
+    assert int((tmp_path / "again").read_text(encoding="utf-8")) < 400
+
+
+def test_attempts_before_a_death_that_is_forgiven_count(config, tmp_path):
+    log = tmp_path / "log"
+
+    def work(n):
+        with log.open("a", encoding="utf-8") as file:
+            file.write("x")
+        if log.stat().st_size == 2:
+            os._exit(1)
+        raise ValueError(n)
+
+    [found] = single(work, retries=2).map(
+        {"n": [1]}, map_over="n", config=config, on_error="return"
+    )
+
+    assert (type(found.error), found.attempts) == (ValueError, 3)
+    assert log.read_text(encoding="utf-8") == "xxxx"  # one failed, one died for nothing, two failed
+
+
+# ---------------------------------------------------------------- what stays as it is
+
+
+AT_HOME = """
+from hypernodes import *
+
+class Point:
+    made = []
+    def __init__(self, x):
+        self.x = x
+    def scaled(self):
+        return self.x * FACTOR
+
+class Broken(Exception):
+    seen = []
+    def __init__(self, a, b):
+        super().__init__(a)
+
+FACTOR = 2
+
+@node(output_name="point")
+def make(x):
+    Point.made.append(x)
+    return Point(x)
+
+@node(output_name="broken")
+def fail(x):
+    raise Broken(x, x)
+
+config = RuntimeConfig(executor=ProcessPoolExecutor(max_workers=1))
+before = Point.scaled, Point.made, Broken.seen
+[found] = Pipeline([make]).map({"x": [3]}, map_over="x", config=config)
+[failed] = Pipeline([fail]).map({"x": [3]}, map_over="x", config=config, on_error="return")
+FACTOR = 10
+assert type(found["point"]) is Point and found["point"].scaled() == 30
+assert type(failed.error) is Broken
+assert all(a is b for a, b in zip(before, (Point.scaled, Point.made, Broken.seen)))
+assert Point.made == []
+"""
+
+
+def test_classes_of_the_program_stay_as_they_are_when_their_instances_come_back(run_script):
+    run_script(AT_HOME)
+
+
+def test_classes_that_are_made_in_a_worker_come_whole(config):
+    def make(n):
+        import dataclasses
+        import enum
+
+        class Color(enum.Enum):
+            RED = n
+
+            def shout(self):
+                return f"{self.name}!"
+
+        @dataclasses.dataclass
+        class Pair:
+            left: int
+
+            def both(self):
+                return self.left, self.left
+
+        class Slotted:
+            __slots__ = ("n",)
+
+            def get(self):
+                return self.n
+
+        slotted = Slotted()
+        slotted.n = n
+        return Color.RED, Pair(n), slotted
+
+    for item in single(make).map({"n": [1, 2]}, map_over="n", config=config):
+        color, pair, slotted = item["y"]
+        assert (color.shout(), pair.both()) == ("RED!", (color.value, color.value))
+        assert slotted.get() == color.value
+
+
+def test_what_a_node_leaves_behind_does_not_reach_the_next_run(config):
+    def leave(x):
+        os.chdir("/")
+        os.environ["HYPERNODES_LEFT"] = "1"
+        sys.path.insert(0, "/left")
+        return x
+
+    def look(x):
+        return str(Path.cwd()), "HYPERNODES_LEFT" in os.environ, "/left" in sys.path
+
+    single(leave).map({"x": range(8)}, map_over="x", config=config)
+
+    found = single(look).map({"x": range(8)}, map_over="x", config=config)
+    assert found == [{"y": (str(Path.cwd()), False, False)}] * 8
+
+
+HOMELESS = """
+import os, tempfile
+from hypernodes import *
+
+pipeline = Pipeline([node("y")(lambda x: x + 1)])
+warm = RuntimeConfig(executor=ProcessPoolExecutor(max_workers=1))
+pipeline.run({"x": 1}, config=warm)
+folder = tempfile.mkdtemp()
+os.chdir(folder)
+os.rmdir(folder)
+assert pipeline.run({"x": 1}, config=warm) == {"y": 2}
+cold = RuntimeConfig(executor=ProcessPoolExecutor(max_workers=1, chunksize=1))
+assert pipeline.run({"x": 1}, config=cold) == {"y": 2}
+"""
+
+
+def test_a_working_directory_that_is_gone_is_no_obstacle(run_script):
+    run_script(HOMELESS)
+
+
+INTERRUPTED_WRITING = """
+import signal, os
+from pathlib import Path
+import numpy as np
+from hypernodes import *
+
+def stop(*_):
+    raise KeyboardInterrupt
+
+def size():
+    files = Path("/dev/shm").glob(f"hypernodes-{os.getpid()}-*/*")
+    return sum(path.stat().st_size for path in files)
+
+config = RuntimeConfig(executor=ProcessPoolExecutor(max_workers=1))
+pipeline = Pipeline([node("y")(lambda n, big: n)])
+pipeline.map({"n": [1], "big": 1}, map_over="n", config=config)
+big = np.ones(50_000_000)
+signal.signal(signal.SIGALRM, stop)
+for _ in range(3):
+    signal.setitimer(signal.ITIMER_REAL, 0.03)
+    try:
+        pipeline.map({"n": [1, 2], "big": big}, map_over="n", config=config)
+    except KeyboardInterrupt:
+        pass
+    signal.setitimer(signal.ITIMER_REAL, 0)
+import time
+end = time.monotonic() + 10
+while size() and time.monotonic() < end:
+    time.sleep(0.01)
+assert not size(), size()
+"""
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="there is no /dev/shm")
+def test_an_interrupt_while_a_big_input_is_written_leaves_no_file(run_script):
+    run_script(INTERRUPTED_WRITING)
+
+
+DYNAMIC = """
+import sys, types, warnings
+from hypernodes import *
+
+module = types.ModuleType("dynamic")
+sys.modules["dynamic"] = module
+exec("class Worry(UserWarning): pass\\ndef f(n): return n + 1", module.__dict__)
+config = RuntimeConfig(executor=ProcessPoolExecutor(max_workers=1))
+try:
+    Pipeline([node("y")(module.f)]).map({"n": range(5)}, map_over="n", config=config)
+except SerializationError as error:
+    assert error.node == "f" and "No module named 'dynamic'" in str(error), error
+else:
+    raise AssertionError
+warnings.filterwarnings("ignore", category=module.Worry)
+assert Pipeline([node("y")(lambda n: n)]).run({"n": 1}, config=config) == {"y": 1}
+"""
+
+
+def test_a_function_that_workers_cannot_import_is_named(run_script):
+    run_script(DYNAMIC)
+
+
+def test_an_output_that_cannot_be_read_again_beside_big_ones_fails_alone():
+    def make(n):
+        import numpy as np
+
+        class UnrebuildableError(Exception):
+            def __init__(self, a, b):
+                super().__init__(a)
+
+        return UnrebuildableError(1, 2) if n == 3 else np.zeros(300_000)
+
+    with ProcessPoolExecutor(max_workers=1, chunksize=8) as executor:
+        config = RuntimeConfig(executor=executor)
+        found = single(make).map({"n": range(8)}, map_over="n", config=config, on_error="return")
+
+    assert [n for n, item in enumerate(found) if isinstance(item, Failure)] == [3]
+    assert isinstance(found[3].error, SerializationError)

@@ -443,6 +443,17 @@ def test_for_a_fast_consumer_more_are_taken_ahead_up_to_a_limit():
     assert 100 < most <= MOST_AHEAD
 
 
+def test_how_many_items_there_are_at_the_most_is_known_when_they_have_ended():
+    found = stream(items(range(3)), ahead=8)
+    endless = stream(items(itertools.count()), ahead=8)
+
+    found.take()
+    endless.take()
+
+    assert found.most == 3
+    assert endless.most == sys.maxsize
+
+
 def test_items_are_numbered_on_and_the_end_is_noticed():
     found = stream(items("abcdef"), ahead=4)
     numbers = []

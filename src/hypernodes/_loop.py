@@ -16,7 +16,6 @@ from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._cancel import result_of, wait_for
-from hypernodes._lending import place_lent
 
 if TYPE_CHECKING:
     import asyncio
@@ -76,8 +75,7 @@ class BackgroundLoop:
         """
         future = self.begin(coroutine)
         try:
-            with place_lent():
-                done = wait_for(future, timeout)
+            done = wait_for(future, timeout)
         except BaseException:
             future.cancel()
             self.finish(_moment())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -327,6 +328,11 @@ class Stream(Receiver):
     def is_done(self) -> bool:
         """Whether everything has been handed over."""
         return self._exhausted and self._delivered == self._taken
+
+    @property
+    def most(self) -> int:
+        """How many items there are, at the most."""
+        return self._taken if self._exhausted else sys.maxsize
 
     def take(self) -> Batch:
         """Take some items, as far as there is room; few at a time, should they be slow to come."""

@@ -30,6 +30,7 @@ class Results(Iterator[Any], AsyncIterator[Any]):
     def __init__(self, entries: Generator[Any, None, None]) -> None:
         self._entries = entries
         self._aside: Aside | None = None
+        self._left = False
         self._context = copy_context()
 
     def __next__(self) -> Any:
@@ -38,17 +39,22 @@ class Results(Iterator[Any], AsyncIterator[Any]):
 
     def close(self) -> None:
         """Cancel what is under way; there are no more results."""
-        aside = self._leave()
-        if aside is None:
+        self._leave()
+        if not self._left:
             self._entries.close()
 
     async def __anext__(self) -> Any:
+        if self._left:
+            raise StopAsyncIteration
         if self._aside is None:
             self._aside = Aside()
         try:
             found = await self._aside.call(next, self._entries, _END)
         except Abandoned:
             found = _END
+        except StopAsyncIteration as error:  # a node's own: it must not pass for the end
+            self._leave()
+            raise RuntimeError("a node or an input raised StopAsyncIteration") from error
         except BaseException:
             self._leave()
             raise
@@ -59,21 +65,24 @@ class Results(Iterator[Any], AsyncIterator[Any]):
 
     async def aclose(self) -> None:
         """Do as `close`, without blocking the running loop."""
+        if self._left:  # its thread closes the results when it is done with them
+            return
         aside, self._aside = self._aside or Aside(), None
+        self._left = True
         aside.stop()
         try:
             await aside.call(self._entries.close)
         finally:
             aside.end()
 
-    def _leave(self) -> Aside | None:
-        """Let the thread stop, close the results and end."""
+    def _leave(self) -> None:
+        """Let the thread, if there is one, stop, close the results and end."""
         aside, self._aside = self._aside, None
         if aside is not None:
+            self._left = True
             aside.stop()
             aside.later(self._entries.close)
             aside.end()
-        return aside
 
     def __enter__(self) -> Self:
         return self

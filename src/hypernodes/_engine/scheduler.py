@@ -7,6 +7,7 @@ reaches it as a message in its inbox.
 
 from __future__ import annotations
 
+import sys
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -84,7 +85,7 @@ class Scheduler(Core):
             farthest=crew.farthest,
         )
         batch = stream.take()
-        job = self._job(engine, inputs, stream, len(batch))
+        job = self._job(engine, inputs, stream, min(stream.most, known or sys.maxsize))
         add, receive = partial(self._add, job), partial(self._receive, stream)
         with self._inbox.open():
             close = lambda: self._close(job, over=stream.is_done)  # noqa: E731

@@ -21,6 +21,7 @@ from hypernodes._engine.local import LocalWorkers
 from hypernodes._engine.slots import HELD, Share, Slots
 from hypernodes._engine.threads import DaemonThreads
 from hypernodes._engine.workers import MOST_AHEAD, OCCUPIED, closed_error
+from hypernodes._lending import place_lent
 from hypernodes._loop import GRACE, BackgroundLoop
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class TaskScheduler(Core):
         receiver: Receiver,
         count: int,
     ) -> MapJob:
-        """Start a map, to which `count` items will be added at first."""
+        """Start a map of `count` items, at the most."""
         return self._job(engine, inputs, receiver, count)
 
     def add(self, job: MapJob, batch: Batch) -> None:
@@ -256,18 +257,16 @@ class TaskScheduler(Core):
         self._staff(job)
 
     async def _drain(self, job: MapJob) -> None:
-        """Run items until none waits; several of these take turns."""
-        await_item, inputs = job.engine.await_item, job.inputs
-        while job.pending:
-            slot = await self._share.take()
-            try:
-                if not job.pending:
-                    return
-                index, item = job.take()
-                outcome = await await_item(inputs, item, index, self._in_thread)
-            finally:
-                slot.give()
-            job.report(index, outcome, self._post)
+        """Run an item, if one waits; only one, so that each has a context of its own."""
+        slot = await self._share.take()
+        try:
+            if not job.pending:
+                return
+            index, item = job.take()
+            outcome = await job.engine.await_item(job.inputs, item, index, self._in_thread)
+        finally:
+            slot.give()
+        job.report(index, outcome, self._post)
 
     def _read_items(
         self, values: Iterable[Any], read: Callable[[], Any], then: Callable[[Any], None]
@@ -300,9 +299,9 @@ class Runs:
 
     def run(self, engine: PipelineExecutionEngine, inputs: Mapping[str, Any]) -> Outcome:
         """Run a plan once and wait for it."""
-        found: Outcome | BaseException = self._host.run(
-            self.outcome(engine, engine.prepared(inputs))
-        )
+        given = engine.prepared(inputs)
+        with place_lent():
+            found: Outcome | BaseException = self._host.run(self.outcome(engine, given))
         if isinstance(found, BaseException):
             raise found
         return found
@@ -356,7 +355,7 @@ class Runs:
         start: Callable[[int], MapJob],
     ) -> Iterator[tuple[int, Outcome]]:
         batch = stream.take()
-        job = start(len(batch))
+        job = start(stream.most)
 
         def add(batch: Batch) -> None:
             self._host.loop.call_soon_threadsafe(scheduler.add, job, batch)

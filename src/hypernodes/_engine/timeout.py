@@ -11,6 +11,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._cancel import result_of, wait_for
+from hypernodes._lending import lent_as
 from hypernodes._loop import Overdue
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def call_within(function: Callable[..., Any], timeout: float, args: Any, kwargs:
     # Given back only when it is free again: a timed call inside a timed call has another one.
     helper, _local.helper = _local.helper or _Helper(), None
     context = copy_context()
-    future = helper.submit(lambda: context.run(function, *args, **kwargs))
+    call = lent_as(function)
+    future = helper.submit(lambda: context.run(call, *args, **kwargs))
     if not wait_for(future, timeout):
         raise Overdue
     _local.helper = helper

@@ -32,6 +32,25 @@ def code_error(engine: PipelineExecutionEngine, cause: Exception) -> Serializati
     return _error(None, None, "the pipeline or its config", cause)
 
 
+def load_error(engine: PipelineExecutionEngine, cause: Exception) -> SerializationError:
+    """Return the error for a plan, or shared inputs, that no worker can read."""
+    missing = getattr(cause, "name", None)
+    nodes = (s.node for s in _steps(_nodes(engine)) if isinstance(s.node, Node))
+    node = next((n.name for n in nodes if missing and _module_of(n.func) == missing), None)
+    what = f"node {node!r}: its function" if node else "the pipeline, its config or a shared input"
+    message = (
+        f"{what} cannot be read in a worker process ({type(cause).__name__}: {cause}); define "
+        f"what it uses in a module that a new interpreter can import, or in __main__"
+    )
+    error = SerializationError(message, node=node, name=None)
+    error.__cause__ = cause
+    return error
+
+
+def _module_of(function: Any) -> str | None:
+    return getattr(inspect.unwrap(function), "__module__", None)
+
+
 def input_error(
     engine: PipelineExecutionEngine, inputs: Mapping[str, Any], cause: Exception
 ) -> SerializationError:

@@ -9,7 +9,7 @@ from hypernodes._engine.failure import Failure
 from hypernodes._engine.processes import blame, settings
 from hypernodes._engine.processes.errors import PackedFailure, unpack_error, unpack_failure
 from hypernodes._engine.processes.pace import Pace
-from hypernodes._engine.processes.parcels import Parcel, unlink, unpack
+from hypernodes._engine.processes.parcels import Parcel, loads_at_home, unlink, unpack
 from hypernodes._engine.processes.sources import (
     MapSource,
     SegmentSource,
@@ -199,7 +199,7 @@ def _raise(error: BaseException) -> None:
 def _outcomes(source: Source, entries: list[Any], parcel: Parcel) -> list[Any]:
     """Return the outcomes in a parcel, in the order of the entries."""
     try:
-        found = unpack(parcel)
+        found = unpack(parcel, loads=loads_at_home)
     except Exception as error:  # noqa: BLE001 - whatever the user's classes raise
         return [_unreadable(source, entry, error) for entry in entries]
     if isinstance(found, tuple):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import cloudpickle
 
 from hypernodes._engine.failure import Failure, annotate
+from hypernodes._engine.processes.parcels import loads_at_home
 
 
 class PackedError(NamedTuple):
@@ -106,12 +107,12 @@ def unpack_error(packed: PackedError) -> BaseException:
 
 def _rebuilt(packed: PackedError) -> BaseException:
     if packed.whole is not None:
-        return pickle.loads(packed.whole)  # type: ignore[no-any-return]  # noqa: S301 - our own
-    kind = pickle.loads(packed.kind)  # noqa: S301
-    args = [pickle.loads(value) for value in packed.args]  # noqa: S301
+        return loads_at_home(packed.whole)  # type: ignore[no-any-return]
+    kind = loads_at_home(packed.kind)
+    args = [loads_at_home(value) for value in packed.args]
     error: BaseException = kind.__new__(kind, *args)
     BaseException.__init__(error, *args)
-    error.__dict__.update({name: pickle.loads(v) for name, v in packed.state.items()})  # noqa: S301
+    error.__dict__.update({name: loads_at_home(v) for name, v in packed.state.items()})
     return error
 
 

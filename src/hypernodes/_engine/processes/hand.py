@@ -237,6 +237,11 @@ class Hand:
         if not chunk.source.closed:
             chunk.source.unreadable(chunk, error)
 
+    def on_unloadable(self, number: int, error: Any) -> None:
+        """End the run of a chunk whose plan or shared inputs could not be read."""
+        chunk = self._finished(number)
+        chunk.source.unloadable(error)
+
     def _chunk(self, number: int) -> Chunk:
         return next(chunk for chunk in self.chunks if chunk.number == number)
 

@@ -27,8 +27,16 @@ def default_method() -> str:
 
 def import_path() -> list[str]:
     """Return `sys.path` in a form that holds in any working directory."""
-    here = Path.cwd()
-    return [str(here / entry) for entry in sys.path]
+    here = working_directory()
+    return [*sys.path] if here is None else [str(here / entry) for entry in sys.path]
+
+
+def working_directory() -> Path | None:
+    """Return the working directory, or None where it is gone."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return None
 
 
 class Server:

@@ -7,6 +7,9 @@ files in memory (`/dev/shm`), which the receiver maps, copy on write.
 
 from __future__ import annotations
 
+import abc
+import enum
+import io
 import itertools
 import mmap
 import os
@@ -14,6 +17,7 @@ import pickle
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -24,6 +28,15 @@ from hypernodes._engine.processes.depth import call_deeply
 
 LARGE: Final = 1 << 20
 _MAPS_KEEP_DESCRIPTORS: Final = sys.version_info < (3, 13)
+
+
+_IN_NEW_CLASSES: Final = frozenset(vars(abc.ABCMeta("New", (), {"__slots__": ()}))) | {
+    "__dict__",
+    "__weakref__",
+    "__slotnames__",
+    "__orig_bases__",
+}
+Loads = Callable[..., Any]
 
 
 class Stored(NamedTuple):
@@ -114,9 +127,9 @@ class Depot:
             data = dumps(value, protocol=5, buffer_callback=keep)
             _check_will_do(data, plain=plain)
             kept = data if len(data) < LARGE else self._store(memoryview(data))
-        except Exception as error:
+        except BaseException as error:
             unlink(buffer.path for buffer in stored)
-            if plain:
+            if plain and isinstance(error, Exception):
                 raise _NeedsCloudpickle from error
             raise
         return Parcel(kept, tuple(stored))
@@ -135,7 +148,7 @@ class Depot:
             rest = raw
             while rest.nbytes:
                 rest = rest[os.write(fd, rest) :]
-        except OSError:
+        except BaseException:
             unlink((path,))
             raise
         finally:
@@ -172,12 +185,13 @@ def unlink(paths: Any) -> None:
             continue
 
 
-def unpack(parcel: Parcel, *, keep: bool = False) -> Any:
+def unpack(parcel: Parcel, *, keep: bool = False, loads: Loads = pickle.loads) -> Any:
     """Return the value of a parcel.
 
     Args:
         parcel: What has arrived.
         keep: Whether its files are mapped, as others read them too; else each is read and removed.
+        loads: Reads the pickle.
     """
     take = _mapped if keep or not _MAPS_KEEP_DESCRIPTORS else _read
     try:
@@ -186,7 +200,34 @@ def unpack(parcel: Parcel, *, keep: bool = False) -> Any:
     finally:
         if not keep:
             unlink(parcel.files)
-    return pickle.loads(data, buffers=buffers)  # noqa: S301 - from our own processes
+    return loads(data, buffers=buffers)
+
+
+def loads_at_home(data: Any, *, buffers: Any = ()) -> Any:
+    """Read a pickle from a worker; classes that this process has already stay as they are here.
+
+    A class of `__main__` or of a notebook travels by value, and where it comes home cloudpickle
+    would set its attributes anew.
+    """
+    if data.find(b"_class_setstate") < 0:
+        return pickle.loads(data, buffers=buffers)  # noqa: S301 - from our own processes
+    return _HomeUnpickler(io.BytesIO(data), buffers=buffers).load()
+
+
+class _HomeUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        return partial(_set_up_once, found) if name == "_class_setstate" else found
+
+
+def _set_up_once(
+    set_up: Callable[[type, Any], type], kind: type, state: tuple[dict[str, Any], Any]
+) -> type:
+    names = state[0].keys() - _IN_NEW_CLASSES
+    there = names & vars(kind).keys()
+    # A new class has nothing of its own yet; a new enumeration has all but what users wrote.
+    is_known = names == there if issubclass(kind, enum.Enum) else there
+    return kind if is_known else set_up(kind, state)
 
 
 def _mapped(stored: Stored) -> mmap.mmap:

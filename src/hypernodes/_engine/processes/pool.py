@@ -307,7 +307,11 @@ class Pool(Workers):
         return min(free, key=lambda hand: len(hand.chunks), default=None)
 
     def _may_queue(self, hand: Hand) -> bool:
-        return self._max_tasks is None and len(hand.chunks) < DEPTH
+        """Whether a chunk may wait behind others: not while something waits for an idle worker."""
+        if self._max_tasks is not None or len(hand.chunks) >= DEPTH:
+            return False
+        now = time.monotonic()
+        return not any(source.needs_idle(now) for source in self._sources)
 
     def _draw(self, hand: Hand | None) -> Chunk | None:
         """Return the next chunk of the source whose turn it is."""

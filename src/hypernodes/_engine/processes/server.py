@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final
 
 GLANCE: Final = 0.5
@@ -40,7 +41,17 @@ def start_python(facts: dict[str, Any], descriptors: tuple[int, ...]) -> subproc
         [sys.executable, *flags, "-c", BOOT, json.dumps(facts)],
         stdin=subprocess.DEVNULL,
         pass_fds=descriptors,
+        cwd=_directory(),
     )
+
+
+def _directory() -> str | None:
+    """Return where to start: None for here, the root where the working directory is gone."""
+    try:
+        Path.cwd()
+    except OSError:
+        return os.sep
+    return None
 
 
 def main(facts: dict[str, Any]) -> None:

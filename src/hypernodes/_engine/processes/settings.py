@@ -3,32 +3,51 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import sys
 import warnings
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hypernodes._engine.processes.launch import import_path
+import cloudpickle
+
+from hypernodes._engine.processes.launch import import_path, working_directory
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Settings(NamedTuple):
-    """What holds in the driver when a run begins."""
+    """What holds in the driver when a run begins.
+
+    Attributes:
+        path: Where modules are found.
+        directory: The working directory, or None where it is gone.
+        environment: The environment variables.
+        filters: Pickles of the filters of warnings: a worker need not know every category.
+    """
 
     path: list[str]
-    directory: str
+    directory: Path | None
     environment: dict[str, str]
-    filters: list[tuple[Any, ...]]
+    filters: list[bytes]
 
 
 def current() -> Settings:
     """Return the settings of this process."""
     filters = [
-        (action, _pattern(message), category, _pattern(module), line)
+        _pickled((action, _pattern(message), category, _pattern(module), line))
         for action, message, category, module, line in warnings.filters
     ]
-    return Settings(import_path(), str(Path.cwd()), dict(os.environ), filters)
+    return Settings(import_path(), working_directory(), dict(os.environ), filters)
+
+
+def _pickled(warning_filter: tuple[Any, ...]) -> bytes:
+    data = pickle.dumps(warning_filter)
+    if b"__main__" in data:
+        data = cloudpickle.dumps(warning_filter)
+    return data
 
 
 def _pattern(value: str | re.Pattern[str] | None) -> str:
@@ -38,13 +57,15 @@ def _pattern(value: str | re.Pattern[str] | None) -> str:
 
 
 def apply(settings: Settings) -> None:
-    """Take over settings."""
+    """Take over settings, also where code here has changed them since they were the same."""
     sys.path[:] = settings.path
     if settings.environment != dict(os.environ):
         os.environ.clear()
         os.environ.update(settings.environment)
-    with suppress(OSError):  # it is gone: whoever needs it will say so
-        os.chdir(settings.directory)
+    if settings.directory is not None:
+        with suppress(OSError):  # it is gone: whoever needs it will say so
+            os.chdir(settings.directory)
     warnings.resetwarnings()
-    for action, message, category, module, line in reversed(settings.filters):
-        warnings.filterwarnings(action, message, category, module, line)
+    for data in reversed(settings.filters):
+        with suppress(Exception):  # of a category that is not to be had here
+            warnings.filterwarnings(*pickle.loads(data))  # noqa: S301 - from our own driver

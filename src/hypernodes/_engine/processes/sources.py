@@ -205,6 +205,14 @@ class Source(ABC):
         """When the next piece that runs alone may run, on the monotonic clock."""
         return self._alone[0][0] if self._alone else None
 
+    def needs_idle(self, now: float) -> bool:
+        """Whether something waits that only an idle worker takes.
+
+        Args:
+            now: The time on the monotonic clock.
+        """
+        return bool(self._alone) and self._alone[0][0] <= now
+
     def _made(self, entries: list[Any]) -> Chunk | None:
         """Return a chunk of those `entries` that can travel; the others fail."""
         try:
@@ -250,6 +258,12 @@ class Source(ABC):
         cause: Any = unpack_error(packed)
         self._deliver(self, entries, self._unpackable(entries[0], cause))
 
+    def unloadable(self, packed: PackedError) -> None:
+        """End the run: no worker can read its plan or what all its pieces share."""
+        if not self.closed:
+            cause: Any = unpack_error(packed)
+            self.stop(blame.load_error(self.engine, cause))
+
     def bury_fruitless(self) -> None:
         """Count a worker that died without having run a piece; too many in a row end the run."""
         self._fruitless += 1
@@ -280,6 +294,7 @@ class Source(ABC):
         if not death.late:
             trouble.crashes += 1
             if trouble.crashes < MOST_CRASHES:
+                trouble.spent[death.path, death.ordinal] = max(0, death.attempt - 1)
                 return 0.0
         kind = type(self._error_for(None, death))
         policy = death.policy
@@ -420,6 +435,9 @@ class SegmentSource(Source):
     @property
     def waiting(self) -> int:
         return len(self.tasks)
+
+    def needs_idle(self, now: float) -> bool:
+        return bool(self.tasks) or super().needs_idle(now)
 
     def _next(self, workers: int, *, behind: bool, most: int) -> list[Any]:
         del workers, most

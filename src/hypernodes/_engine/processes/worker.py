@@ -113,6 +113,7 @@ class Worker:
         self._ledger = Ledger(cells, self._tell_watch)
         self._sending = threading.Lock()
         self._chunk: _Running | None = None
+        self._settings: settings.Settings
 
     def serve(self) -> None:
         """Do what messages ask for, until there will be none."""
@@ -154,9 +155,10 @@ class Worker:
     # ------------------------------------------------------------ jobs
 
     def _on_settings(self, parcel: Parcel) -> None:
-        settings.apply(unpack(Parcel(*parcel)))
+        self._settings = unpack(Parcel(*parcel))
 
     def _on_job(self, token: int, careful: bool, *parcels: Any) -> None:  # noqa: FBT001 - a message
+        settings.apply(self._settings)
         watching = copy_context()
         watching.run(NEW_WATCH.set, self._ledger.watches(token, careful=careful))
         watches = self._ledger.count
@@ -180,7 +182,8 @@ class Worker:
         """Run the pieces of a chunk, from the first; stop where the driver took them back."""
         job = self._jobs[token]
         if isinstance(job, PackedError):
-            self._refuse(number, base, count, job)
+            self._cells[CURSOR] = base + count
+            self._send(("unloadable", number, job))
             return
         try:
             found = self._read(base, parcel)
@@ -336,8 +339,8 @@ def _packed(
 
 def _check_readable(parcel: Parcel) -> None:
     """Read what holds more than plain values, to see that the driver will be able to."""
-    if isinstance(parcel.data, bytes) and not parcel.buffers and b"\x93" in parcel.data:
-        unpack(parcel)
+    if isinstance(parcel.data, bytes) and b"\x93" in parcel.data:
+        unpack(parcel, keep=True)
 
 
 def _gathered(outcomes: list[Any]) -> Any:
