@@ -24,11 +24,15 @@ from pydantic import (
 )
 
 from hypernodes import _kinds
+from hypernodes._dispatch.needs import SHIPPING, Needs, identities
+from hypernodes._dispatch.plugins import REGISTRY as PLUGINS
 from hypernodes.abc import Backend, Executor
 from hypernodes.exceptions import InputError, hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from hypernodes._dispatch.table import Cast, Table
 
 __all__ = ["RetryPolicy", "RuntimeConfig", "get_default_config", "set_default_config"]
 
@@ -100,8 +104,24 @@ def _is_policy(value: object) -> bool:
     return isinstance(value, dict | RetryPolicy)
 
 
-def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
+def _as_callbacks(value: object) -> tuple[object, ...]:
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    raise ValueError(f"{value!r} is no list of callbacks; put it into one: [{value!r}]")
+
+
+def _callback_names(callbacks: tuple[object, ...]) -> list[str]:
+    return [_callback_name(given) for given in callbacks]
+
+
+def _callback_name(given: Any) -> str:
+    """Return where a callback can be imported from."""
+    if isinstance(given, str):
+        return given
+    name = getattr(given, "__qualname__", "<locals>")
+    if "<" in name:
+        raise ValueError(f"callback {given!r} cannot be described; name it: 'package.module:name'")
+    return f"{given.__module__}:{name}"
 
 
 def _nothing_but(empty: object, what: str, value: object) -> object:
@@ -122,14 +142,17 @@ class RuntimeConfig(BaseModel):
         executor: An `Executor`, its short name (`"sequential"`, `"thread"`, `"async"`, `"process"`)
             or a table with a `kind`.
         cache: None.
-        callbacks: Empty.
+        callbacks: Who observes: instances with hooks, classes or factories that make them, functions
+            `(phase, config, data)`, and where to import one of these from (`"package.module:name"`).
         retries: Extra attempts for a node that fails, or a `RetryPolicy`.
         timeout: Seconds for each attempt at a node.
         callback_errors: What a failing callback does: it is logged, warned of, or raised.
 
     Raises:
         pydantic.ValidationError: A field is unknown or its value is wrong (a `ValueError`).
-        MissingDependencyError: The executor needs an extra that is not installed.
+        CallbackError: A callback is none, or has a hook that is misspelt or asks for what there is
+            not.
+        MissingDependencyError: The executor, or a callback, needs an extra that is not installed.
 
     Example:
         >>> config = RuntimeConfig(executor="sequential", retries=2)
@@ -137,7 +160,8 @@ class RuntimeConfig(BaseModel):
         SequentialExecutor()
     """
 
-    __slots__ = ("_hash",)
+    __slots__ = ("_cast", "_hash")
+    _cast: Cast
     _hash: int
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
@@ -153,7 +177,9 @@ class RuntimeConfig(BaseModel):
     ] = Field(default_factory=partial(_kinds.build_executor, "thread"))
     cache: Annotated[None, BeforeValidator(partial(_nothing_but, None, "caches"))] = None
     callbacks: Annotated[
-        tuple[()], BeforeValidator(lambda value: _nothing_but((), "callbacks", _as_tuple(value)))
+        tuple[Any, ...],
+        BeforeValidator(_as_callbacks),
+        PlainSerializer(_callback_names, return_type=list[str], when_used="json"),
     ] = ()
     retries: Annotated[
         Annotated[Attempts, Tag("number")] | Annotated[RetryPolicy, Tag("policy")],
@@ -169,6 +195,12 @@ class RuntimeConfig(BaseModel):
             if name not in cls.model_fields:
                 raise ValueError(f"a RuntimeConfig has no {name!r}; {hint(name, cls.model_fields)}")
         return given
+
+    @model_validator(mode="after")
+    def _read_callbacks(self) -> Self:
+        if self.callbacks:
+            self._cast_of_callbacks()
+        return self
 
     def replace(self, **changes: Any) -> Self:
         """Return a new, validated config with `changes` made to this one's fields.
@@ -232,8 +264,7 @@ class RuntimeConfig(BaseModel):
         try:
             return self._hash
         except AttributeError:
-            facts = tuple(getattr(self, name) for name in type(self).model_fields)
-            object.__setattr__(self, "_hash", hash(facts))
+            object.__setattr__(self, "_hash", hash(self._facts()))
             return self._hash
 
     def __eq__(self, other: object) -> bool:
@@ -241,7 +272,50 @@ class RuntimeConfig(BaseModel):
             return True
         if type(self) is not type(other):
             return NotImplemented
-        return all(getattr(self, n) == getattr(other, n) for n in type(self).model_fields)
+        return self._facts() == other._facts()
+
+    def _facts(self) -> tuple[Any, ...]:
+        """Return what makes configs equal; two callbacks are one if they are the same object."""
+        facts = {name: getattr(self, name) for name in type(self).model_fields}
+        callbacks = self.callbacks
+        if isinstance(callbacks, tuple):
+            facts["callbacks"] = identities(callbacks)
+        return tuple(facts.values())
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        if SHIPPING.get():  # callbacks stay here: what they ask for goes in their place
+            callbacks = self.needs or ()
+            state = state | {"__dict__": state["__dict__"] | {"callbacks": callbacks}}
+        return state
+
+    # ------------------------------------------------------------ who observes
+
+    @property
+    def table(self) -> Table | None:
+        """The calls for events under this config; None where nobody observes."""
+        callbacks = self.callbacks
+        if isinstance(callbacks, Needs) or not (callbacks or PLUGINS.number()):
+            return None
+        return self._cast_of_callbacks().table(self.callback_errors)
+
+    @property
+    def needs(self) -> Needs | None:
+        """What those who observe under this config ask for; None where nobody does."""
+        callbacks: object = self.callbacks
+        if isinstance(callbacks, Needs):
+            return callbacks
+        table = self.table
+        return None if table is None else table.needs
+
+    def _cast_of_callbacks(self) -> Cast:
+        try:
+            return self._cast
+        except AttributeError:
+            from hypernodes._dispatch.table import cast_of  # noqa: PLC0415 - pluggy
+
+            object.__setattr__(self, "_cast", cast_of(self.callbacks))
+            return self._cast
 
 
 def checked(config: object) -> RuntimeConfig:

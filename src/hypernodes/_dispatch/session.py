@@ -1,0 +1,176 @@
+"""One outermost run as its callbacks see it: who is told what, and what their failures do."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from copy import copy
+from functools import partial
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Final
+
+from hypernodes.exceptions import CallbackError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hypernodes._dispatch.forms import Observer
+    from hypernodes._dispatch.table import Call
+
+_logger: Final = logging.getLogger("hypernodes.callbacks")
+HASTE: Final = 1.0
+"""Seconds that background callbacks have after Ctrl-C."""
+
+
+class Halted(BaseException):
+    """A callback has failed whose failures end the run; never seen outside."""
+
+
+class Session:
+    """Calls the callbacks of one run, one after another, whichever thread an event comes from.
+
+    Attributes:
+        state: What the callbacks of the run share.
+        error: The first failure of a callback that ends the run.
+    """
+
+    def __init__(self) -> None:
+        self.state: dict[str, Any] = {}
+        self.error: CallbackError | None = None
+        self._lock = threading.RLock()
+        self._told: set[tuple[int, str]] = set()
+        self._background: dict[Observer, _Background] = {}
+        self._is_over = False
+
+    def fire(self, calls: tuple[Call, ...], ctx: Any, *values: Any) -> None:
+        """Make the calls for an event; a failing one keeps none of the others from being called.
+
+        Args:
+            calls: Those of the event, in order.
+            ctx: The context.
+            values: The event's arguments.
+
+        Raises:
+            Halted: One of them has failed whose failures end the run.
+        """
+        with self._lock:
+            if self._is_over:
+                return
+            failures = self._made(calls, ctx, values)
+        if failures:
+            self._end_by(failures[0])
+
+    def fire_error(self, calls: tuple[Call, ...], ctx: Any, error: BaseException, *more: Any) -> None:
+        """Do as `fire` for an event that tells of an error: that one stays what surfaces.
+
+        Args:
+            calls: Those of the event, in order.
+            ctx: The context.
+            error: What it tells of; notes tell of callbacks that fail.
+            more: What the event tells besides, after it.
+        """
+        with self._lock:
+            if self._is_over:
+                return
+            failures = self._made(calls, ctx, (*more[:-1], error, *more[-1:]))
+        for failure in failures:
+            add_note(error, failure)
+
+    def _made(self, calls: tuple[Call, ...], ctx: Any, values: tuple[Any, ...]) -> list[CallbackError]:
+        failures = []
+        for call in calls:
+            try:
+                if call.later:
+                    self._behind(call, copy(ctx), values)
+                else:
+                    call.invoke(ctx, *values)
+            except Exception as error:  # noqa: BLE001 - an observer may fail as it likes
+                failure = self._failed(call, error)
+                if failure is not None:
+                    failures.append(failure)
+        return failures
+
+    # ------------------------------------------------------------ failures
+
+    def _failed(self, call: Call, error: Exception) -> CallbackError | None:
+        """Do with a failure what its policy says; return what ends the run."""
+        what = f"{call.hook} of callback {call.observer.label} failed: {type(error).__name__}: {error}"
+        failure = CallbackError(what, callback=call.observer.label, hook=call.hook)
+        failure.__cause__ = error
+        if call.policy == "raise":
+            return failure
+        place = id(call.observer), call.hook
+        if place in self._told:
+            return None
+        self._told.add(place)
+        if call.policy == "log":
+            _logger.error("%s", what, exc_info=error)
+            return None
+        try:
+            warnings.warn(what, RuntimeWarning, stacklevel=2)
+        except RuntimeWarning:  # the user has made errors of warnings
+            return failure
+        return None
+
+    def _end_by(self, failure: CallbackError) -> None:
+        self.error = self.error or failure
+        raise Halted
+
+    # ------------------------------------------------------------ the background
+
+    def _behind(self, call: Call, ctx: Any, values: tuple[Any, ...]) -> None:
+        background = self._background.get(call.observer)
+        if background is None:
+            background = self._background[call.observer] = _Background(call.observer.label)
+        background.put(partial(self._make_later, call, ctx, values))
+
+    def _make_later(self, call: Call, ctx: Any, values: tuple[Any, ...]) -> None:
+        try:
+            call.invoke(ctx, *values)
+        except Exception as error:  # noqa: BLE001 - an observer may fail as it likes
+            with self._lock:
+                self.error = self._failed(call, error) or self.error
+
+    def finish(self, *, hastily: bool) -> None:
+        """Let background callbacks come to their end; nobody is told anything any more.
+
+        Args:
+            hastily: Whether to wait for a moment only.
+        """
+        with self._lock:
+            self._is_over = True
+        for background in self._background.values():
+            background.end(HASTE if hastily else None)
+
+
+class _Background:
+    """A thread that makes the calls of one callback, in order."""
+
+    def __init__(self, label: str) -> None:
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(
+            target=self._serve, name=f"hypernodes-callback {label}", daemon=True
+        )
+        self._thread.start()
+
+    def put(self, call: Callable[[], None]) -> None:
+        self._queue.put(call)
+
+    def end(self, seconds: float | None) -> None:
+        self._queue.put(None)
+        self._thread.join(seconds)
+
+    def _serve(self) -> None:
+        while (call := self._queue.get()) is not None:
+            try:
+                call()
+            except BaseException:
+                _logger.exception("a background callback ended its thread")
+
+
+def add_note(error: BaseException, failure: CallbackError) -> None:
+    """Tell of a callback's failure on the error that surfaces."""
+    note = f"hypernodes: besides, {failure}"
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
