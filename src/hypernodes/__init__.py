@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from hypernodes._nested import PipelineNode
     from hypernodes._node import Node, node
     from hypernodes.abc import Backend, Executor, RunContext
+    from hypernodes.callbacks import (
+        Callback,
+        CallbackContext,
+        register_plugins,
+        report,
+        unregister_plugins,
+    )
     from hypernodes.config import (
         RetryPolicy,
         RuntimeConfig,
@@ -51,6 +58,8 @@ __all__ = [
     "Backend",
     "CacheError",
     "CacheWarning",
+    "Callback",
+    "CallbackContext",
     "CallbackError",
     "CycleError",
     "DuplicateOutputError",
@@ -81,13 +90,23 @@ __all__ = [
     "WorkerCrashedError",
     "get_default_config",
     "node",
+    "register_plugins",
+    "report",
     "set_default_config",
+    "unregister_plugins",
 ]
 
 _PLACES = {
     "hypernodes._engine.failure": ("Failure",),
     "hypernodes._engine.kernel": ("PipelineExecutionEngine",),
     "hypernodes.abc": ("Backend", "Executor", "RunContext"),
+    "hypernodes.callbacks": (
+        "Callback",
+        "CallbackContext",
+        "register_plugins",
+        "report",
+        "unregister_plugins",
+    ),
     "hypernodes.config": (
         "RetryPolicy",
         "RuntimeConfig",

@@ -39,12 +39,15 @@ class RunContext:
         pinned: Whether `config` was given at the call and so rules nested pipelines and nodes too.
         path: The names from the outermost pipeline to this one.
         away: Whether another executor's run asks for this one.
+        audience: 0 where nobody observes the run, nor anything in it; else a number that is
+            another one whenever the plugins are.
     """
 
     config: RuntimeConfig
     pinned: bool = False
     path: tuple[str, ...] = ("pipeline",)
     away: bool = False
+    audience: int = 0
 
 
 class Executor(BaseModel, ABC):

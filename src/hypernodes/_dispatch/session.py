@@ -33,52 +33,37 @@ class Session:
     Attributes:
         state: What the callbacks of the run share.
         error: The first failure of a callback that ends the run.
+        lock: Held while something is noted and told.
     """
 
     def __init__(self) -> None:
         self.state: dict[str, Any] = {}
         self.error: CallbackError | None = None
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._told: set[tuple[int, str]] = set()
         self._background: dict[Observer, _Background] = {}
         self._is_over = False
 
-    def fire(self, calls: tuple[Call, ...], ctx: Any, *values: Any) -> None:
+    def fire(
+        self, calls: tuple[Call, ...], ctx: Any, *values: Any, during: BaseException | None = None
+    ) -> None:
         """Make the calls for an event; a failing one keeps none of the others from being called.
+
+        Who calls this holds the `lock`.
 
         Args:
             calls: Those of the event, in order.
             ctx: The context.
             values: The event's arguments.
+            during: An error that is under way: it stays what surfaces, and notes on it tell of
+                callbacks that fail.
 
         Raises:
             Halted: One of them has failed whose failures end the run.
         """
-        with self._lock:
-            if self._is_over:
-                return
-            failures = self._made(calls, ctx, values)
-        if failures:
-            self._end_by(failures[0])
-
-    def fire_error(self, calls: tuple[Call, ...], ctx: Any, error: BaseException, *more: Any) -> None:
-        """Do as `fire` for an event that tells of an error: that one stays what surfaces.
-
-        Args:
-            calls: Those of the event, in order.
-            ctx: The context.
-            error: What it tells of; notes tell of callbacks that fail.
-            more: What the event tells besides, after it.
-        """
-        with self._lock:
-            if self._is_over:
-                return
-            failures = self._made(calls, ctx, (*more[:-1], error, *more[-1:]))
-        for failure in failures:
-            add_note(error, failure)
-
-    def _made(self, calls: tuple[Call, ...], ctx: Any, values: tuple[Any, ...]) -> list[CallbackError]:
-        failures = []
+        if self._is_over:
+            return
+        failures = None
         for call in calls:
             try:
                 if call.later:
@@ -86,36 +71,38 @@ class Session:
                 else:
                     call.invoke(ctx, *values)
             except Exception as error:  # noqa: BLE001 - an observer may fail as it likes
-                failure = self._failed(call, error)
-                if failure is not None:
-                    failures.append(failure)
-        return failures
+                failures = [*(failures or ()), *self._failed(call, error)]
+        if failures:
+            self._end_by(failures, during)
 
     # ------------------------------------------------------------ failures
 
-    def _failed(self, call: Call, error: Exception) -> CallbackError | None:
-        """Do with a failure what its policy says; return what ends the run."""
+    def _failed(self, call: Call, error: Exception) -> tuple[CallbackError, ...]:
+        """Do with a failure what its policy says; return it if it is to end the run."""
         what = f"{call.hook} of callback {call.observer.label} failed: {type(error).__name__}: {error}"
         failure = CallbackError(what, callback=call.observer.label, hook=call.hook)
         failure.__cause__ = error
         if call.policy == "raise":
-            return failure
+            return (failure,)
         place = id(call.observer), call.hook
         if place in self._told:
-            return None
+            return ()
         self._told.add(place)
         if call.policy == "log":
             _logger.error("%s", what, exc_info=error)
-            return None
+            return ()
         try:
             warnings.warn(what, RuntimeWarning, stacklevel=2)
         except RuntimeWarning:  # the user has made errors of warnings
-            return failure
-        return None
+            return (failure,)
+        return ()
 
-    def _end_by(self, failure: CallbackError) -> None:
-        self.error = self.error or failure
-        raise Halted
+    def _end_by(self, failures: list[CallbackError], during: BaseException | None) -> None:
+        if during is None:
+            self.error = self.error or failures[0]
+            raise Halted
+        for failure in failures:
+            add_note(during, failure)
 
     # ------------------------------------------------------------ the background
 
@@ -129,8 +116,9 @@ class Session:
         try:
             call.invoke(ctx, *values)
         except Exception as error:  # noqa: BLE001 - an observer may fail as it likes
-            with self._lock:
-                self.error = self._failed(call, error) or self.error
+            with self.lock:
+                for failure in self._failed(call, error):
+                    self.error = self.error or failure
 
     def finish(self, *, hastily: bool) -> None:
         """Let background callbacks come to their end; nobody is told anything any more.
@@ -138,7 +126,7 @@ class Session:
         Args:
             hastily: Whether to wait for a moment only.
         """
-        with self._lock:
+        with self.lock:
             self._is_over = True
         for background in self._background.values():
             background.end(HASTE if hastily else None)

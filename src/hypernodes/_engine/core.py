@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.inner import items_of
 from hypernodes._engine.jobs import Collector, Entry, MapJob, Receiver
+from hypernodes._engine.observing.instrument import tell_inner_started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.failure import Given
     from hypernodes._engine.frame import Frame
     from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._engine.observing.witness import Witness
     from hypernodes._engine.plan import Inner, Step
     from hypernodes._engine.segments import Segment
 
@@ -96,24 +98,26 @@ class Core(ABC):
         taken = frame.arguments(segment)
         values = [taken[argument.slot] for argument in step.arguments]
         read = partial(_read, frame, step, inner, values)
-        self._read_items(values, read, partial(self._map_inside, frame, segment, inner))
+        self._read_items(values, read, partial(self._map_inside, frame, segment, inner, values))
 
     def _map_inside(
         self,
         frame: Frame,
         segment: Segment,
         inner: Inner,
+        values: list[Any],
         found: tuple[Mapping[str, Any], list[Entry]] | Given,
     ) -> None:
         if not isinstance(found, tuple):
             self._settle(frame, segment, found)
             return
         shared, entries = found
+        enter = tell_inner_started(frame.witness, segment.steps[0], len(entries), values)
         collector = Collector(frame, segment, len(entries), partial(self._settle, frame, segment))
         if not entries:
             collector.finish()
             return
-        job = self._job(inner.engine(shared), shared, collector, len(entries))
+        job = self._job(inner.engine(shared), shared, collector, len(entries), enter)
         frame.jobs.append(job)
         self._add(job, entries)
 
@@ -123,9 +127,10 @@ class Core(ABC):
         inputs: Mapping[str, Any],
         receiver: Receiver,
         count: int,
+        enter: Callable[[int], Witness] | None = None,
     ) -> MapJob:
         apart = self._is_apart(engine, count)
-        return MapJob(engine, inputs, receiver, self._open_frames if apart else None)
+        return MapJob(engine, inputs, receiver, self._open_frames if apart else None, enter)
 
     def _add(self, job: MapJob, entries: Iterable[Entry]) -> None:
         job.pending.extend(entries)

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 from hypernodes._engine.failure import Failure, Faulted
 from hypernodes._engine.frame import Frame
 from hypernodes._engine.inner import gather
+from hypernodes._engine.observing.instrument import tell_inner_ended, tell_inner_failed
+from hypernodes._engine.observing.posted import posting
 
 if TYPE_CHECKING:
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._engine.observing.witness import Witness
     from hypernodes._engine.segments import Segment
 
 Entry = tuple[int, Mapping[str, Any]]
@@ -80,6 +83,7 @@ class MapJob:
         receiver: Gets the outcomes, in the scheduler's thread.
         open_frames: Starts the frames that there is room for, where each item is to be a frame of
             its own, whose nodes are scheduled one by one; None where workers take whole items.
+        enter: Returns who is told of an item; None where nobody observes.
     """
 
     __slots__ = (
@@ -89,6 +93,7 @@ class MapJob:
         "_receiver",
         "drains",
         "engine",
+        "enter",
         "inputs",
         "pending",
     )
@@ -99,9 +104,11 @@ class MapJob:
         inputs: Mapping[str, Any],
         receiver: Receiver,
         open_frames: Callable[[MapJob], None] | None = None,
+        enter: Callable[[int], Witness] | None = None,
     ) -> None:
         self.engine: PipelineExecutionEngine = engine
         self.inputs: Mapping[str, Any] = inputs
+        self.enter: Callable[[int], Witness] | None = enter
         self._open_frames = open_frames
         self.pending: deque[Entry] = deque()
         self.drains: int = 0
@@ -122,7 +129,9 @@ class MapJob:
     def open_frame(self) -> Frame:
         """Return a frame for the next item, which delivers its outcome."""
         index, item = self.pending.popleft()
-        frame = Frame(self.engine, self.inputs, item, index, partial(self._close_frame, index))
+        witness = None if self.enter is None else self.enter(index)
+        close = partial(self._close_frame, index)
+        frame = Frame(self.engine, self.inputs, item, index, close, witness)
         self._frames[index] = frame
         return frame
 
@@ -142,7 +151,8 @@ class MapJob:
         Args:
             post: Takes what the scheduler's thread has to call.
         """
-        pending, attempt, context = self.pending, self.engine.attempt, copy_context()
+        pending, context = self.pending, copy_context()
+        attempt = self.engine.attempt if self.enter is None else partial(self._attempt_told, post)
         end = perf_counter() + TURN
         while perf_counter() < end:
             try:
@@ -151,6 +161,18 @@ class MapJob:
                 return
             outcome = context.copy().run(attempt, self.inputs, item, index)
             self.report(index, outcome, post)
+
+    def _attempt_told(
+        self,
+        post: Callable[[Message], None],
+        inputs: Mapping[str, Any],
+        item: Mapping[str, Any],
+        index: int,
+    ) -> Outcome:
+        """Run an item; what happens is told in the scheduler's thread, before its outcome."""
+        assert self.enter is not None  # noqa: S101 - only called where somebody observes
+        witness = posting(self.enter(index), partial(self._done.add, post=post))
+        return self.engine.attempt_told(inputs, item, index, witness)
 
     def report(self, index: int, outcome: Outcome, post: Callable[[Message], None]) -> None:
         """Have the outcome of an item handed over by the scheduler.
@@ -236,8 +258,10 @@ class Collector(Receiver):
         try:
             lists = gather(step.inner, rows.items())
         except Faulted as error:
+            tell_inner_failed(frame.witness, step, error.failure.error)
             self._settle(frame.engine.failure(error, step, frame.index))
             return
+        tell_inner_ended(frame.witness, step, lists)
         self._settle(dict(zip(step.outputs, lists, strict=True)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._cancel import check, is_watched
@@ -12,6 +12,10 @@ from hypernodes._engine.calls import node_call, node_coroutine
 from hypernodes._engine.drive import drive
 from hypernodes._engine.failure import Failure, Faulted, annotate, item_note, node_note
 from hypernodes._engine.inner import inner_call
+from hypernodes._engine.observing.instrument import instrumented, instrumented_later
+from hypernodes._engine.observing.runs import SCENE, finish
+from hypernodes._engine.observing.script import Audience, Script
+from hypernodes._engine.observing.witness import clock, worker_name
 from hypernodes._engine.plan import compile_plan
 from hypernodes._engine.program import Program
 from hypernodes._engine.segments import Part, Segment, is_async, split
@@ -21,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
     from hypernodes._engine.failure import Given, Outcome
-    from hypernodes._engine.plan import Inner, Plan, Request, Slot, Step
+    from hypernodes._engine.observing.witness import Witness
+    from hypernodes._engine.plan import Plan, Request, Slot, Step
     from hypernodes.pipeline import Pipeline
 
     InThread = Callable[..., Awaitable[Any]]
@@ -42,7 +47,8 @@ class PipelineExecutionEngine:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._lock = threading.Lock()
-        self.calls: tuple[Callable[..., Any], ...] = tuple(map(_step_call, plan.steps))
+        self.audience = Audience(plan) if plan.request.ctx.audience else None
+        self.calls: tuple[Callable[..., Any], ...] = tuple(map(self._step_call, plan.steps))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _compiled, (self.plan.pipeline, self.plan.request)
@@ -60,6 +66,8 @@ class PipelineExecutionEngine:
         Returns:
             The outputs by name, or the failure.
         """
+        if self.is_observed:
+            return self.attempt_told(inputs, item, index, self.present(index))
         program = self.checked_program if is_watched() else self.program
         try:
             return program.run(inputs, item)
@@ -68,9 +76,23 @@ class PipelineExecutionEngine:
         return failure if index is None else failure.at_item(index, item)
 
     def attempt_all(
-        self, inputs: Mapping[str, Any], items: Iterable[Mapping[str, Any]]
+        self,
+        inputs: Mapping[str, Any],
+        items: Iterable[Mapping[str, Any]],
+        enter: Callable[[int], Witness | None] | None = None,
     ) -> Iterator[tuple[int, Outcome]]:
-        """Run all steps for each of `items`, as they are asked for; yield indexes and outcomes."""
+        """Run all steps for each of `items`, as they are asked for; yield indexes and outcomes.
+
+        Args:
+            inputs: The inputs that all items share.
+            items: The inputs that are each item's own.
+            enter: Returns who is told of an item; by default the run in whose scene this is.
+        """
+        if self.is_observed:
+            enter = enter or self.present
+            for index, item in enumerate(items):
+                yield index, self.attempt_told(inputs, item, index, enter(index))
+            return
         program = self.checked_program if is_watched() else self.program
         run = program.run
         for index, item in enumerate(items):
@@ -87,6 +109,7 @@ class PipelineExecutionEngine:
         values: dict[Slot, Any],
         index: int | None = None,
         is_wanted: Callable[[], bool] | None = None,
+        witness: Witness | None = None,
     ) -> Given:
         """Run the steps of a segment, one after another, in this thread.
 
@@ -95,11 +118,12 @@ class PipelineExecutionEngine:
             values: What it takes, by slot; used up.
             index: The item's index, in a map.
             is_wanted: Asked before each step; where it says no, the rest is left out.
+            witness: Who is told, if somebody observes.
 
         Returns:
             What it gives, by slot, or the failure.
         """
-        return self._attempt_part(self.segments[number].whole, values, index, is_wanted)
+        return self._attempt_part(self.segments[number].whole, values, index, is_wanted, witness)
 
     async def await_segment(
         self,
@@ -108,6 +132,7 @@ class PipelineExecutionEngine:
         index: int | None,
         is_wanted: Callable[[], bool] | None,
         in_thread: InThread,
+        witness: Witness | None = None,
     ) -> Given:
         """Do as `attempt_segment`, on a loop: its coroutines are awaited here.
 
@@ -117,13 +142,15 @@ class PipelineExecutionEngine:
             index: The item's index, in a map.
             is_wanted: Asked before each step; where it says no, the rest is left out.
             in_thread: Calls a function with arguments in a thread, for what is no coroutine.
+            witness: Who is told, if somebody observes.
         """
         given: Given = values
         for part in self.parts[number]:
+            facts = part, values, index, is_wanted, witness
             if part.waits:
-                given = await self._attempt_steps(part, values, index, self.coroutines, is_wanted)
+                given = await self._attempt_steps(*facts, calls=self.coroutines)
             else:
-                given = await in_thread(self._attempt_part, part, values, index, is_wanted)
+                given = await in_thread(self._attempt_part, *facts)
             if isinstance(given, Failure):
                 return given
         return given
@@ -134,12 +161,26 @@ class PipelineExecutionEngine:
         item: Mapping[str, Any],
         index: int,
         in_thread: InThread,
+        witness: Witness | None,
     ) -> Outcome:
         """Run a plan of one segment at the most for an item, on a loop; else as `attempt`."""
+        self.opened(inputs, item, witness)
+        outcome = await self._await_item(inputs, item, index, in_thread, witness)
+        finish(witness, outcome)
+        return outcome
+
+    async def _await_item(
+        self,
+        inputs: Mapping[str, Any],
+        item: Mapping[str, Any],
+        index: int,
+        in_thread: InThread,
+        witness: Witness | None,
+    ) -> Outcome:
         values = self.plan.values(inputs, item)
         for segment in self.segments:
             taken = {slot: values[slot] for slot in segment.takes}
-            given = await self.await_segment(segment.index, taken, index, None, in_thread)
+            given = await self.await_segment(segment.index, taken, index, None, in_thread, witness)
             if isinstance(given, Failure):
                 return given.at_item(index, item)
             values |= given
@@ -151,16 +192,20 @@ class PipelineExecutionEngine:
         values: dict[Slot, Any],
         index: int | None,
         is_wanted: Callable[[], bool] | None,
+        witness: Witness | None,
     ) -> Given:
-        return drive(self._attempt_steps(part, values, index, self.calls, is_wanted))
+        facts = part, values, index, is_wanted, witness
+        return drive(self._attempt_steps(*facts, calls=self.calls))
 
     async def _attempt_steps(
         self,
         part: Part,
         values: dict[Slot, Any],
         index: int | None,
-        calls: Mapping[int, Callable[..., Any]] | Sequence[Callable[..., Any]],
         is_wanted: Callable[[], bool] | None,
+        witness: Witness | None,
+        *,
+        calls: Mapping[int, Callable[..., Any]] | Sequence[Callable[..., Any]],
     ) -> Given:
         """Run steps, one after another; suspends only if what they call has to be awaited."""
         waits = part.waits
@@ -171,6 +216,8 @@ class PipelineExecutionEngine:
                 check()
             slots, keywords = self.takes[step.index]
             positional = [values[slot] for slot in slots]
+            if step.index in self.observed:
+                positional.insert(0, witness)
             named = {keyword: values[slot] for keyword, slot in keywords} if keywords else NO_ITEM
             try:
                 result = calls[step.index](*positional, **named)
@@ -191,18 +238,19 @@ class PipelineExecutionEngine:
     def program(self) -> Program:
         """The plan as one function, compiled when it is first needed."""
         with self._lock:
-            return self.__dict__.get("program") or Program(self.plan, self.calls)
+            program = self.__dict__.get("program")
+            return program or Program(self.plan, self.calls, observed=self.observed)
 
     @cached_property
     def checked_program(self) -> Program:
         """The plan as one function that can be told to stop between two steps."""
-        return Program(self.plan, self.calls, before_each=check)
+        return Program(self.plan, self.calls, before_each=check, observed=self.observed)
 
     @cached_property
     def coroutines(self) -> dict[int, Callable[..., Any]]:
         """What is called for asynchronous nodes on a loop, by the step's index."""
         return {
-            step.index: node_coroutine(step.node, step.path, step.config)
+            step.index: self._step_coroutine(step, step.node)
             for step in self.plan.steps
             if isinstance(step.node, Node) and is_async(step)
         }
@@ -249,6 +297,80 @@ class PipelineExecutionEngine:
         """Whether some steps, here or in what is mapped, run under an executor of their own."""
         return any(map(_leaves_inside, self.plan.steps))
 
+    # ------------------------------------------------------------ who observes
+
+    @cached_property
+    def is_observed(self) -> bool:
+        """Whether there is anything to tell of a pass through the plan."""
+        return self.audience is not None and self.audience.is_there
+
+    @cached_property
+    def observed(self) -> frozenset[int]:
+        """The indexes of the steps whose calls take a witness first."""
+        if self.audience is None:
+            return frozenset()
+        steps = zip(self.plan.steps, self.audience.cues, strict=True)
+        return frozenset(s.index for s, cue in steps if s.inner is not None or not cue.is_silent)
+
+    @cached_property
+    def script(self) -> Script:
+        """Who is called for the events of the plan; only in the driver."""
+        assert self.audience is not None  # noqa: S101 - asked by those who observe
+        return Script(self.plan, self.audience.watched)
+
+    def opened(
+        self, inputs: Mapping[str, Any], item: Mapping[str, Any], witness: Witness | None
+    ) -> Witness | None:
+        """Tell a witness of the start of a pass; return it."""
+        audience = self.audience
+        if witness is not None and audience is not None:
+            given = audience.values(self.plan, inputs, item)
+            own = item if audience.inputs else None
+            witness.started(clock(), own, given, worker_name())
+        return witness
+
+    def entrance(self) -> Callable[[int], Witness] | None:
+        """Return what gives, for items by index, who is told of them in the current scene."""
+        scene = SCENE.get() if self.is_observed else None
+        return None if scene is None else partial(scene.enter, self)
+
+    def present(self, index: int | None) -> Witness | None:
+        """Return who is told of a pass in the current scene."""
+        scene = SCENE.get() if self.is_observed else None
+        return None if scene is None else scene.enter(self, index)
+
+    def attempt_told(
+        self,
+        inputs: Mapping[str, Any],
+        item: Mapping[str, Any],
+        index: int | None,
+        witness: Witness | None,
+    ) -> Outcome:
+        """Do as `attempt`, telling a witness of it if there is one."""
+        self.opened(inputs, item, witness)
+        program = self.checked_program if is_watched() else self.program
+        facts = (inputs, item, witness) if self.observed else (inputs, item)
+        try:
+            outcome: Outcome = program.run(*facts)
+        except Exception as error:  # noqa: BLE001 - whatever the user's function raised
+            outcome = self.failure(error, program.step_of(error.__traceback__), index)
+            outcome = outcome if index is None else outcome.at_item(index, item)
+        finish(witness, outcome)
+        return outcome
+
+    def _step_call(self, step: Step) -> Callable[..., Any]:
+        if step.index in self.observed and self.audience is not None:
+            return instrumented(step, self.audience.cues[step.index])
+        if step.inner is not None:
+            return inner_call(step.inner, step.path)
+        assert isinstance(step.node, Node)  # noqa: S101 - what is no function has a plan inside
+        return node_call(step.node, step.path, step.config)
+
+    def _step_coroutine(self, step: Step, node: Node) -> Callable[..., Any]:
+        if step.index in self.observed and self.audience is not None:
+            return instrumented_later(step, self.audience.cues[step.index])
+        return node_coroutine(node, step.path, step.config)
+
     def failure(self, error: Exception, step: Step | None, index: int | None) -> Failure:
         """Return `error`, which came up in `step`, as a failure, with a note that says where."""
         if step is None:  # no step's doing: ours
@@ -276,21 +398,9 @@ def _maps_here(step: Step) -> bool:
 
 def _awaits_inside(step: Step) -> bool:
     inner = step.inner
-    return inner is not None and _maps_here(step) and _item_engine(inner).awaits
+    return inner is not None and _maps_here(step) and inner.item_engine.awaits
 
 
 def _leaves_inside(step: Step) -> bool:
     inner = step.inner
-    return inner is not None and (inner.elsewhere or _item_engine(inner).leaves)
-
-
-def _item_engine(inner: Inner) -> PipelineExecutionEngine:
-    own = {*inner.map_over, *inner.given}
-    return inner.engine(name for name in inner.inputs if name not in own)
-
-
-def _step_call(step: Step) -> Callable[..., Any]:
-    if step.inner is not None:
-        return inner_call(step.inner, step.path)
-    assert isinstance(step.node, Node)  # noqa: S101 - what is no function has a plan inside
-    return node_call(step.node, step.path, step.config)
+    return inner is not None and (inner.elsewhere or inner.item_engine.leaves)

@@ -66,6 +66,7 @@ class Step:
         arguments: What it takes.
         outputs: The slots that it fills.
         inner: For a nested pipeline that is mapped or runs elsewhere: what to run there.
+        scope: The dissolved pipeline that it belongs to, by its place among those of the plan.
     """
 
     index: int
@@ -75,6 +76,7 @@ class Step:
     arguments: tuple[Argument, ...]
     outputs: tuple[Slot, ...]
     inner: Inner | None = None
+    scope: int | None = None
 
     @property
     def unpacks(self) -> bool:
@@ -84,6 +86,13 @@ class Step:
             or not isinstance(self.node, Node)
             or (not isinstance(self.node.output_name, str))
         )
+
+
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether hooks are called around the node."""
+        needs = self.config.needs
+        return needs is not None and bool(needs.wrappers)
 
 
 @dataclass(slots=True, eq=False)
@@ -120,6 +129,31 @@ class Inner:
         mapped = (*self.map_over, *self.given)
         return self.pipeline.engine(shared, self.ctx, self.outputs, mapped)
 
+    @property
+    def item_engine(self) -> PipelineExecutionEngine:
+        """What runs one item."""
+        own = {*self.map_over, *self.given}
+        return self.engine(name for name in self.inputs if name not in own)
+
+
+@dataclass(slots=True, eq=False)
+class Dissolved:
+    """A nested pipeline whose nodes are steps of the plan, for those who observe it.
+
+    Attributes:
+        pipeline: The pipeline.
+        ctx: Its config and place.
+        outer: The dissolved pipeline around it, by its place among those of the plan.
+        inputs: The slots of its inputs, by their inner names.
+        outputs: The slots of its outputs that are made, by their inner names.
+    """
+
+    pipeline: Pipeline
+    ctx: RunContext
+    outer: int | None
+    inputs: Mapping[str, Slot]
+    outputs: Mapping[str, Slot]
+
 
 @dataclass(slots=True, eq=False)
 class Plan:
@@ -136,6 +170,7 @@ class Plan:
         results: The slots of the outputs asked for, by name.
         used: The names of the inputs that are needed and given.
         missing: Inputs that are needed and were not given, with the path of a node that needs each.
+        scopes: The nested pipelines that have dissolved, outer ones first, where somebody observes.
     """
 
     pipeline: Pipeline
@@ -148,6 +183,7 @@ class Plan:
     results: dict[str, Slot] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    scopes: list[Dissolved] = field(default_factory=list)
 
     def values(self, inputs: Mapping[str, Any], item: Mapping[str, Any]) -> dict[Slot, Any]:
         """Return the values that are there before any step has run."""
@@ -264,7 +300,8 @@ class _Scope:
             path = (*self.ctx.path, node.name)
         else:
             own, path = node.config, self.ctx.path
-        return RunContext(config if self.ctx.pinned else own or config, self.ctx.pinned, path)
+        chosen = config if self.ctx.pinned else own or config
+        return replace(self.ctx, config=chosen, path=path, away=False)
 
 
 @dataclass(slots=True, eq=False)
@@ -297,6 +334,7 @@ class _Compiler:
         self._request = request
         self._plan = Plan(pipeline, request)
         self._slots: dict[object, Slot] = {}
+        self._scopes: dict[_Scope, int] = {}
 
     def compile(self) -> Plan:
         names = self._request.outputs
@@ -311,6 +349,8 @@ class _Compiler:
         self._plan.steps = tuple(self._step(index, vertex) for index, vertex in enumerate(order))
         self._plan.results = {name: self._slot(source) for name, source in wanted.items()}
         self._plan.slots = len(self._slots)
+        if self._request.ctx.audience:
+            self._keep_scopes(order)
         return self._plan
 
     # ------------------------------------------------------------ what is wanted
@@ -478,6 +518,32 @@ class _Compiler:
             outputs=tuple(self._slot(_Made(vertex, position)) for position in positions),
             inner=vertex.inner,
         )
+
+    # ------------------------------------------------------------ dissolved pipelines
+
+    def _keep_scopes(self, order: list[_Vertex]) -> None:
+        for step, vertex in zip(self._plan.steps, order, strict=True):
+            step.scope = self._scope_number(vertex.scope)
+
+    def _scope_number(self, scope: _Scope) -> int | None:
+        """Return the place of a dissolved pipeline among those of the plan; None for the root."""
+        if scope.outer is None:
+            return None
+        if scope not in self._scopes:
+            outer = self._scope_number(scope.outer)
+            inputs = {n: self._resolve(scope, n) for n in scope.outer_names}
+            outputs = {n: self._resolve(scope, n) for n in scope.pipeline.output_names}
+            self._scopes[scope] = len(self._plan.scopes)
+            known = Dissolved(
+                scope.pipeline, scope.ctx, outer, self._known(inputs), self._known(outputs)
+            )
+            self._plan.scopes.append(known)
+        return self._scopes[scope]
+
+    def _known(self, sources: Mapping[str, _Source]) -> dict[str, Slot]:
+        return {n: self._slots[source] for n, source in sources.items() if source in self._slots}
+
+    # ------------------------------------------------------------ slots
 
     def _slot(self, source: _Source) -> Slot:
         known = self._slots.get(source)

@@ -46,7 +46,7 @@ class Scheduler(Core):
     def run(self, engine: PipelineExecutionEngine, inputs: Mapping[str, Any]) -> Outcome:
         """Run a plan once."""
         outcome: list[Outcome] = []
-        frame = Frame(engine, inputs, NO_ITEM, None, outcome.append)
+        frame = Frame(engine, inputs, NO_ITEM, None, outcome.append, engine.present(None))
         try:
             self._start(frame)
             self._launch()
@@ -81,7 +81,7 @@ class Scheduler(Core):
             farthest=crew.farthest,
         )
         entries = stream.take()
-        job = self._job(engine, inputs, stream, len(entries))
+        job = self._job(engine, inputs, stream, len(entries), engine.entrance())
         add, receive = partial(self._add, job), partial(self._receive, stream)
         with self._inbox.open():
             close = lambda: self._close(job, over=stream.is_done)  # noqa: E731
@@ -114,7 +114,13 @@ class Scheduler(Core):
 
     def _send_away(self, frame: Frame, segment: Segment, inner: Inner) -> None:
         values = frame.arguments(segment)
-        attempt = partial(frame.engine.attempt_segment, segment.index, values, frame.index)
+        attempt = partial(
+            frame.engine.attempt_segment,
+            segment.index,
+            values,
+            frame.index,
+            witness=frame.witness,
+        )
         if self._is_alone:
             self._settle(frame, segment, attempt())
             return

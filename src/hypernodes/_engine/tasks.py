@@ -114,7 +114,7 @@ class TaskScheduler(Core):
 
     def run(self, engine: PipelineExecutionEngine, inputs: Mapping[str, Any], done: Done) -> Frame:
         """Start a run."""
-        frame = Frame(engine, inputs, NO_ITEM, None, done)
+        frame = Frame(engine, inputs, NO_ITEM, None, done, engine.present(None))
         self._do(self._start, frame)
         return frame
 
@@ -126,7 +126,7 @@ class TaskScheduler(Core):
         count: int,
     ) -> MapJob:
         """Start a map, to which `count` items will be added at first."""
-        return self._job(engine, inputs, receiver, count)
+        return self._job(engine, inputs, receiver, count, engine.entrance())
 
     def add(self, job: MapJob, entries: list[tuple[int, Mapping[str, Any]]]) -> None:
         """Add items to a map."""
@@ -217,7 +217,8 @@ class TaskScheduler(Core):
 
     def _compute(self, frame: Frame, segment: Segment) -> None:
         values, await_segment = frame.arguments(segment), frame.engine.await_segment
-        arguments = segment.index, values, frame.index, frame.is_open, self._in_thread
+        place = segment.index, values, frame.index, frame.is_open
+        arguments = *place, self._in_thread, frame.witness
         self._begin(partial(self._settle, frame, segment), self._in_slot, await_segment, *arguments)
 
     def _send_away(self, frame: Frame, segment: Segment, inner: Inner) -> None:
@@ -247,13 +248,15 @@ class TaskScheduler(Core):
     async def _drain(self, job: MapJob) -> None:
         """Run items until none waits; several of these take turns."""
         await_item, inputs, pending = job.engine.await_item, job.inputs, job.pending
+        enter = job.enter
         while pending:
             slot = await self._share.take()
             try:
                 if not pending:
                     return
                 index, item = pending.popleft()
-                outcome = await await_item(inputs, item, index, self._in_thread)
+                witness = None if enter is None else enter(index)
+                outcome = await await_item(inputs, item, index, self._in_thread, witness)
             finally:
                 slot.give()
             job.report(index, outcome, self._post)

@@ -1,0 +1,322 @@
+"""What a step calls when somebody observes it: the same, with a witness as first argument."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from hypernodes._engine.calls import node_call, node_coroutine, unpack
+from hypernodes._engine.failure import Faulted
+from hypernodes._engine.inner import gather, items_of, outcomes, run_elsewhere
+from hypernodes._engine.observing.runs import SCENE, Guest, Pass, Run
+from hypernodes._engine.observing.witness import Witness, clock, worker_name
+from hypernodes._node import Node
+from hypernodes.callbacks import REPORTER, CallbackContext
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from hypernodes._engine.observing.script import Cue
+    from hypernodes._engine.plan import Inner, Step
+
+    Call = Callable[..., Any]
+    Read = Callable[[tuple[Any, ...], dict[str, Any]], "dict[str, Any]"]
+
+
+class Stand:
+    """Where the code of a node stands: takes its reports, and counts its attempts.
+
+    Args:
+        witness: Who is told.
+        index: The step.
+        cue: What is to be told.
+    """
+
+    __slots__ = ("_cue", "_index", "_witness", "attempt")
+
+    def __init__(self, witness: Witness, index: int, cue: Cue) -> None:
+        self._witness = witness
+        self._index = index
+        self._cue = cue
+        self.attempt = 1
+
+    def reported(self, kind: str, data: dict[str, Any]) -> None:
+        """Tell what the code reports."""
+        if self._cue.reports:
+            self._witness.reported(self._index, clock(), kind, data)
+
+    def retried(self, error: BaseException, attempt: int, delay: float) -> None:
+        """Tell of a failed attempt that will be made again."""
+        self.attempt = attempt + 1
+        if self._cue.retries:
+            self._witness.node_retried(self._index, clock(), error, attempt, delay)
+
+
+def tell_retry(error: BaseException, attempt: int, delay: float) -> None:
+    """Tell the stand of the current node of a failed attempt."""
+    stand = REPORTER.get()
+    if isinstance(stand, Stand):
+        stand.retried(error, attempt, delay)
+
+
+def instrumented(step: Step, cue: Cue) -> Call:
+    """Return what a step calls whose cue is not silent, given a witness and its arguments."""
+    if step.inner is not None:
+        return _inner_call(step, step.inner)
+    assert isinstance(step.node, Node)  # noqa: S101 - what is no function has a plan inside
+    call = node_call(step.node, step.path, step.config, told=tell_retry)
+    return _observed(_wrapped(step, step.node, call, cue), step, step.node, cue)
+
+
+def instrumented_later(step: Step, cue: Cue) -> Call:
+    """Do as `instrumented` for an asynchronous node on a loop."""
+    assert isinstance(step.node, Node)  # noqa: S101 - only nodes are asynchronous
+    call = node_coroutine(step.node, step.path, step.config, told=tell_retry)
+    return _observed_later(call, step, step.node, cue)
+
+
+# ---------------------------------------------------------------- nodes
+
+
+def _observed(call: Call, step: Step, node: Node, cue: Cue) -> Call:
+    """Return `call`, which takes a witness, told of from its start to its end."""
+    if not cue.is_told:
+        return _reporting(call, step, cue)
+    index, reads, gives = step.index, cue.inputs, cue.output
+    read = _reader(step, node)
+    stands = _has_stand(step, cue)
+
+    def observed(witness: Witness | None, *args: Any, **kwargs: Any) -> Any:
+        if witness is None:
+            return call(None, *args, **kwargs)
+        inputs = read(args, kwargs) if reads else None
+        witness.node_started(index, clock(), inputs, worker_name())
+        stand = Stand(witness, index, cue) if stands else None
+        token = REPORTER.set(stand) if stands else None
+        try:
+            value = call(witness, *args, **kwargs)
+        except Exception as error:
+            witness.node_failed(index, clock(), *_described(error, stand))
+            raise
+        finally:
+            if token is not None:
+                REPORTER.reset(token)
+        attempt = 1 if stand is None else stand.attempt
+        witness.node_ended(index, clock(), value if gives else None, attempt)
+        return value
+
+    return observed
+
+
+def _observed_later(call: Callable[..., Awaitable[Any]], step: Step, node: Node, cue: Cue) -> Call:
+    index, is_told = step.index, cue.is_told
+    read = _reader(step, node)
+
+    async def observed(witness: Witness | None, *args: Any, **kwargs: Any) -> Any:
+        if witness is None:
+            return await call(*args, **kwargs)
+        if is_told:
+            inputs = read(args, kwargs) if cue.inputs else None
+            witness.node_started(index, clock(), inputs, worker_name())
+        stand = Stand(witness, index, cue)
+        token = REPORTER.set(stand)
+        try:
+            value = await call(*args, **kwargs)
+        except Exception as error:
+            if is_told:
+                witness.node_failed(index, clock(), *_described(error, stand))
+            raise
+        finally:
+            REPORTER.reset(token)
+        if is_told:
+            witness.node_ended(index, clock(), value if cue.output else None, stand.attempt)
+        return value
+
+    return observed
+
+
+def _reporting(call: Call, step: Step, cue: Cue) -> Call:
+    def reporting(witness: Witness | None, *args: Any, **kwargs: Any) -> Any:
+        if witness is None or not cue.reports:
+            return call(witness, *args, **kwargs)
+        token = REPORTER.set(Stand(witness, step.index, cue))
+        try:
+            return call(witness, *args, **kwargs)
+        finally:
+            REPORTER.reset(token)
+
+    return reporting
+
+
+def _has_stand(step: Step, cue: Cue) -> bool:
+    """Return whether the code of a node may have something to tell, but its start and end."""
+    assert isinstance(step.node, Node)  # noqa: S101 - asked of functions
+    own = step.node.retries
+    retries = step.config.retries if own is None else own
+    return cue.reports or (cue.attempts and retries != 0)
+
+
+def _described(error: Exception, stand: Stand | None) -> tuple[BaseException, int]:
+    """Return the user's error, and which attempt raised it."""
+    if isinstance(error, Faulted):
+        return error.failure.error, error.failure.attempts
+    return error, 1 if stand is None else stand.attempt
+
+
+def _reader(step: Step, node: Node) -> Read:
+    """Return what puts the arguments of a step under the names that they have in the graph."""
+    by_position = node.root_args
+    names = {p.name: name for p, name in zip(node.parameters, node.root_args, strict=True)}
+    if all(argument.keyword is None for argument in step.arguments):
+        return lambda args, _: dict(zip(by_position, args, strict=False))
+    return lambda args, kwargs: {
+        **dict(zip(by_position, args, strict=False)),
+        **{names.get(keyword, keyword): value for keyword, value in kwargs.items()},
+    }
+
+
+# ---------------------------------------------------------------- what is called around nodes
+
+
+def _wrapped(step: Step, node: Node, call: Call, cue: Cue) -> Call:
+    """Return `call` with the `wrap_node` hooks around it, and a witness as first argument."""
+    if not cue.wrappers:
+        return lambda _, *args, **kwargs: call(*args, **kwargs)
+    read = _reader(step, node)
+
+    def wrapped(witness: Witness | None, *args: Any, **kwargs: Any) -> Any:
+        if witness is None:
+            return call(*args, **kwargs)
+        inputs = read(args, kwargs)
+        ctx = CallbackContext(witness.scene(step.index), step.path, node, step.config, clock())
+        ctx.item_index, ctx.inputs, ctx.worker = witness.item_index, inputs, worker_name()
+        inside = partial(call, *args, **kwargs)
+        for wrapper in reversed(cue.wrappers):
+            inside = partial(wrapper, ctx, node, inputs, inside)
+        return _fitting(inside(), node, step.path)
+
+    return wrapped
+
+
+def _fitting(value: Any, node: Node, path: tuple[str, ...]) -> Any:
+    """Return a value that a hook may have put in the place of another, unpacked."""
+    if isinstance(node.output_name, str):
+        return value
+    return unpack(value, len(node.output_names), path)
+
+
+# ---------------------------------------------------------------- pipelines inside a step
+
+
+def _inner_call(step: Step, inner: Inner) -> Call:
+    if not inner.elsewhere:
+        return partial(_map_here, step, inner)
+    if isinstance(step.node, Node):
+        return partial(_node_elsewhere, step, inner)
+    return partial(_pipeline_elsewhere, step, inner)
+
+
+def _map_here(step: Step, inner: Inner, witness: Witness | None, *values: Any) -> Any:
+    items = items_of(inner, values)
+    engine = inner.engine(items.shared)
+    enter = tell_inner_started(witness, step, items.count, values)
+    try:
+        lists = gather(inner, engine.attempt_all(items.shared, items.items, enter))
+    except Exception as error:
+        tell_inner_failed(witness, step, _described(error, None)[0])
+        raise
+    tell_inner_ended(witness, step, lists)
+    return lists
+
+
+def tell_inner_started(
+    witness: Witness | None, step: Step, count: int | None, values: Any
+) -> Callable[[int], Witness] | None:
+    """Tell of the start of the map inside a step; return who is told of its items, if anybody is.
+
+    Args:
+        witness: Who is told, if somebody observes.
+        step: The step.
+        count: How many items there are, if that is known.
+        values: The step's arguments.
+    """
+    if witness is None or step.inner is None:
+        return None
+    witness.inner_started(step.index, clock(), count, inner_inputs(step.inner, values))
+    return partial(witness.item, step.index) if step.inner.item_engine.is_observed else None
+
+
+def tell_inner_ended(witness: Witness | None, step: Step, lists: Any) -> None:
+    """Tell of the end of the map inside a step, which has made `lists`."""
+    if witness is not None and step.inner is not None:
+        witness.inner_ended(step.index, clock(), inner_outputs(step.inner, lists))
+
+
+def tell_inner_failed(witness: Witness | None, step: Step, error: BaseException) -> None:
+    """Tell that the map inside a step has failed."""
+    if witness is not None:
+        witness.inner_failed(step.index, clock(), error)
+
+
+def inner_inputs(inner: Inner, values: Any) -> dict[str, Any] | None:
+    """Return the inputs of the pipeline inside a step by name, if somebody reads them."""
+    needs = inner.ctx.config.needs
+    events = "on_pipeline_start", "on_pipeline_end", "on_pipeline_error", "on_map_start"
+    if needs is None or not needs.reads("inputs", *events, "on_map_end"):
+        return None
+    return dict(zip(inner.inputs, values, strict=True))
+
+
+def inner_outputs(inner: Inner, values: Any) -> dict[str, Any] | None:
+    """Return the outputs of the pipeline inside a step by name, if somebody reads them."""
+    needs = inner.ctx.config.needs
+    if needs is None or not needs.reads("outputs", "on_pipeline_end"):
+        return None
+    return dict(zip(inner.outputs, values, strict=True))
+
+
+def _node_elsewhere(step: Step, inner: Inner, witness: Witness | None, *values: Any) -> Any:
+    """Have a node run under its own config, inside the run that it belongs to."""
+    if not isinstance(witness, Pass):
+        return run_elsewhere(inner, step.path, values)
+    run = witness.touch(step.index, clock())
+    token = SCENE.set(Guest(run, witness.item_index))
+    try:
+        outputs = run_elsewhere(inner, step.path, values)
+    finally:
+        SCENE.reset(token)
+    witness.release(step.index, clock(), outputs)
+    return outputs
+
+
+def _pipeline_elsewhere(step: Step, inner: Inner, witness: Witness | None, *values: Any) -> Any:
+    """Have a pipeline run, or be mapped, under its own config: a run of its own."""
+    call = partial(_mapped if inner.map_over else _run_once, step, inner, values)
+    if not isinstance(witness, Pass):
+        return call(None)
+    inputs = inner_inputs(inner, values)
+    is_map = bool(inner.map_over)
+    run = witness.nest(step.index, clock(), inputs, is_map=is_map)
+    token = SCENE.set(run)
+    try:
+        lists = call(run)
+    except Exception as error:
+        witness.inner_failed(step.index, clock(), _described(error, None)[0])
+        raise
+    finally:
+        SCENE.reset(token)
+    witness.inner_ended(step.index, clock(), inner_outputs(inner, lists))
+    return lists
+
+
+def _run_once(step: Step, inner: Inner, values: Any, run: Run | None) -> Any:
+    del run
+    return run_elsewhere(inner, step.path, values)
+
+
+def _mapped(step: Step, inner: Inner, values: Any, run: Run | None) -> Any:
+    del step
+    items = items_of(inner, values)
+    if run is not None:
+        run.begin_map(clock(), items.count)
+    return gather(inner, outcomes(inner, items))

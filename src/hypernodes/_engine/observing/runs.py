@@ -1,0 +1,494 @@
+"""Runs and passes as the driver follows them: every start gets one end, and nothing comes late."""
+
+from __future__ import annotations
+
+from concurrent import futures
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from hypernodes._engine.failure import Failure
+from hypernodes._engine.observing.script import calls
+from hypernodes._engine.observing.witness import Witness, clock, worker_name
+from hypernodes.callbacks import CallbackContext
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hypernodes._dispatch.session import Session
+    from hypernodes._dispatch.table import Call
+    from hypernodes._engine.failure import Outcome
+    from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._engine.observing.script import Place, Script
+    from hypernodes._engine.plan import Slot
+    from hypernodes.abc import RunContext
+    from hypernodes.config import RuntimeConfig
+    from hypernodes.pipeline import Pipeline
+
+
+class Run:
+    """A run, a map, or a nested pipeline's run, on its way.
+
+    Args:
+        session: The outermost run.
+        pipeline: What runs.
+        ctx: The config in force and the place.
+        run_id: What tells it from all others.
+        parent_run_id: That of the run around it.
+        item_index: The index of the item that it belongs to, in a map around it.
+        is_map: Whether it is a map.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        pipeline: Pipeline,
+        ctx: RunContext,
+        run_id: str,
+        parent_run_id: str | None = None,
+        *,
+        item_index: int | None = None,
+        is_map: bool = False,
+    ) -> None:
+        self.session = session
+        self.pipeline: Pipeline = pipeline
+        self.ctx = ctx
+        self.run_id: str = run_id
+        self.parent_run_id: str | None = parent_run_id
+        self.item_index = item_index
+        self.mode: str = "map" if is_map else "run"
+        self.table = ctx.config.table
+        self.engine: PipelineExecutionEngine | None = None
+        self.is_open = False
+        self.has_failed = False
+        self._passes: dict[object, Pass] = {}
+        self._inputs: Mapping[str, Any] | None = None
+        self._started = 0.0
+        self._map_started: float | None = None
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the callbacks of the outermost run share."""
+        return self.session.state
+
+    # ------------------------------------------------------------ its own events
+
+    def begin(self, when: float, inputs: Mapping[str, Any] | None) -> None:
+        """Tell of the start."""
+        self.is_open, self._started, self._inputs = True, when, inputs
+        self._fire("on_pipeline_start", when, self.pipeline, inputs)
+
+    def begin_map(self, when: float, count: int | None) -> None:
+        """Tell of the start of the map, of `count` items if that is known."""
+        self._map_started = when
+        self._fire("on_map_start", when, self.pipeline, count)
+
+    def end(self, when: float, outputs: Any) -> None:
+        """Tell of the end."""
+        with self.session.lock:
+            if self.is_open:
+                self._end_passes(when)
+                self._end_map(when)
+                self.is_open = False
+                duration = when - self._started
+                self._fire("on_pipeline_end", when, outputs, duration, outputs=outputs)
+
+    def fail(self, when: float, error: BaseException) -> None:
+        """Tell of the failure, after the ends of all that is still open inside."""
+        with self.session.lock:
+            if not self.is_open:
+                return
+            self._end_passes(when)
+            self._end_map(when, error)
+            self.is_open = False
+            duration = when - self._started
+            self._fire("on_pipeline_error", when, error, duration, error=error)
+
+    def _end_passes(self, when: float) -> None:
+        for part in reversed(list(self._passes.values())):
+            part.failed(when, abandoned(part))
+
+    def _end_map(self, when: float, error: BaseException | None = None) -> None:
+        if self._map_started is not None:
+            started, self._map_started = self._map_started, None
+            self._fire("on_map_end", when, when - started, during=error)
+
+    def _fire(
+        self,
+        hook: str,
+        when: float,
+        *values: Any,
+        outputs: Any = None,
+        error: BaseException | None = None,
+        during: BaseException | None = None,
+    ) -> None:
+        made = calls(self.table, hook)
+        if not made:
+            return
+        ctx = self.context(when)
+        ctx.inputs, ctx.outputs, ctx.exception = self._inputs, outputs, error
+        under_way = error if during is None else during
+        with self.session.lock:
+            self.session.fire(made, ctx, *values, during=under_way)
+
+    def context(self, when: float) -> CallbackContext:
+        """Return a context that tells of the run."""
+        ctx = CallbackContext(self, self.ctx.path, None, self.ctx.config, when)
+        ctx.item_index = self.item_index
+        ctx.worker = worker_name()
+        return ctx
+
+    # ------------------------------------------------------------ what goes on inside
+
+    def enter(self, engine: PipelineExecutionEngine, index: int | None = None) -> Pass:
+        """Return the pass for an item, or that of the run itself; the same until it is over."""
+        with self.session.lock:
+            found = self._passes.get(index)
+            if found is None:
+                found = self._passes[index] = Pass(self, engine.script, index, is_item=self._is_map)
+            return found
+
+    @property
+    def _is_map(self) -> bool:
+        return self.mode == "map"
+
+    def lend(self, engine: PipelineExecutionEngine, index: int | None) -> Pass:
+        """Return a further pass inside an item or the run: a node of it that runs elsewhere."""
+        part = Pass(self, engine.script, index, is_item=False)
+        with self.session.lock:
+            self._passes[part] = part
+        return part
+
+    def leave(self, part: Pass) -> None:
+        """Forget a pass that is over."""
+        key = part if part in self._passes else part.index
+        self._passes.pop(key, None)
+
+
+class Pass(Witness):
+    """One pass through a plan: that of a run, or of an item of a map.
+
+    Args:
+        run: What it belongs to.
+        script: Who is to be called.
+        index: The item's index.
+        is_item: Whether it is an item of the run, which is a map.
+    """
+
+    def __init__(self, run: Run, script: Script, index: int | None, *, is_item: bool) -> None:
+        self.run = run
+        self.index = index
+        self.item_index = index if index is not None else run.item_index
+        self._script = script
+        self._session = run.session
+        self._lock = run.session.lock
+        self._is_item = is_item
+        self._is_over = False
+        self._started: float | None = None
+        self._inputs: Mapping[str, Any] | None = None
+        self._worker = ""
+        self._nodes: dict[int, tuple[CallbackContext, float]] = {}
+        self._runs: dict[object, Run] = {}
+        self._left: dict[int, int] = {}
+        self._values: dict[Slot, Any] = {}
+
+    # ------------------------------------------------------------ the pass itself
+
+    def started(
+        self, when: float, item: Mapping[str, Any] | None, given: Mapping[Slot, Any], worker: str
+    ) -> None:
+        with self._lock:
+            if self._is_over or self._started is not None:
+                return
+            self._started, self._inputs, self._worker = when, item, worker
+            self._values.update(given)
+            if self._is_item:
+                self._fire("on_item_start", when, self.index, item)
+
+    def ended(self, when: float, outputs: Mapping[str, Any] | None) -> None:
+        with self._lock:
+            if self._is_over:
+                return
+            self._close()
+            if self._is_item:
+                duration = when - (self._started or when)
+                self._fire("on_item_end", when, self.index, outputs, duration, outputs=outputs)
+
+    def failed(self, when: float, error: BaseException) -> None:
+        with self._lock:
+            if self._is_over:
+                return
+            for index in reversed(list(self._nodes)):
+                path = self._script.places[index].step.path
+                self._fail_node(index, when, _cancelled(f"node {path[-1]!r}"))
+            for run in reversed(list(self._runs.values())):
+                run.fail(when, error if run.has_failed else abandoned(run))
+            self._close()
+            if self._is_item and self._started is not None:
+                duration = when - self._started
+                self._fire("on_item_error", when, self.index, error, duration, error=error)
+
+    def _close(self) -> None:
+        self._is_over = True
+        self.run.leave(self)
+
+    def _fire(
+        self,
+        hook: str,
+        when: float,
+        *values: Any,
+        outputs: Any = None,
+        error: BaseException | None = None,
+    ) -> None:
+        made = calls(self.run.table, hook)
+        if made:
+            ctx = self.run.context(when)
+            ctx.item_index, ctx.worker = self.index, self._worker
+            ctx.inputs, ctx.outputs, ctx.exception = self._inputs, outputs, error
+            self._session.fire(made, ctx, *values, during=error)
+
+    # ------------------------------------------------------------ nodes
+
+    def node_started(
+        self, index: int, when: float, inputs: Mapping[str, Any] | None, worker: str
+    ) -> None:
+        with self._lock:
+            if self._is_over:
+                return
+            place = self._script.places[index]
+            step = place.step
+            scene = self.run if step.scope is None else self._opened(index, when)
+            ctx = CallbackContext(scene, step.path, step.node, step.config, when)
+            ctx.item_index = self.item_index
+            ctx.inputs = inputs
+            ctx.worker = worker
+            self._nodes[index] = ctx, when
+            if place.starts:
+                self._session.fire(place.starts, ctx, step.node, inputs)
+
+    def node_ended(self, index: int, when: float, value: Any, attempt: int) -> None:
+        with self._lock:
+            found = self._nodes.pop(index, None)
+            if found is None:
+                return
+            place = self._script.places[index]
+            if place.ends:
+                ctx, started = found
+                ctx.time, ctx.attempt, ctx.outputs = when, attempt, _by_name(place, value)
+                self._session.fire(place.ends, ctx, place.step.node, value, when - started)
+            if place.step.scope is not None:
+                self._settle(index, when, value)
+
+    def node_failed(self, index: int, when: float, error: BaseException, attempt: int) -> None:
+        with self._lock:
+            if index in self._nodes:
+                self._nodes[index][0].attempt = attempt
+                self._mark(index)
+                self._fail_node(index, when, error)
+
+    def _fail_node(self, index: int, when: float, error: BaseException) -> None:
+        ctx, started = self._nodes.pop(index)
+        place = self._script.places[index]
+        ctx.time, ctx.exception = when, error
+        duration = when - started
+        self._session.fire(place.errors, ctx, place.step.node, error, duration, during=error)
+
+    def node_retried(
+        self, index: int, when: float, error: BaseException, attempt: int, delay: float
+    ) -> None:
+        with self._lock:
+            if index not in self._nodes:
+                return
+            place = self._script.places[index]
+            ctx = self._nodes[index][0]
+            ctx.time, ctx.attempt, ctx.exception = when, attempt, error
+            try:
+                self._session.fire(place.retries, ctx, place.step.node, error, attempt, delay)
+            finally:
+                ctx.exception = None
+
+    def reported(self, index: int, when: float, kind: str, data: dict[str, Any]) -> None:
+        with self._lock:
+            if self._is_over:
+                return
+            found = self._nodes.get(index)
+            ctx = self._context(index, when) if found is None else found[0]
+            self._session.fire(self._script.places[index].reports, ctx, kind, data)
+
+    def _context(self, index: int, when: float) -> CallbackContext:
+        step = self._script.places[index].step
+        ctx = CallbackContext(self.scene(index), step.path, step.node, step.config, when)
+        ctx.item_index = self.item_index
+        return ctx
+
+    # ------------------------------------------------------------ dissolved pipelines
+
+    def _opened(self, index: int, when: float) -> Run:
+        """Return the innermost pipeline around a step; the first step starts it."""
+        run = self.run
+        for number in self._script.chains[index]:
+            scope = self._script.plan.scopes[number]
+            found = self._runs.get(-1 - number)
+            if found is None:
+                found = Run(
+                    self._session,
+                    scope.pipeline,
+                    scope.ctx,
+                    self._nested_id(f"p{number}"),
+                    run.run_id,
+                    item_index=self.item_index,
+                )
+                self._runs[-1 - number] = found
+                self._left[number] = self._script.counts[number]
+                found.begin(when, self._there(scope.inputs))
+            run = found
+        return run
+
+    def _nested_id(self, what: str) -> str:
+        item = "" if self.index is None else f"{self.index}."
+        return f"{self.run.run_id}.{item}{what}"
+
+    def _there(self, slots: Mapping[str, Slot]) -> dict[str, Any]:
+        return {name: self._values[slot] for name, slot in slots.items() if slot in self._values}
+
+    def _settle(self, index: int, when: float, value: Any) -> None:
+        """Take note of a step's end for the pipelines around it; the last step ends them."""
+        step = self._script.places[index].step
+        values = value if step.unpacks else (value,)
+        if values is not None:
+            made = zip(step.outputs, values, strict=False)
+            self._values.update(pair for pair in made if pair[0] in self._script.watched)
+        for number in reversed(self._script.chains[index]):
+            self._left[number] -= 1
+            if not self._left[number]:
+                run = self._runs.pop(-1 - number)
+                run.end(when, self._there(self._script.plan.scopes[number].outputs))
+
+    def _mark(self, index: int) -> None:
+        """Remember which pipelines the failure of a step is a failure of."""
+        for number in self._script.chains[index]:
+            if -1 - number in self._runs:
+                self._runs[-1 - number].has_failed = True
+
+    def scene(self, index: int) -> Run:
+        chain = self._script.chains[index]
+        return self._runs.get(-1 - chain[-1], self.run) if chain else self.run
+
+    # ------------------------------------------------------------ pipelines inside a step
+
+    def inner_started(
+        self, index: int, when: float, count: int | None, inputs: Mapping[str, Any] | None
+    ) -> None:
+        with self._lock:
+            if not self._is_over:
+                run = self.nest(index, when, inputs, is_map=True)
+                run.begin_map(when, count)
+
+    def nest(
+        self, index: int, when: float, inputs: Mapping[str, Any] | None, *, is_map: bool
+    ) -> Run:
+        """Start the run, or map, of the pipeline inside a step."""
+        inner = self._script.places[index].step.inner
+        assert inner is not None  # noqa: S101 - only asked of such steps
+        with self._lock:
+            outer = self._opened(index, when)
+            run = self._runs[index] = Run(
+                self._session,
+                inner.pipeline,
+                inner.ctx,
+                self._nested_id(f"s{index}"),
+                outer.run_id,
+                item_index=self.item_index,
+                is_map=is_map,
+            )
+            run.begin(when, inputs)
+            return run
+
+    def inner_ended(self, index: int, when: float, outputs: Mapping[str, Any] | None) -> None:
+        with self._lock:
+            run = self._runs.pop(index, None)
+            if run is not None:
+                run.end(when, outputs)
+                values = None if outputs is None else tuple(outputs.values())
+                self._settle(index, when, values)
+
+    def inner_failed(self, index: int, when: float, error: BaseException) -> None:
+        with self._lock:
+            self._mark(index)
+            run = self._runs.pop(index, None)
+            if run is not None:
+                run.fail(when, error)
+
+    def item(self, step: int, index: int) -> Witness:
+        inner = self._script.places[step].step.inner
+        run = self._runs.get(step)
+        if inner is None or run is None:  # it is over: whatever is told now goes nowhere
+            late = Pass(self.run, self._script, index, is_item=False)
+            late._is_over = True  # noqa: SLF001 - one of ours
+            return late
+        run.engine = run.engine or inner.item_engine
+        return run.enter(run.engine, index)
+
+    def inner_run(self, index: int) -> Run | None:
+        """Return the map inside a step that has started."""
+        return self._runs.get(index)
+
+    # ------------------------------------------------------------ a node that runs elsewhere
+
+    def touch(self, index: int, when: float) -> Run:
+        """Note the start of a step that others tell of; return the run that it belongs to."""
+        with self._lock:
+            return self._opened(index, when)
+
+    def release(self, index: int, when: float, value: Any) -> None:
+        """Note the end of such a step."""
+        with self._lock:
+            if not self._is_over:
+                self._settle(index, when, value)
+
+
+class Guest:
+    """The scene of a node that runs elsewhere: it belongs to the run around it.
+
+    Args:
+        run: That run.
+        index: The index of the item around it.
+    """
+
+    def __init__(self, run: Run, index: int | None) -> None:
+        self.run = run
+        self._index = index
+
+    def enter(self, engine: PipelineExecutionEngine, index: int | None = None) -> Pass:
+        """Return a pass for the node."""
+        del index
+        return self.run.lend(engine, self._index)
+
+
+SCENE: Final[ContextVar[Run | Guest | None]] = ContextVar("hypernodes_scene", default=None)
+"""The run that the current code belongs to, or starts, if it is observed."""
+
+
+def finish(witness: Witness | None, outcome: Outcome) -> None:
+    """Tell a witness of the end of a pass."""
+    if witness is None:
+        return
+    if isinstance(outcome, Failure):
+        witness.failed(clock(), outcome.error)
+    else:
+        witness.ended(clock(), outcome)
+
+
+def abandoned(part: Run | Pass) -> futures.CancelledError:
+    """Return the error for what has ended because something around it has."""
+    what = f"pipeline {part.ctx.path[-1]!r}" if isinstance(part, Run) else f"item {part.index}"
+    return _cancelled(what)
+
+
+def _cancelled(what: str) -> futures.CancelledError:
+    return futures.CancelledError(f"{what} was abandoned: the run around it had ended")
+
+
+def _by_name(place: Place, value: Any) -> dict[str, Any]:
+    names = place.step.node.output_names
+    values = value if place.step.unpacks and value is not None else (value,)
+    return dict(zip(names, values, strict=False))

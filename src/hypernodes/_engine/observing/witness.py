@@ -1,0 +1,204 @@
+"""Who is told what happens in one pass through a plan, where it happens or by record."""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from hypernodes._engine.plan import Slot
+    from hypernodes.callbacks import Scene
+    from hypernodes.pipeline import Pipeline
+
+_START: Final = time.time() - time.perf_counter()
+
+
+def clock() -> float:
+    """Return the time in seconds since the epoch, as this process sees it; it never goes back."""
+    return _START + time.perf_counter()
+
+
+def worker_name() -> str:
+    """Return what events call the current thread."""
+    return threading.current_thread().name
+
+
+class Witness(ABC):
+    """Is told what happens in one pass through a plan: a run's, or an item's.
+
+    Steps are named by their index in the plan, times are those of `clock`. Values that nobody has
+    asked for are None.
+
+    Attributes:
+        item_index: The item's index, in a map.
+    """
+
+    item_index: int | None = None
+
+    @abstractmethod
+    def started(
+        self, when: float, item: Mapping[str, Any] | None, given: Mapping[Slot, Any], worker: str
+    ) -> None:
+        """Note the start of the pass.
+
+        Args:
+            when: The time.
+            item: The item's own inputs.
+            given: Values that are there before any step and that dissolved pipelines take or give.
+            worker: Where it runs.
+        """
+
+    @abstractmethod
+    def ended(self, when: float, outputs: Mapping[str, Any] | None) -> None:
+        """Note the end of the pass."""
+
+    @abstractmethod
+    def failed(self, when: float, error: BaseException) -> None:
+        """Note that the pass has failed; nothing comes after that."""
+
+    @abstractmethod
+    def node_started(
+        self, index: int, when: float, inputs: Mapping[str, Any] | None, worker: str
+    ) -> None:
+        """Note the start of a node."""
+
+    @abstractmethod
+    def node_ended(self, index: int, when: float, value: Any, attempt: int) -> None:
+        """Note the end of a node."""
+
+    @abstractmethod
+    def node_failed(self, index: int, when: float, error: BaseException, attempt: int) -> None:
+        """Note that a node has failed for good."""
+
+    @abstractmethod
+    def node_retried(
+        self, index: int, when: float, error: BaseException, attempt: int, delay: float
+    ) -> None:
+        """Note that an attempt has failed and another one will be made, after some seconds."""
+
+    @abstractmethod
+    def reported(self, index: int, when: float, kind: str, data: dict[str, Any]) -> None:
+        """Note what the code of a node reports."""
+
+    @abstractmethod
+    def inner_started(
+        self, index: int, when: float, count: int | None, inputs: Mapping[str, Any] | None
+    ) -> None:
+        """Note the start of the map inside a step, of so many items."""
+
+    @abstractmethod
+    def inner_ended(self, index: int, when: float, outputs: Mapping[str, Any] | None) -> None:
+        """Note the end of the map inside a step."""
+
+    @abstractmethod
+    def inner_failed(self, index: int, when: float, error: BaseException) -> None:
+        """Note that the map inside a step has failed."""
+
+    @abstractmethod
+    def item(self, step: int, index: int) -> Witness:
+        """Return who is told of an item of the map inside a step."""
+
+    @abstractmethod
+    def scene(self, index: int) -> Scene:
+        """Return the run that a step belongs to, for the context of what is called around it."""
+
+
+class Record(NamedTuple):
+    """One thing that a witness was told, fit for travelling.
+
+    Attributes:
+        place: The steps and items that lead to the pass, from the outermost one of the work.
+        told: The method of `Witness`.
+        facts: Its arguments.
+    """
+
+    place: tuple[tuple[int, int], ...]
+    told: str
+    facts: tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Scenery:
+    """What a worker elsewhere knows of the run that it works for; see `Scene`."""
+
+    run_id: str
+    parent_run_id: str | None
+    mode: str
+    pipeline: Pipeline
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+class Recorder(Witness):
+    """Makes records, for a witness who is elsewhere.
+
+    Args:
+        tell: Takes the records.
+        scene: What is known here of the run; a subclass may know better.
+        item_index: See `Witness`.
+        place: See `Record`.
+    """
+
+    def __init__(
+        self,
+        tell: Callable[[Record], None],
+        scene: Scene | None = None,
+        item_index: int | None = None,
+        place: tuple[tuple[int, int], ...] = (),
+    ) -> None:
+        self._tell = tell
+        self._scene = scene
+        self.item_index = item_index
+        self._place = place
+
+    def started(self, *facts: Any) -> None:
+        self._tell(Record(self._place, "started", facts))
+
+    def ended(self, *facts: Any) -> None:
+        self._tell(Record(self._place, "ended", facts))
+
+    def failed(self, *facts: Any) -> None:
+        self._tell(Record(self._place, "failed", facts))
+
+    def node_started(self, *facts: Any) -> None:
+        self._tell(Record(self._place, "node_started", facts))
+
+    def node_ended(self, *facts: Any) -> None:
+        self._tell(Record(self._place, "node_ended", facts))
+
+    def node_failed(self, *facts: Any) -> None:
+        self._tell(Record(self._place, "node_failed", facts))
+
+    def node_retried(self, *facts: Any) -> None:
+        self._tell(Record(self._place, "node_retried", facts))
+
+    def reported(self, *facts: Any) -> None:
+        self._tell(Record(self._place, "reported", facts))
+
+    def inner_started(self, *facts: Any) -> None:
+        self._tell(Record(self._place, "inner_started", facts))
+
+    def inner_ended(self, *facts: Any) -> None:
+        self._tell(Record(self._place, "inner_ended", facts))
+
+    def inner_failed(self, *facts: Any) -> None:
+        self._tell(Record(self._place, "inner_failed", facts))
+
+    def item(self, step: int, index: int) -> Recorder:
+        return Recorder(self._tell, self._scene, index, (*self._place, (step, index)))
+
+    def scene(self, index: int) -> Scene:
+        del index
+        assert self._scene is not None  # noqa: S101 - given by those who do not override this
+        return self._scene
+
+
+def replay(witness: Witness, record: Record) -> None:
+    """Tell `witness` what a record says."""
+    for step, index in record.place:
+        witness = witness.item(step, index)
+    getattr(witness, record.told)(*record.facts)
