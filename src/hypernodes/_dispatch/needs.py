@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 NODE_EVENTS: Final = frozenset({"on_node_start", "on_node_end", "on_node_error", "on_node_retry"})
 RUN_EVENTS: Final = frozenset({"on_pipeline_start", "on_pipeline_end", "on_pipeline_error"})
@@ -36,6 +37,16 @@ class Needs:
 
 SHIPPING: Final[ContextVar[bool]] = ContextVar("hypernodes_shipping", default=False)
 """Whether what is pickled now goes to a worker process: then callbacks stay behind."""
+
+
+@contextmanager
+def shipping() -> Iterator[None]:
+    """Pickle configs without their callbacks."""
+    token = SHIPPING.set(True)
+    try:
+        yield
+    finally:
+        SHIPPING.reset(token)
 
 
 def identities(callbacks: tuple[object, ...]) -> tuple[object, ...]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.failure import Given
     from hypernodes._engine.frame import Frame
     from hypernodes._engine.kernel import PipelineExecutionEngine
-    from hypernodes._engine.observing.witness import Witness
+    from hypernodes._engine.observing.runs import Entrance
     from hypernodes._engine.plan import Inner, Step
     from hypernodes._engine.segments import Segment
 
@@ -112,12 +112,14 @@ class Core(ABC):
             self._settle(frame, segment, found)
             return
         shared, entries = found
-        enter = tell_inner_started(frame.witness, segment.steps[0], len(entries), values)
+        step, engine = segment.steps[0], inner.engine(shared)
+        tell_inner_started(frame.witness, step, len(entries), values)
+        enter = None if frame.witness is None else frame.witness.entrance(step.index, engine)
         collector = Collector(frame, segment, len(entries), partial(self._settle, frame, segment))
         if not entries:
             collector.finish()
             return
-        job = self._job(inner.engine(shared), shared, collector, len(entries), enter)
+        job = self._job(engine, shared, collector, len(entries), enter)
         frame.jobs.append(job)
         self._add(job, entries)
 
@@ -127,7 +129,7 @@ class Core(ABC):
         inputs: Mapping[str, Any],
         receiver: Receiver,
         count: int,
-        enter: Callable[[int], Witness] | None = None,
+        enter: Entrance | None = None,
     ) -> MapJob:
         apart = self._is_apart(engine, count)
         return MapJob(engine, inputs, receiver, self._open_frames if apart else None, enter)

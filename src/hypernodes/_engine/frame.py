@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.jobs import MapJob
     from hypernodes._engine.kernel import PipelineExecutionEngine
-    from hypernodes._engine.observing.witness import Witness
+    from hypernodes._engine.observing.runs import Pass
     from hypernodes._engine.plan import Slot
     from hypernodes._engine.segments import Segment
 
@@ -52,7 +52,7 @@ class Frame:
         item: Mapping[str, Any],
         index: int | None,
         done: Callable[[Outcome], None],
-        witness: Witness | None = None,
+        witness: Pass | None = None,
     ) -> None:
         self.engine: PipelineExecutionEngine = engine
         self.inputs: Mapping[str, Any] = inputs
@@ -61,7 +61,8 @@ class Frame:
         self.closed: bool = False
         self.jobs: list[MapJob] = []
         self.values: dict[Slot, Any] = engine.plan.values(inputs, item)
-        self.witness: Witness | None = engine.opened(inputs, item, witness)
+        self.witness: Pass | None = witness
+        engine.opened(inputs, item, witness)
         self._done = done
         self._left = len(engine.segments)
         self._waiting = [segment.waits_for for segment in engine.segments]

@@ -20,7 +20,7 @@ from hypernodes._engine.observing.posted import posting
 if TYPE_CHECKING:
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.kernel import PipelineExecutionEngine
-    from hypernodes._engine.observing.witness import Witness
+    from hypernodes._engine.observing.runs import Entrance
     from hypernodes._engine.segments import Segment
 
 Entry = tuple[int, Mapping[str, Any]]
@@ -104,11 +104,11 @@ class MapJob:
         inputs: Mapping[str, Any],
         receiver: Receiver,
         open_frames: Callable[[MapJob], None] | None = None,
-        enter: Callable[[int], Witness] | None = None,
+        enter: Entrance | None = None,
     ) -> None:
         self.engine: PipelineExecutionEngine = engine
         self.inputs: Mapping[str, Any] = inputs
-        self.enter: Callable[[int], Witness] | None = enter
+        self.enter: Entrance | None = enter
         self._open_frames = open_frames
         self.pending: deque[Entry] = deque()
         self.drains: int = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._cancel import check, is_watched
@@ -13,7 +13,7 @@ from hypernodes._engine.drive import drive
 from hypernodes._engine.failure import Failure, Faulted, annotate, item_note, node_note
 from hypernodes._engine.inner import inner_call
 from hypernodes._engine.observing.instrument import instrumented, instrumented_later
-from hypernodes._engine.observing.runs import SCENE, finish
+from hypernodes._engine.observing.runs import SCENE, Entrance, finish
 from hypernodes._engine.observing.script import Audience, Script
 from hypernodes._engine.observing.witness import clock, worker_name
 from hypernodes._engine.plan import compile_plan
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
     from hypernodes._engine.failure import Given, Outcome
+    from hypernodes._engine.observing.runs import Pass
     from hypernodes._engine.observing.witness import Witness
     from hypernodes._engine.plan import Plan, Request, Slot, Step
     from hypernodes.pipeline import Pipeline
@@ -320,21 +321,20 @@ class PipelineExecutionEngine:
 
     def opened(
         self, inputs: Mapping[str, Any], item: Mapping[str, Any], witness: Witness | None
-    ) -> Witness | None:
-        """Tell a witness of the start of a pass; return it."""
+    ) -> None:
+        """Tell a witness of the start of a pass."""
         audience = self.audience
         if witness is not None and audience is not None:
             given = audience.values(self.plan, inputs, item)
             own = item if audience.inputs else None
             witness.started(clock(), own, given, worker_name())
-        return witness
 
-    def entrance(self) -> Callable[[int], Witness] | None:
+    def entrance(self) -> Entrance | None:
         """Return what gives, for items by index, who is told of them in the current scene."""
         scene = SCENE.get() if self.is_observed else None
-        return None if scene is None else partial(scene.enter, self)
+        return None if scene is None else Entrance(scene, self)
 
-    def present(self, index: int | None) -> Witness | None:
+    def present(self, index: int | None) -> Pass | None:
         """Return who is told of a pass in the current scene."""
         scene = SCENE.get() if self.is_observed else None
         return None if scene is None else scene.enter(self, index)

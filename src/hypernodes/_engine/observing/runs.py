@@ -428,9 +428,10 @@ class Pass(Witness):
         run.engine = run.engine or inner.item_engine
         return run.enter(run.engine, index)
 
-    def inner_run(self, index: int) -> Run | None:
-        """Return the map inside a step that has started."""
-        return self._runs.get(index)
+    def entrance(self, step: int, engine: PipelineExecutionEngine) -> Entrance | None:
+        """Return who is told of the items of the map inside a step, if it has started."""
+        run = self._runs.get(step)
+        return None if run is None or not engine.is_observed else Entrance(run, engine)
 
     # ------------------------------------------------------------ a node that runs elsewhere
 
@@ -444,6 +445,29 @@ class Pass(Witness):
         with self._lock:
             if not self._is_over:
                 self._settle(index, when, value)
+
+
+class Entrance:
+    """What gives, for an item by its index, who is told of it.
+
+    Args:
+        scene: The map, or what stands for it.
+        engine: What runs an item.
+    """
+
+    __slots__ = ("_engine", "_scene")
+
+    def __init__(self, scene: Run | Guest, engine: PipelineExecutionEngine) -> None:
+        self._scene = scene
+        self._engine = engine
+
+    @property
+    def run(self) -> Run:
+        """The run that the items belong to."""
+        return self._scene.run if isinstance(self._scene, Guest) else self._scene
+
+    def __call__(self, index: int) -> Pass:
+        return self._scene.enter(self._engine, index)
 
 
 class Guest:

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 
 import cloudpickle
 
+from hypernodes._dispatch.needs import shipping
 from hypernodes._engine.processes.depth import call_deeply
 
 LARGE: Final = 1 << 20
@@ -111,7 +112,8 @@ class Depot:
             return False
 
         try:
-            data = dumps(value, protocol=5, buffer_callback=keep)
+            with shipping():
+                data = dumps(value, protocol=5, buffer_callback=keep)
             _check_will_do(data, plain=plain)
             kept = data if len(data) < LARGE else self._store(memoryview(data))
         except Exception as error:
@@ -187,6 +189,16 @@ def unpack(parcel: Parcel, *, keep: bool = False) -> Any:
         if not keep:
             unlink(parcel.files)
     return pickle.loads(data, buffers=buffers)  # noqa: S301 - from our own processes
+
+
+def check_readable(parcel: Parcel) -> None:
+    """Read what holds more than plain values, to see that its receiver will be able to.
+
+    Raises:
+        Exception: It cannot be read; whatever that raised.
+    """
+    if isinstance(parcel.data, bytes) and not parcel.buffers and b"\x93" in parcel.data:
+        unpack(parcel)
 
 
 def _mapped(stored: Stored) -> mmap.mmap:
