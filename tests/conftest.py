@@ -7,12 +7,15 @@ import sys
 import pytest
 from hypothesis import HealthCheck, settings
 
+from checker import Checker
 from hypernodes import (
     AsyncExecutor,
     RuntimeConfig,
     SequentialExecutor,
     ThreadPoolExecutor,
+    register_plugins,
     set_default_config,
+    unregister_plugins,
 )
 
 # The fixtures that property tests take are values that never change: sharing them is fine.
@@ -36,12 +39,28 @@ EXECUTORS = {
 }
 
 
+def pytest_addoption(parser):
+    parser.addoption("--observed", action="store_true", help="check the events of every run")
+
+
 @pytest.fixture(autouse=True)
 def _clean_slate(monkeypatch):
     monkeypatch.delenv("HYPERNODES_CONFIG", raising=False)
     set_default_config(None)
     yield
     set_default_config(None)
+    unregister_plugins()
+
+
+@pytest.fixture(autouse=True)
+def _observed(request, _clean_slate):
+    if not request.config.getoption("--observed"):
+        yield
+        return
+    checker = Checker()
+    register_plugins(checker)
+    yield
+    checker.check()
 
 
 @pytest.fixture(params=EXECUTORS.values(), ids=EXECUTORS.keys())

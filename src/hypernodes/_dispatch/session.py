@@ -75,6 +75,15 @@ class Session:
         if failures:
             self._end_by(failures, during)
 
+    def fire_late(self, calls: tuple[Call, ...], ctx: Any, *values: Any) -> None:
+        """Make the calls for an event that may come after the run's end; failures end nothing."""
+        for call in calls:
+            try:
+                call.invoke(ctx, *values)
+            except Exception as error:  # noqa: BLE001 - an observer may fail as it likes
+                for failure in self._failed(call, error):
+                    _logger.error("%s", failure, exc_info=error)
+
     # ------------------------------------------------------------ failures
 
     def _failed(self, call: Call, error: Exception) -> tuple[CallbackError, ...]:

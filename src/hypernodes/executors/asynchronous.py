@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 from pydantic import Field
 
 from hypernodes._engine.failure import outputs_of
-from hypernodes._engine.workers import REGISTRY
 from hypernodes._loop import await_on, background, home
 from hypernodes.executors.pooled import PooledExecutor
 
@@ -72,4 +71,4 @@ class AsyncExecutor(PooledExecutor):
     def _runs(self, host: Any) -> Runs:
         from hypernodes._engine.tasks import Runs  # noqa: PLC0415 - asyncio: 30 ms
 
-        return Runs(self, cast("LoopWorkers", REGISTRY.of(self, self.open_workers)), host)
+        return Runs(self, cast("LoopWorkers", self._workers()), host)
