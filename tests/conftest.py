@@ -57,10 +57,15 @@ def _observed(request, _clean_slate):
     if not request.config.getoption("--observed"):
         yield
         return
+    if request.node.originalname in UNOBSERVED:
+        pytest.skip("is about runs that nobody observes")
     checker = Checker()
     register_plugins(checker)
     yield
     checker.check()
+
+
+UNOBSERVED = {"test_runs_of_the_asynchronous_executor_need_no_thread_each"}
 
 
 @pytest.fixture(params=EXECUTORS.values(), ids=EXECUTORS.keys())

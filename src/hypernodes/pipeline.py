@@ -331,7 +331,7 @@ class Pipeline:
         if ctx.audience:
             facts = {"count": items.count, "results": None, "on_error": on_error}
             observed = ObservedMap(self, inputs, ctx, ordered=ordered, **facts)
-            return Results(observed.entries(partial(mapped, self, items.items, items.shared, ctx, asked)))
+            start = partial(observed.entries, start)
         return Results(yielded(start, on_error, ordered=ordered))
 
     async def arun(

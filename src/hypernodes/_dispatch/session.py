@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
+from contextlib import suppress
 from copy import copy
 from functools import partial
 from queue import SimpleQueue
@@ -43,6 +44,12 @@ class Session:
         self._told: set[tuple[int, str]] = set()
         self._background: dict[Observer, _Background] = {}
         self._is_over = False
+
+    @property
+    def halted_by(self) -> CallbackError:
+        """The failure of a callback because of which `Halted` was raised."""
+        assert self.error is not None  # noqa: S101 - noted first
+        return self.error
 
     def fire(
         self, calls: tuple[Call, ...], ctx: Any, *values: Any, during: BaseException | None = None
@@ -169,5 +176,6 @@ class _Background:
 def add_note(error: BaseException, failure: CallbackError) -> None:
     """Tell of a callback's failure on the error that surfaces."""
     note = f"hypernodes: besides, {failure}"
-    if note not in getattr(error, "__notes__", ()):
-        error.add_note(note)
+    with suppress(Exception):  # an exception class may refuse to be changed
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)

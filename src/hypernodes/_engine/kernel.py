@@ -240,12 +240,12 @@ class PipelineExecutionEngine:
         """The plan as one function, compiled when it is first needed."""
         with self._lock:
             program = self.__dict__.get("program")
-            return program or Program(self.plan, self.calls, observed=self.observed)
+            return program or Program(self.plan, self.calls, None, self.observed)
 
     @cached_property
     def checked_program(self) -> Program:
         """The plan as one function that can be told to stop between two steps."""
-        return Program(self.plan, self.calls, before_each=check, observed=self.observed)
+        return Program(self.plan, self.calls, check, self.observed)
 
     @cached_property
     def coroutines(self) -> dict[int, Callable[..., Any]]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from hypernodes._cancel import Abandoned
 from hypernodes._dispatch.session import Halted, Session, add_note
-from hypernodes._engine.failure import Failure, remember
+from hypernodes._engine.failure import Failure
 from hypernodes._engine.observing.runs import SCENE, Guest, Run, abandoned
 from hypernodes._engine.observing.witness import clock
 from hypernodes._engine.results import close
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+
+    from types import TracebackType
 
     from hypernodes.abc import RunContext
     from hypernodes.pipeline import Pipeline
@@ -32,7 +33,7 @@ def observed_run(
 ) -> dict[str, Any]:
     """Run a pipeline by `call`, which takes the other arguments, before observers."""
     run = _new_run(pipeline, ctx)
-    with _staged(run):
+    with _Staged(run):
         token = SCENE.set(run)
         try:
             run.begin(clock(), inputs)
@@ -75,25 +76,19 @@ class ObservedMap:
         self._ordered = ordered
 
     def entries(self, start: Callable[[], Iterable[Any]]) -> Generator[Any, None, None]:
-        """Yield what the map gives that `start` starts; raise its first failure if it is to."""
+        """Yield what the map gives that `start` starts; its consumer raises what is to be raised."""
         run = self._run
         context = copy_context()
         context.run(SCENE.set, run)
-        with _staged(run):
+        with _Staged(run):
             run.begin(clock(), self._inputs)
             run.begin_map(clock(), self._count)
-            yield from self._checked(_inside(context, start))
-            run.end(clock(), self._results)
-
-    def _checked(self, entries: Iterator[Any]) -> Iterator[Any]:
-        try:
-            for entry in entries:
+            for entry in _inside(context, start):
                 outcome = entry if self._ordered else entry[1]
                 if self._raises and type(outcome) is Failure:
-                    raise remember(outcome)
+                    run.fatal = outcome.error
                 yield entry
-        finally:
-            close(entries)
+            run.end(clock(), self._results)
 
 
 def _inside(context: Context, start: Callable[[], Iterable[Any]]) -> Iterator[Any]:
@@ -115,28 +110,34 @@ def _new_run(pipeline: Pipeline, ctx: RunContext, *, is_map: bool = False) -> Ru
     return Run(Session(), pipeline, ctx, uuid4().hex, parent, is_map=is_map)
 
 
-@contextmanager
-def _staged(run: Run) -> Iterator[None]:
-    """Have a run, and all that is open inside, come to an end with a block."""
-    session = run.session
-    error: BaseException | None = None
-    try:
-        yield
-    except Halted:
-        run.fail(clock(), _halted(session))
-    except BaseException as raised:
-        error = raised
-        is_outside = isinstance(raised, GeneratorExit | Abandoned)
-        run.fail(clock(), abandoned(run) if is_outside else raised)
-        raise
-    finally:
-        session.finish(hastily=error is not None and not isinstance(error, Exception))
-        if session.error is not None and error is not None:
-            add_note(error, session.error)
-    if session.error is not None:
-        raise session.error
+class _Staged:
+    """A block with which a run, and all that is open inside, comes to an end."""
 
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._session = run.session
 
-def _halted(session: Session) -> BaseException:
-    assert session.error is not None  # noqa: S101 - the session has said why
-    return session.error
+    def __enter__(self) -> None:
+        """Begin nothing: the run begins inside."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        del kind, trace
+        run, session = self._run, self._session
+        shown = run.fatal if isinstance(error, GeneratorExit) else error
+        if isinstance(error, Halted):
+            shown = None
+            run.fail(clock(), session.halted_by)
+        elif error is not None:
+            is_outside = shown is None or isinstance(shown, Abandoned)
+            run.fail(clock(), abandoned(run) if is_outside else shown)
+        session.finish(hastily=shown is not None and not isinstance(shown, Exception))
+        if session.error is None:
+            return
+        if shown is None:
+            raise session.error
+        add_note(shown, session.error)

@@ -60,6 +60,7 @@ class Run:
         self.engine: PipelineExecutionEngine | None = None
         self.is_open = False
         self.has_failed = False
+        self.fatal: BaseException | None = None
         self._passes: dict[object, Pass] = {}
         self._inputs: Mapping[str, Any] | None = None
         self._started = 0.0
@@ -89,7 +90,7 @@ class Run:
                 self._end_passes(when)
                 self._end_map(when)
                 self.is_open = False
-                duration = when - self._started
+                duration = max(0.0, when - self._started)
                 self._fire("on_pipeline_end", when, outputs, duration, outputs=outputs)
 
     def fail(self, when: float, error: BaseException) -> None:
@@ -100,7 +101,7 @@ class Run:
             self._end_passes(when)
             self._end_map(when, error)
             self.is_open = False
-            duration = when - self._started
+            duration = max(0.0, when - self._started)
             self._fire("on_pipeline_error", when, error, duration, error=error)
 
     def _end_passes(self, when: float) -> None:
@@ -110,7 +111,7 @@ class Run:
     def _end_map(self, when: float, error: BaseException | None = None) -> None:
         if self._map_started is not None:
             started, self._map_started = self._map_started, None
-            self._fire("on_map_end", when, when - started, during=error)
+            self._fire("on_map_end", when, max(0.0, when - started), during=error)
 
     def _fire(
         self,
@@ -210,7 +211,7 @@ class Pass(Witness):
                 return
             self._close()
             if self._is_item:
-                duration = when - (self._started or when)
+                duration = max(0.0, when - (self._started or when))
                 self._fire("on_item_end", when, self.index, outputs, duration, outputs=outputs)
 
     def failed(self, when: float, error: BaseException) -> None:
@@ -224,7 +225,7 @@ class Pass(Witness):
                 run.fail(when, error if run.has_failed else abandoned(run))
             self._close()
             if self._is_item and self._started is not None:
-                duration = when - self._started
+                duration = max(0.0, when - self._started)
                 self._fire("on_item_error", when, self.index, error, duration, error=error)
 
     def _close(self) -> None:
@@ -274,7 +275,7 @@ class Pass(Witness):
             if place.ends:
                 ctx, started = found
                 ctx.time, ctx.attempt, ctx.outputs = when, attempt, _by_name(place, value)
-                self._session.fire(place.ends, ctx, place.step.node, value, when - started)
+                self._session.fire(place.ends, ctx, place.step.node, value, max(0.0, when - started))
             if place.step.scope is not None:
                 self._settle(index, when, value)
 
@@ -289,7 +290,7 @@ class Pass(Witness):
         ctx, started = self._nodes.pop(index)
         place = self._script.places[index]
         ctx.time, ctx.exception = when, error
-        duration = when - started
+        duration = max(0.0, when - started)
         self._session.fire(place.errors, ctx, place.step.node, error, duration, during=error)
 
     def node_retried(

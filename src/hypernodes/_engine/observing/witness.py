@@ -15,12 +15,23 @@ if TYPE_CHECKING:
     from hypernodes.callbacks import Scene
     from hypernodes.pipeline import Pipeline
 
-_START: Final = time.time() - time.perf_counter()
+class Clock:
+    """The time in seconds since the epoch; unlike the system's it never goes back.
+
+    Attributes:
+        origin: What the clock of this machine, which all its processes share, counts from.
+    """
+
+    __slots__ = ("origin",)
+
+    def __init__(self) -> None:
+        self.origin: float = time.time() - time.monotonic()
+
+    def __call__(self) -> float:
+        return self.origin + time.monotonic()
 
 
-def clock() -> float:
-    """Return the time in seconds since the epoch, as this process sees it; it never goes back."""
-    return _START + time.perf_counter()
+clock: Final = Clock()
 
 
 def worker_name() -> str:
