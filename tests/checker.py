@@ -30,6 +30,7 @@ class Checker(Callback):
     """Notes what is wrong in `wrong`, and all events in `seen`, as `(hook, path, item_index)`."""
 
     order = -1000
+    reads = ()
 
     def __init__(self):
         self.wrong = []
@@ -72,7 +73,7 @@ class Checker(Callback):
 
     # ------------------------------------------------------------ pipelines
 
-    def on_pipeline_start(self, ctx, pipeline, inputs):
+    def on_pipeline_start(self, ctx, pipeline):
         self._expect(ctx.run_id not in self.runs, "a second start", ctx)
         self._expect(ctx.pipeline is pipeline, "another pipeline in the context", ctx)
         parent = self.runs.get(ctx.parent_run_id)
@@ -83,7 +84,7 @@ class Checker(Callback):
         self.runs[ctx.run_id] = Watched(ctx.parent_run_id, ctx.path, ctx.mode)
         self._note("on_pipeline_start", ctx)
 
-    def on_pipeline_end(self, ctx, outputs, duration):
+    def on_pipeline_end(self, ctx, duration):
         self._end_run("on_pipeline_end", ctx, duration)
 
     def on_pipeline_error(self, ctx, error, duration):
@@ -114,17 +115,15 @@ class Checker(Callback):
         self._expect(not run.items, f"a map ends before its items {run.items}", ctx)
         run.map_is_open = False
 
-    def on_item_start(self, ctx, index, inputs):
+    def on_item_start(self, ctx, index):
         run = self._note("on_item_start", ctx)
         self._expect(run.map_is_open, "an item outside of a map", ctx)
         self._expect(ctx.item_index == index, f"item {index} in another's context", ctx)
         self._expect(index not in run.seen_items, f"a second start of item {index}", ctx)
-        self._expect(isinstance(inputs, dict), "no inputs", ctx)
         run.items.add(index)
         run.seen_items.add(index)
 
-    def on_item_end(self, ctx, index, outputs, duration):
-        self._expect(isinstance(outputs, dict), "no outputs", ctx)
+    def on_item_end(self, ctx, index, duration):
         self._end_item("on_item_end", ctx, index, duration)
 
     def on_item_error(self, ctx, index, error, duration):
@@ -141,7 +140,7 @@ class Checker(Callback):
 
     # ------------------------------------------------------------ nodes
 
-    def on_node_start(self, ctx, node, inputs):
+    def on_node_start(self, ctx, node):
         run = self._note("on_node_start", ctx)
         key = ctx.path, ctx.item_index, id(node)
         self._check_node(ctx, node)
@@ -150,8 +149,7 @@ class Checker(Callback):
         self._expect(in_item, "a node outside of its item", ctx)
         run.nodes.add(key)
 
-    def on_node_end(self, ctx, node, output, duration):
-        self._expect(ctx.outputs is not None, "no outputs", ctx)
+    def on_node_end(self, ctx, node, duration):
         self._end_node("on_node_end", ctx, node, duration)
 
     def on_node_error(self, ctx, node, error, duration):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["Callback", "CallbackContext", "register_plugins", "report", "unregister_plugins"]
 
 
+_ORIGIN: Final = time.time() - time.monotonic()
+
+
 class Callback:
     """Observes runs: write the hooks you want, with those of their arguments that you want.
 
@@ -29,6 +34,9 @@ class Callback:
             has done with them all before the run returns.
         errors: What its failures do: `"log"`, `"warn"` or `"raise"`; None for what
             `RuntimeConfig.callback_errors` says.
+        reads: Which of `"inputs"` and `"outputs"` its hooks take from the context; None to have that
+            found out from their code, where a context that is passed on counts as both. What nobody
+            asks for does not travel from worker processes, and is let go as soon as it can be.
 
     Example:
         >>> from hypernodes import Pipeline, RuntimeConfig, node
@@ -44,6 +52,7 @@ class Callback:
     order: int = 50
     async_mode: bool = False
     errors: Literal["log", "warn", "raise"] | None = None
+    reads: tuple[Literal["inputs", "outputs"], ...] | None = None
 
     def on_pipeline_start(self, *args: Any, **kwargs: Any) -> object:
         """Note the start of a run, a map, or a nested pipeline's run: `pipeline, inputs`."""
@@ -116,15 +125,30 @@ class Scene(Protocol):
         """What the callbacks of one run share."""
 
 
+class Place(Protocol):
+    """Where in a pipeline an event happens."""
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The names from the outermost pipeline."""
+
+    @property
+    def node(self) -> BaseNode | None:
+        """The node, if it is one."""
+
+    @property
+    def config(self) -> RuntimeConfig:
+        """The config in force there."""
+
+
 class CallbackContext:
     """Where and when an event happened.
 
     The attributes that name values (`inputs`, `outputs`) hold them where they exist by then.
 
     Attributes:
-        path: The names from the outermost pipeline to the node, or to the pipeline.
-        node: The node; None for events of pipelines, maps and items.
-        config: The config in force there.
+        started: When the node started, in seconds on the monotonic clock.
+        when: When the event happened, on the same clock.
         item_index: The index of the item, in a map.
         inputs: The inputs by name, of the pipeline, item or node.
         outputs: The outputs by name, once they are there.
@@ -132,12 +156,8 @@ class CallbackContext:
         cache_hit: Whether the outputs came from a cache.
         attempt: Which attempt at the node it is, from 1.
         exception: What was raised.
-        time: When it happened, in seconds since the epoch, on the clock of where it happened.
-        worker: The name of the thread or process in which it happened.
     """
 
-    item_index: int | None = None
-    inputs: Mapping[str, Any] | None = None
     outputs: Mapping[str, Any] | None = None
     signature: str | None = None
     cache_hit: bool = False
@@ -147,20 +167,50 @@ class CallbackContext:
     def __init__(
         self,
         scene: Scene,
-        path: tuple[str, ...],
-        node: BaseNode | None,
-        config: RuntimeConfig,
-        time: float,
+        place: Place,
+        when: float,
+        item_index: int | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        worker: str | None = None,
     ) -> None:
         self._scene = scene
-        self.path: tuple[str, ...] = path
-        self.node: BaseNode | None = node
-        self.config: RuntimeConfig = config
-        self.time: float = time
-        self.worker: str = ""
+        self._place = place
+        self.started = self.when = when
+        self.item_index: int | None = item_index
+        self.inputs: Mapping[str, Any] | None = inputs
+        self._worker = worker
 
     def __repr__(self) -> str:
         return f"CallbackContext({' > '.join(self.path)!r}, run_id={self.run_id!r})"
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The names from the outermost pipeline to the node, or to the pipeline."""
+        return self._place.path
+
+    @property
+    def node(self) -> BaseNode | None:
+        """The node; None for events of pipelines, maps, items and executors."""
+        return self._place.node
+
+    @property
+    def config(self) -> RuntimeConfig:
+        """The config in force there."""
+        return self._place.config
+
+    @property
+    def time(self) -> float:
+        """When it happened, in seconds since the epoch."""
+        return _ORIGIN + self.when
+
+    @property
+    def worker(self) -> str:
+        """The name of the thread in which it happened; of other processes, theirs too."""
+        return self._worker or threading.current_thread().name
+
+    @worker.setter
+    def worker(self, name: str) -> None:
+        self._worker = name
 
     @property
     def run_id(self) -> str:

@@ -10,6 +10,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, Final
 
+from hypernodes._dispatch.reads import VALUES
 from hypernodes._dispatch.specs import ARGUMENTS, PREFIXES, WRAPPER, Hook, read_hooks
 from hypernodes.exceptions import CallbackError, MissingDependencyError
 
@@ -32,6 +33,7 @@ class Observer:
         order: Its place among others; lower comes first.
         async_mode: Whether it has a background thread of its own.
         errors: What its failures do, or None for what the config says.
+        reads: Which values its hooks take from the context; None for what their code says.
         is_plugin: Whether it was registered for all runs.
     """
 
@@ -42,7 +44,8 @@ class Observer:
     order: int
     async_mode: bool
     errors: str | None
-    is_plugin: bool = False
+    reads: frozenset[str] | None
+    is_plugin: bool
 
 
 def read_callback(given: object, *, is_plugin: bool = False) -> Observer:
@@ -77,6 +80,7 @@ def _observer(
     order = getattr(callback, "order", 50)
     async_mode = getattr(callback, "async_mode", False)
     errors = getattr(callback, "errors", None)
+    reads = _values_of(getattr(callback, "reads", None), label)
     if isinstance(order, bool) or not isinstance(order, int):
         raise CallbackError(f"order of callback {label} is {order!r}; give an int", callback=label)
     if not isinstance(async_mode, bool):
@@ -86,7 +90,17 @@ def _observer(
         options = ", ".join(map(repr, POLICIES))
         message = f"errors of callback {label} is {errors!r}; give one of {options}, or None"
         raise CallbackError(message, callback=label)
-    return Observer(given, callback, label, hooks, order, async_mode, errors, is_plugin)
+    return Observer(given, callback, label, hooks, order, async_mode, errors, reads, is_plugin)
+
+
+def _values_of(reads: Any, label: str) -> frozenset[str] | None:
+    if reads is None:
+        return None
+    values = (reads,) if isinstance(reads, str) else tuple(reads)
+    if VALUES.issuperset(values):
+        return frozenset(values)
+    message = f"reads of callback {label} is {reads!r}; name some of 'inputs' and 'outputs', or none"
+    raise CallbackError(message, callback=label)
 
 
 def _has_hooks(found: object) -> bool:

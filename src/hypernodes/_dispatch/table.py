@@ -71,13 +71,15 @@ def _asked(observers: list[Observer]) -> dict[str, frozenset[str]]:
     asked: dict[str, frozenset[str]] = {}
     for observer in observers:
         for name, hook in observer.hooks.items():
-            asked[name] = asked.get(name, frozenset()) | _values_of(hook)
+            asked[name] = asked.get(name, frozenset()) | _values_of(hook, observer.reads)
     return asked
 
 
-def _values_of(hook: Hook) -> frozenset[str]:
+def _values_of(hook: Hook, reads: frozenset[str] | None) -> frozenset[str]:
     values = VALUES & {"outputs" if name == "output" else name for name in hook.takes}
-    return values | (values_read(hook.function, "ctx") if "ctx" in hook.takes else frozenset())
+    if "ctx" not in hook.takes:
+        return values
+    return values | (values_read(hook.function, "ctx") if reads is None else reads)
 
 
 class Cast:

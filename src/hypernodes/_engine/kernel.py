@@ -15,7 +15,7 @@ from hypernodes._engine.inner import inner_call
 from hypernodes._engine.observing.instrument import instrumented, instrumented_later
 from hypernodes._engine.observing.runs import SCENE, Entrance, finish
 from hypernodes._engine.observing.script import Audience, Script
-from hypernodes._engine.observing.witness import clock, worker_name
+from hypernodes._engine.observing.witness import clock
 from hypernodes._engine.plan import compile_plan
 from hypernodes._engine.program import Program
 from hypernodes._engine.segments import Part, Segment, is_async, split
@@ -327,7 +327,7 @@ class PipelineExecutionEngine:
         if witness is not None and audience is not None:
             given = audience.values(self.plan, inputs, item)
             own = item if audience.inputs else None
-            witness.started(clock(), own, given, worker_name())
+            witness.started(clock(), own, given)
 
     def entrance(self) -> Entrance | None:
         """Return what gives, for items by index, who is told of them in the current scene."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from hypernodes._engine.calls import node_call, node_coroutine, unpack
 from hypernodes._engine.failure import Faulted
 from hypernodes._engine.inner import gather, items_of, outcomes, run_elsewhere
-from hypernodes._engine.observing.runs import SCENE, Guest, Pass, Run
-from hypernodes._engine.observing.witness import Witness, clock, worker_name
+from hypernodes._engine.observing.runs import SCENE, Pass, Run
+from hypernodes._engine.observing.witness import Witness, clock
 from hypernodes._node import Node
 from hypernodes.callbacks import REPORTER, CallbackContext
 
@@ -65,7 +65,9 @@ def instrumented(step: Step, cue: Cue) -> Call:
         return _inner_call(step, step.inner)
     assert isinstance(step.node, Node)  # noqa: S101 - what is no function has a plan inside
     call = node_call(step.node, step.path, step.config, told=tell_retry)
-    return _observed(_wrapped(step, step.node, call, cue), step, step.node, cue)
+    if cue.wrappers or _has_stand(step, cue):
+        return _observed_inside(call, step, step.node, cue)
+    return _observed(call, step, step.node, cue)
 
 
 def instrumented_later(step: Step, cue: Cue) -> Call:
@@ -79,73 +81,70 @@ def instrumented_later(step: Step, cue: Cue) -> Call:
 
 
 def _observed(call: Call, step: Step, node: Node, cue: Cue) -> Call:
-    """Return `call`, which takes a witness, told of from its start to its end."""
-    if not cue.is_told:
-        return _reporting(call, step, cue)
+    """Return `call` told of from its start to its end: all that most observers ask for."""
     index, reads, gives = step.index, cue.inputs, cue.output
     read = _reader(step, node)
-    stands = _has_stand(step, cue)
 
     def observed(witness: Witness | None, *args: Any, **kwargs: Any) -> Any:
         if witness is None:
-            return call(None, *args, **kwargs)
-        inputs = read(args, kwargs) if reads else None
-        witness.node_started(index, clock(), inputs, worker_name())
-        stand = Stand(witness, index, cue) if stands else None
-        token = REPORTER.set(stand) if stands else None
+            return call(*args, **kwargs)
+        witness.node_started(index, clock(), read(args, kwargs) if reads else None)
         try:
-            value = call(witness, *args, **kwargs)
+            value = call(*args, **kwargs)
+        except Exception as error:
+            witness.node_failed(index, clock(), *_described(error))
+            raise
+        witness.node_ended(index, clock(), value if gives else None)
+        return value
+
+    return observed
+
+
+def _observed_inside(call: Call, step: Step, node: Node, cue: Cue) -> Call:
+    """Do as `_observed` where there is more to tell than that, or where hooks are around it."""
+    index = step.index
+    read, around = _reader(step, node), _around(call, step, node, cue)
+
+    def observed(witness: Witness | None, *args: Any, **kwargs: Any) -> Any:
+        if witness is None:
+            return call(*args, **kwargs)
+        inputs = read(args, kwargs)
+        witness.node_started(index, clock(), inputs if cue.inputs else None)
+        stand = Stand(witness, index, cue)
+        token = REPORTER.set(stand)
+        try:
+            value = around(witness, inputs, args, kwargs)
         except Exception as error:
             witness.node_failed(index, clock(), *_described(error, stand))
             raise
         finally:
-            if token is not None:
-                REPORTER.reset(token)
-        attempt = 1 if stand is None else stand.attempt
-        witness.node_ended(index, clock(), value if gives else None, attempt)
+            REPORTER.reset(token)
+        witness.node_ended(index, clock(), value if cue.output else None, stand.attempt)
         return value
 
     return observed
 
 
 def _observed_later(call: Callable[..., Awaitable[Any]], step: Step, node: Node, cue: Cue) -> Call:
-    index, is_told = step.index, cue.is_told
-    read = _reader(step, node)
+    index, read = step.index, _reader(step, node)
 
     async def observed(witness: Witness | None, *args: Any, **kwargs: Any) -> Any:
         if witness is None:
             return await call(*args, **kwargs)
-        if is_told:
-            inputs = read(args, kwargs) if cue.inputs else None
-            witness.node_started(index, clock(), inputs, worker_name())
+        witness.node_started(index, clock(), read(args, kwargs) if cue.inputs else None)
         stand = Stand(witness, index, cue)
         token = REPORTER.set(stand)
         try:
             value = await call(*args, **kwargs)
         except Exception as error:
-            if is_told:
-                witness.node_failed(index, clock(), *_described(error, stand))
+            witness.node_failed(index, clock(), *_described(error, stand))
             raise
         finally:
             REPORTER.reset(token)
-        if is_told:
-            witness.node_ended(index, clock(), value if cue.output else None, stand.attempt)
+        witness.node_ended(index, clock(), value if cue.output else None, stand.attempt)
         return value
 
     return observed
-
-
-def _reporting(call: Call, step: Step, cue: Cue) -> Call:
-    def reporting(witness: Witness | None, *args: Any, **kwargs: Any) -> Any:
-        if witness is None or not cue.reports:
-            return call(witness, *args, **kwargs)
-        token = REPORTER.set(Stand(witness, step.index, cue))
-        try:
-            return call(witness, *args, **kwargs)
-        finally:
-            REPORTER.reset(token)
-
-    return reporting
 
 
 def _has_stand(step: Step, cue: Cue) -> bool:
@@ -156,7 +155,7 @@ def _has_stand(step: Step, cue: Cue) -> bool:
     return cue.reports or (cue.attempts and retries != 0)
 
 
-def _described(error: Exception, stand: Stand | None) -> tuple[BaseException, int]:
+def _described(error: Exception, stand: Stand | None = None) -> tuple[BaseException, int]:
     """Return the user's error, and which attempt raised it."""
     if isinstance(error, Faulted):
         return error.failure.error, error.failure.attempts
@@ -178,24 +177,20 @@ def _reader(step: Step, node: Node) -> Read:
 # ---------------------------------------------------------------- what is called around nodes
 
 
-def _wrapped(step: Step, node: Node, call: Call, cue: Cue) -> Call:
-    """Return `call` with the `wrap_node` hooks around it, and a witness as first argument."""
+def _around(call: Call, step: Step, node: Node, cue: Cue) -> Call:
+    """Return what calls the `wrap_node` hooks, from the outside in, and `call` inside of them."""
     if not cue.wrappers:
-        return lambda _, *args, **kwargs: call(*args, **kwargs)
-    read = _reader(step, node)
+        return lambda _witness, _inputs, args, kwargs: call(*args, **kwargs)
 
-    def wrapped(witness: Witness | None, *args: Any, **kwargs: Any) -> Any:
-        if witness is None:
-            return call(*args, **kwargs)
-        inputs = read(args, kwargs)
-        ctx = CallbackContext(witness.scene(step.index), step.path, node, step.config, clock())
-        ctx.item_index, ctx.inputs, ctx.worker = witness.item_index, inputs, worker_name()
+    def around(witness: Witness, inputs: Any, args: Any, kwargs: Any) -> Any:
+        scene = witness.scene(step.index)
+        ctx = CallbackContext(scene, step, clock(), witness.item_index, inputs)
         inside = partial(call, *args, **kwargs)
         for wrapper in reversed(cue.wrappers):
             inside = partial(wrapper, ctx, node, inputs, inside)
         return _fitting(inside(), node, step.path)
 
-    return wrapped
+    return around
 
 
 def _fitting(value: Any, node: Node, path: tuple[str, ...]) -> Any:
@@ -223,7 +218,7 @@ def _map_here(step: Step, inner: Inner, witness: Witness | None, *values: Any) -
     try:
         lists = gather(inner, engine.attempt_all(items.shared, items.items, enter))
     except Exception as error:
-        tell_inner_failed(witness, step, _described(error, None)[0])
+        tell_inner_failed(witness, step, _described(error)[0])
         raise
     tell_inner_ended(witness, step, lists)
     return lists
@@ -279,8 +274,7 @@ def _node_elsewhere(step: Step, inner: Inner, witness: Witness | None, *values: 
     """Have a node run under its own config, inside the run that it belongs to."""
     if not isinstance(witness, Pass):
         return run_elsewhere(inner, step.path, values)
-    run = witness.touch(step.index, clock())
-    token = SCENE.set(Guest(run, witness.item_index))
+    token = SCENE.set(witness.touch(step.index, clock()))
     try:
         outputs = run_elsewhere(inner, step.path, values)
     finally:
@@ -301,7 +295,7 @@ def _pipeline_elsewhere(step: Step, inner: Inner, witness: Witness | None, *valu
     try:
         lists = call(run)
     except Exception as error:
-        witness.inner_failed(step.index, clock(), _described(error, None)[0])
+        witness.inner_failed(step.index, clock(), _described(error)[0])
         raise
     finally:
         SCENE.reset(token)

@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.observing.script import calls
-from hypernodes._engine.observing.witness import Witness, clock, worker_name
+from hypernodes._engine.observing.witness import Witness, clock
 from hypernodes.callbacks import CallbackContext
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hypernodes._dispatch.session import Session
-    from hypernodes._dispatch.table import Call
     from hypernodes._engine.failure import Outcome
     from hypernodes._engine.kernel import PipelineExecutionEngine
-    from hypernodes._engine.observing.script import Place, Script
-    from hypernodes._engine.plan import Slot
+    from hypernodes._engine.observing.script import Script
+    from hypernodes._engine.plan import Slot, Step
     from hypernodes.abc import RunContext
     from hypernodes.config import RuntimeConfig
     from hypernodes.pipeline import Pipeline
@@ -51,7 +50,9 @@ class Run:
     ) -> None:
         self.session = session
         self.pipeline: Pipeline = pipeline
-        self.ctx = ctx
+        self.path: tuple[str, ...] = ctx.path
+        self.node: None = None
+        self.config: RuntimeConfig = ctx.config
         self.run_id: str = run_id
         self.parent_run_id: str | None = parent_run_id
         self.item_index = item_index
@@ -61,7 +62,7 @@ class Run:
         self.is_open = False
         self.has_failed = False
         self.fatal: BaseException | None = None
-        self._passes: dict[object, Pass] = {}
+        self._passes: dict[int | None, Pass] = {}
         self._inputs: Mapping[str, Any] | None = None
         self._started = 0.0
         self._map_started: float | None = None
@@ -133,10 +134,7 @@ class Run:
 
     def context(self, when: float) -> CallbackContext:
         """Return a context that tells of the run."""
-        ctx = CallbackContext(self, self.ctx.path, None, self.ctx.config, when)
-        ctx.item_index = self.item_index
-        ctx.worker = worker_name()
-        return ctx
+        return CallbackContext(self, self, when, self.item_index)
 
     # ------------------------------------------------------------ what goes on inside
 
@@ -145,24 +143,17 @@ class Run:
         with self.session.lock:
             found = self._passes.get(index)
             if found is None:
-                found = self._passes[index] = Pass(self, engine.script, index, is_item=self._is_map)
+                found = Pass(self, engine.script, index, is_item=self.mode == "map")
+                if self.is_open:
+                    self._passes[index] = found
+                else:  # it is over: whatever is told now goes nowhere
+                    found.is_over = True
             return found
-
-    @property
-    def _is_map(self) -> bool:
-        return self.mode == "map"
-
-    def lend(self, engine: PipelineExecutionEngine, index: int | None) -> Pass:
-        """Return a further pass inside an item or the run: a node of it that runs elsewhere."""
-        part = Pass(self, engine.script, index, is_item=False)
-        with self.session.lock:
-            self._passes[part] = part
-        return part
 
     def leave(self, part: Pass) -> None:
         """Forget a pass that is over."""
-        key = part if part in self._passes else part.index
-        self._passes.pop(key, None)
+        if self._passes.get(part.index) is part:
+            del self._passes[part.index]
 
 
 class Pass(Witness):
@@ -175,53 +166,64 @@ class Pass(Witness):
         is_item: Whether it is an item of the run, which is a map.
     """
 
+    _inputs: Mapping[str, Any] | None = None
+    _started: float | None = None
+    _worker: str | None = None
+    is_over: bool = False
+
     def __init__(self, run: Run, script: Script, index: int | None, *, is_item: bool) -> None:
         self.run = run
         self.index = index
         self.item_index = index if index is not None else run.item_index
         self._script = script
+        self._parts = script.parts
         self._session = run.session
         self._lock = run.session.lock
         self._is_item = is_item
-        self._is_over = False
-        self._started: float | None = None
-        self._inputs: Mapping[str, Any] | None = None
-        self._worker = ""
-        self._nodes: dict[int, tuple[CallbackContext, float]] = {}
-        self._runs: dict[object, Run] = {}
-        self._left: dict[int, int] = {}
-        self._values: dict[Slot, Any] = {}
+        self._nodes: dict[int, CallbackContext] = {}
+        self._lent: list[Pass] = []
+        if script.has_runs:
+            self._runs: dict[int, Run] = {}
+            self._left: dict[int, int] = {}
+            self._values: dict[Slot, Any] = {}
 
     # ------------------------------------------------------------ the pass itself
 
     def started(
-        self, when: float, item: Mapping[str, Any] | None, given: Mapping[Slot, Any], worker: str
+        self,
+        when: float,
+        item: Mapping[str, Any] | None,
+        given: Mapping[Slot, Any],
+        worker: str | None = None,
     ) -> None:
         with self._lock:
-            if self._is_over or self._started is not None:
+            if self.is_over or self._started is not None:
                 return
             self._started, self._inputs, self._worker = when, item, worker
-            self._values.update(given)
+            if given:
+                self._values.update(given)
             if self._is_item:
                 self._fire("on_item_start", when, self.index, item)
 
     def ended(self, when: float, outputs: Mapping[str, Any] | None) -> None:
         with self._lock:
-            if self._is_over:
+            if self.is_over:
                 return
             self._close()
-            if self._is_item:
-                duration = max(0.0, when - (self._started or when))
+            if self._is_item and self._started is not None:
+                duration = max(0.0, when - self._started)
                 self._fire("on_item_end", when, self.index, outputs, duration, outputs=outputs)
 
     def failed(self, when: float, error: BaseException) -> None:
         with self._lock:
-            if self._is_over:
+            if self.is_over:
                 return
             for index in reversed(list(self._nodes)):
-                path = self._script.places[index].step.path
-                self._fail_node(index, when, _cancelled(f"node {path[-1]!r}"))
-            for run in reversed(list(self._runs.values())):
+                name = self._parts[index].node.name
+                self._fail_node(index, when, _cancelled(f"node {name!r}"))
+            for part in self._lent:
+                part.failed(when, error)
+            for run in reversed(self._open_runs()):
                 run.fail(when, error if run.has_failed else abandoned(run))
             self._close()
             if self._is_item and self._started is not None:
@@ -229,7 +231,7 @@ class Pass(Witness):
                 self._fire("on_item_error", when, self.index, error, duration, error=error)
 
     def _close(self) -> None:
-        self._is_over = True
+        self.is_over = True
         self.run.leave(self)
 
     def _fire(
@@ -242,56 +244,57 @@ class Pass(Witness):
     ) -> None:
         made = calls(self.run.table, hook)
         if made:
-            ctx = self.run.context(when)
-            ctx.item_index, ctx.worker = self.index, self._worker
-            ctx.inputs, ctx.outputs, ctx.exception = self._inputs, outputs, error
+            ctx = CallbackContext(self.run, self.run, when, self.index, self._inputs, self._worker)
+            ctx.outputs, ctx.exception = outputs, error
             self._session.fire(made, ctx, *values, during=error)
 
     # ------------------------------------------------------------ nodes
 
     def node_started(
-        self, index: int, when: float, inputs: Mapping[str, Any] | None, worker: str
+        self,
+        index: int,
+        when: float,
+        inputs: Mapping[str, Any] | None,
+        worker: str | None = None,
     ) -> None:
+        part = self._parts[index]
+        step = part.step
         with self._lock:
-            if self._is_over:
+            if self.is_over:
                 return
-            place = self._script.places[index]
-            step = place.step
             scene = self.run if step.scope is None else self._opened(index, when)
-            ctx = CallbackContext(scene, step.path, step.node, step.config, when)
-            ctx.item_index = self.item_index
-            ctx.inputs = inputs
-            ctx.worker = worker
-            self._nodes[index] = ctx, when
-            if place.starts:
-                self._session.fire(place.starts, ctx, step.node, inputs)
+            ctx = CallbackContext(scene, step, when, self.item_index, inputs, worker)
+            self._nodes[index] = ctx
+            if part.starts:
+                self._session.fire(part.starts, ctx, part.node, inputs)
 
-    def node_ended(self, index: int, when: float, value: Any, attempt: int) -> None:
+    def node_ended(self, index: int, when: float, value: Any, attempt: int = 1) -> None:
+        part = self._parts[index]
         with self._lock:
-            found = self._nodes.pop(index, None)
-            if found is None:
+            ctx = self._nodes.pop(index, None)
+            if ctx is None:
                 return
-            place = self._script.places[index]
-            if place.ends:
-                ctx, started = found
-                ctx.time, ctx.attempt, ctx.outputs = when, attempt, _by_name(place, value)
-                self._session.fire(place.ends, ctx, place.step.node, value, max(0.0, when - started))
-            if place.step.scope is not None:
+            if part.ends:
+                ctx.when, ctx.outputs = when, _by_name(part.step, value)
+                if attempt > ctx.attempt:
+                    ctx.attempt = attempt
+                duration = max(0.0, when - ctx.started)
+                self._session.fire(part.ends, ctx, part.node, value, duration)
+            if part.step.scope is not None:
                 self._settle(index, when, value)
 
     def node_failed(self, index: int, when: float, error: BaseException, attempt: int) -> None:
         with self._lock:
             if index in self._nodes:
-                self._nodes[index][0].attempt = attempt
+                self._nodes[index].attempt = attempt
                 self._mark(index)
                 self._fail_node(index, when, error)
 
     def _fail_node(self, index: int, when: float, error: BaseException) -> None:
-        ctx, started = self._nodes.pop(index)
-        place = self._script.places[index]
-        ctx.time, ctx.exception = when, error
-        duration = max(0.0, when - started)
-        self._session.fire(place.errors, ctx, place.step.node, error, duration, during=error)
+        ctx, part = self._nodes.pop(index), self._parts[index]
+        ctx.when, ctx.exception = when, error
+        duration = max(0.0, when - ctx.started)
+        self._session.fire(part.errors, ctx, part.node, error, duration, during=error)
 
     def node_retried(
         self, index: int, when: float, error: BaseException, attempt: int, delay: float
@@ -299,27 +302,19 @@ class Pass(Witness):
         with self._lock:
             if index not in self._nodes:
                 return
-            place = self._script.places[index]
-            ctx = self._nodes[index][0]
-            ctx.time, ctx.attempt, ctx.exception = when, attempt, error
+            part, ctx = self._parts[index], self._nodes[index]
+            ctx.when, ctx.attempt, ctx.exception = when, attempt, error
             try:
-                self._session.fire(place.retries, ctx, place.step.node, error, attempt, delay)
+                self._session.fire(part.retries, ctx, part.node, error, attempt, delay)
             finally:
-                ctx.exception = None
+                ctx.attempt, ctx.exception = attempt + 1, None
 
     def reported(self, index: int, when: float, kind: str, data: dict[str, Any]) -> None:
         with self._lock:
-            if self._is_over:
-                return
-            found = self._nodes.get(index)
-            ctx = self._context(index, when) if found is None else found[0]
-            self._session.fire(self._script.places[index].reports, ctx, kind, data)
-
-    def _context(self, index: int, when: float) -> CallbackContext:
-        step = self._script.places[index].step
-        ctx = CallbackContext(self.scene(index), step.path, step.node, step.config, when)
-        ctx.item_index = self.item_index
-        return ctx
+            ctx = self._nodes.get(index)  # a thread of the user's may outlive its node
+            if ctx is not None:
+                ctx.when = when
+                self._session.fire(self._parts[index].reports, ctx, kind, data)
 
     # ------------------------------------------------------------ dissolved pipelines
 
@@ -344,6 +339,9 @@ class Pass(Witness):
             run = found
         return run
 
+    def _open_runs(self) -> list[Run]:
+        return list(self._runs.values()) if self._script.has_runs else []
+
     def _nested_id(self, what: str) -> str:
         item = "" if self.index is None else f"{self.index}."
         return f"{self.run.run_id}.{item}{what}"
@@ -353,7 +351,7 @@ class Pass(Witness):
 
     def _settle(self, index: int, when: float, value: Any) -> None:
         """Take note of a step's end for the pipelines around it; the last step ends them."""
-        step = self._script.places[index].step
+        step = self._parts[index].step
         values = value if step.unpacks else (value,)
         if values is not None:
             made = zip(step.outputs, values, strict=False)
@@ -380,7 +378,7 @@ class Pass(Witness):
         self, index: int, when: float, count: int | None, inputs: Mapping[str, Any] | None
     ) -> None:
         with self._lock:
-            if not self._is_over:
+            if not self.is_over:
                 run = self.nest(index, when, inputs, is_map=True)
                 run.begin_map(when, count)
 
@@ -388,7 +386,7 @@ class Pass(Witness):
         self, index: int, when: float, inputs: Mapping[str, Any] | None, *, is_map: bool
     ) -> Run:
         """Start the run, or map, of the pipeline inside a step."""
-        inner = self._script.places[index].step.inner
+        inner = self._parts[index].step.inner
         assert inner is not None  # noqa: S101 - only asked of such steps
         with self._lock:
             outer = self._opened(index, when)
@@ -420,11 +418,11 @@ class Pass(Witness):
                 run.fail(when, error)
 
     def item(self, step: int, index: int) -> Witness:
-        inner = self._script.places[step].step.inner
+        inner = self._parts[step].step.inner
         run = self._runs.get(step)
         if inner is None or run is None:  # it is over: whatever is told now goes nowhere
             late = Pass(self.run, self._script, index, is_item=False)
-            late._is_over = True  # noqa: SLF001 - one of ours
+            late.is_over = True
             return late
         run.engine = run.engine or inner.item_engine
         return run.enter(run.engine, index)
@@ -436,15 +434,25 @@ class Pass(Witness):
 
     # ------------------------------------------------------------ a node that runs elsewhere
 
-    def touch(self, index: int, when: float) -> Run:
-        """Note the start of a step that others tell of; return the run that it belongs to."""
+    def touch(self, index: int, when: float) -> Guest:
+        """Note the start of a step that runs elsewhere; return the scene for it."""
         with self._lock:
-            return self._opened(index, when)
+            run = self.run if self.is_over else self._opened(index, when)
+            return Guest(run, self)
+
+    def lend(self, run: Run, engine: PipelineExecutionEngine) -> Pass:
+        """Return a further pass, inside this one: that of a node that runs elsewhere."""
+        part = Pass(run, engine.script, self.index, is_item=False)
+        part.item_index = self.item_index
+        with self._lock:
+            part.is_over = self.is_over
+            self._lent.append(part)
+        return part
 
     def release(self, index: int, when: float, value: Any) -> None:
         """Note the end of such a step."""
         with self._lock:
-            if not self._is_over:
+            if not self.is_over:
                 self._settle(index, when, value)
 
 
@@ -472,21 +480,21 @@ class Entrance:
 
 
 class Guest:
-    """The scene of a node that runs elsewhere: it belongs to the run around it.
+    """The scene of a node that runs elsewhere: it belongs to the run, and the pass, around it.
 
     Args:
         run: That run.
-        index: The index of the item around it.
+        around: That pass.
     """
 
-    def __init__(self, run: Run, index: int | None) -> None:
+    def __init__(self, run: Run, around: Pass) -> None:
         self.run = run
-        self._index = index
+        self._around = around
 
     def enter(self, engine: PipelineExecutionEngine, index: int | None = None) -> Pass:
         """Return a pass for the node."""
         del index
-        return self.run.lend(engine, self._index)
+        return self._around.lend(self.run, engine)
 
 
 SCENE: Final[ContextVar[Run | Guest | None]] = ContextVar("hypernodes_scene", default=None)
@@ -505,7 +513,7 @@ def finish(witness: Witness | None, outcome: Outcome) -> None:
 
 def abandoned(part: Run | Pass) -> futures.CancelledError:
     """Return the error for what has ended because something around it has."""
-    what = f"pipeline {part.ctx.path[-1]!r}" if isinstance(part, Run) else f"item {part.index}"
+    what = f"pipeline {part.path[-1]!r}" if isinstance(part, Run) else f"item {part.index}"
     return _cancelled(what)
 
 
@@ -513,7 +521,8 @@ def _cancelled(what: str) -> futures.CancelledError:
     return futures.CancelledError(f"{what} was abandoned: the run around it had ended")
 
 
-def _by_name(place: Place, value: Any) -> dict[str, Any]:
-    names = place.step.node.output_names
-    values = value if place.step.unpacks and value is not None else (value,)
-    return dict(zip(names, values, strict=False))
+def _by_name(step: Step, value: Any) -> dict[str, Any]:
+    names = step.node.output_names
+    if len(names) == 1 and not step.unpacks:
+        return {names[0]: value}
+    return {} if value is None else dict(zip(names, value, strict=False))

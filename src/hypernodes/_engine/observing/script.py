@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._dispatch.needs import NODE_EVENTS, RUN_EVENTS
@@ -59,7 +58,7 @@ class Cue:
 
     Attributes:
         needs: What is asked for at the step.
-        is_told: Whether its start and end are to be told.
+        is_silent: Whether nobody wants to know anything, nor is anything called around it.
         inputs: Whether with its inputs.
         output: Whether with its output.
         retries: Whether failed attempts are told.
@@ -69,7 +68,6 @@ class Cue:
 
     def __init__(self, step: Step, watched: frozenset[Slot]) -> None:
         self.needs: Needs | None = step.config.needs
-        self.is_told = self._listens(*NODE_EVENTS) or step.scope is not None
         self.inputs = self._reads("inputs", *NODE_EVENTS, "on_report", "wrap_node")
         made = not watched.isdisjoint(step.outputs)
         self.output = made or self._reads("outputs", "on_node_end")
@@ -77,11 +75,8 @@ class Cue:
         self.reports = self._listens("on_report")
         self.attempts = self._listens("on_node_end", "on_node_retry")
         self.wrappers = self.needs.wrappers if self.needs is not None else ()
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether nobody wants to know anything, nor is anything called around it."""
-        return not (self.is_told or self.reports or self.wrappers)
+        listens = self._listens(*NODE_EVENTS, "on_report")
+        self.is_silent = not (listens or self.wrappers or step.scope is not None)
 
     def _listens(self, *names: str) -> bool:
         return self.needs is not None and self.needs.listens(*names)
@@ -137,17 +132,24 @@ def _read_slots(scopes: list[Dissolved]) -> set[Slot]:
     return slots
 
 
-@dataclass(slots=True, eq=False)
-class Place:
-    """A step as its observers see it: what its contexts hold, and whom its events go to."""
+class Part:
+    """A step, and whom its events go to.
 
-    step: Step
-    config: RuntimeConfig
-    starts: Calls
-    ends: Calls
-    errors: Calls
-    retries: Calls
-    reports: Calls
+    Args:
+        step: The step.
+    """
+
+    __slots__ = ("ends", "errors", "node", "reports", "retries", "starts", "step")
+
+    def __init__(self, step: Step) -> None:
+        table = step.config.table
+        self.step = step
+        self.node = step.node
+        self.starts = calls(table, "on_node_start")
+        self.ends = calls(table, "on_node_end")
+        self.errors = calls(table, "on_node_error")
+        self.retries = calls(table, "on_node_retry")
+        self.reports = calls(table, "on_report")
 
 
 class Script:
@@ -158,7 +160,8 @@ class Script:
         watched: The slots of values that dissolved pipelines take or give, if somebody reads them.
 
     Attributes:
-        places: The steps.
+        parts: The steps.
+        has_runs: Whether there may be runs inside.
         counts: How many steps belong to each dissolved pipeline, or to those inside it.
         chains: The dissolved pipelines around a step, from the outside in, by the step's index.
     """
@@ -166,18 +169,13 @@ class Script:
     def __init__(self, plan: Plan, watched: frozenset[Slot]) -> None:
         self.plan = plan
         self.watched = watched
-        self.places = tuple(map(_place, plan.steps))
+        self.parts = tuple(map(Part, plan.steps))
         self.chains = tuple(_chain(plan, step.scope) for step in plan.steps)
+        self.has_runs = bool(plan.scopes) or any(step.inner is not None for step in plan.steps)
         self.counts = [0] * len(plan.scopes)
         for chain in self.chains:
             for number in chain:
                 self.counts[number] += 1
-
-
-def _place(step: Step) -> Place:
-    table = step.config.table
-    names = ("on_node_start", "on_node_end", "on_node_error", "on_node_retry", "on_report")
-    return Place(step, step.config, *(calls(table, name) for name in names))
 
 
 def _chain(plan: Plan, number: int | None) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -15,23 +15,8 @@ if TYPE_CHECKING:
     from hypernodes.callbacks import Scene
     from hypernodes.pipeline import Pipeline
 
-class Clock:
-    """The time in seconds since the epoch; unlike the system's it never goes back.
-
-    Attributes:
-        origin: What the clock of this machine, which all its processes share, counts from.
-    """
-
-    __slots__ = ("origin",)
-
-    def __init__(self) -> None:
-        self.origin: float = time.time() - time.monotonic()
-
-    def __call__(self) -> float:
-        return self.origin + time.monotonic()
-
-
-clock: Final = Clock()
+clock: Final = time.monotonic
+"""What events are timed by: seconds, the same in all processes of a machine."""
 
 
 def worker_name() -> str:
@@ -53,7 +38,11 @@ class Witness(ABC):
 
     @abstractmethod
     def started(
-        self, when: float, item: Mapping[str, Any] | None, given: Mapping[Slot, Any], worker: str
+        self,
+        when: float,
+        item: Mapping[str, Any] | None,
+        given: Mapping[Slot, Any],
+        worker: str | None = None,
     ) -> None:
         """Note the start of the pass.
 
@@ -61,7 +50,7 @@ class Witness(ABC):
             when: The time.
             item: The item's own inputs.
             given: Values that are there before any step and that dissolved pipelines take or give.
-            worker: Where it runs.
+            worker: Where it runs; None for the current thread.
         """
 
     @abstractmethod
@@ -74,7 +63,11 @@ class Witness(ABC):
 
     @abstractmethod
     def node_started(
-        self, index: int, when: float, inputs: Mapping[str, Any] | None, worker: str
+        self,
+        index: int,
+        when: float,
+        inputs: Mapping[str, Any] | None,
+        worker: str | None = None,
     ) -> None:
         """Note the start of a node."""
 
@@ -119,18 +112,9 @@ class Witness(ABC):
         """Return the run that a step belongs to, for the context of what is called around it."""
 
 
-class Record(NamedTuple):
-    """One thing that a witness was told, fit for travelling.
-
-    Attributes:
-        place: The steps and items that lead to the pass, from the outermost one of the work.
-        told: The method of `Witness`.
-        facts: Its arguments.
-    """
-
-    place: tuple[tuple[int, int], ...]
-    told: str
-    facts: tuple[Any, ...]
+Record = tuple[tuple[tuple[int, int], ...], str, tuple[Any, ...]]
+"""One thing that a witness was told, fit for travelling: the steps and items that lead to the pass,
+from the outermost one of the work; the method of `Witness`; its arguments."""
 
 
 @dataclass(slots=True)
@@ -151,7 +135,7 @@ class Recorder(Witness):
         tell: Takes the records.
         scene: What is known here of the run; a subclass may know better.
         item_index: See `Witness`.
-        place: See `Record`.
+        place: The steps and items that lead to the pass.
     """
 
     def __init__(
@@ -167,37 +151,37 @@ class Recorder(Witness):
         self._place = place
 
     def started(self, *facts: Any) -> None:
-        self._tell(Record(self._place, "started", facts))
+        self._tell((self._place, "started", (*facts, worker_name())))
 
     def ended(self, *facts: Any) -> None:
-        self._tell(Record(self._place, "ended", facts))
+        self._tell((self._place, "ended", facts))
 
     def failed(self, *facts: Any) -> None:
-        self._tell(Record(self._place, "failed", facts))
+        self._tell((self._place, "failed", facts))
 
     def node_started(self, *facts: Any) -> None:
-        self._tell(Record(self._place, "node_started", facts))
+        self._tell((self._place, "node_started", (*facts, worker_name())))
 
     def node_ended(self, *facts: Any) -> None:
-        self._tell(Record(self._place, "node_ended", facts))
+        self._tell((self._place, "node_ended", facts))
 
     def node_failed(self, *facts: Any) -> None:
-        self._tell(Record(self._place, "node_failed", facts))
+        self._tell((self._place, "node_failed", facts))
 
     def node_retried(self, *facts: Any) -> None:
-        self._tell(Record(self._place, "node_retried", facts))
+        self._tell((self._place, "node_retried", facts))
 
     def reported(self, *facts: Any) -> None:
-        self._tell(Record(self._place, "reported", facts))
+        self._tell((self._place, "reported", facts))
 
     def inner_started(self, *facts: Any) -> None:
-        self._tell(Record(self._place, "inner_started", facts))
+        self._tell((self._place, "inner_started", facts))
 
     def inner_ended(self, *facts: Any) -> None:
-        self._tell(Record(self._place, "inner_ended", facts))
+        self._tell((self._place, "inner_ended", facts))
 
     def inner_failed(self, *facts: Any) -> None:
-        self._tell(Record(self._place, "inner_failed", facts))
+        self._tell((self._place, "inner_failed", facts))
 
     def item(self, step: int, index: int) -> Recorder:
         return Recorder(self._tell, self._scene, index, (*self._place, (step, index)))
@@ -210,6 +194,7 @@ class Recorder(Witness):
 
 def replay(witness: Witness, record: Record) -> None:
     """Tell `witness` what a record says."""
-    for step, index in record.place:
+    place, told, facts = record
+    for step, index in place:
         witness = witness.item(step, index)
-    getattr(witness, record.told)(*record.facts)
+    getattr(witness, told)(*facts)

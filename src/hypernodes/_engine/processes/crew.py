@@ -7,7 +7,6 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._engine.failure import Failure
-from hypernodes._engine.observing.witness import clock
 from hypernodes._engine.processes import blame, settings
 from hypernodes._engine.processes.errors import PackedFailure, unpack_error, unpack_failure
 from hypernodes._engine.processes.events import News, tell_item, tell_segment, unpack_records
@@ -142,7 +141,7 @@ class ProcessCrew(Crew):
             packed = depot.pack(shared)
         except Exception as error:
             raise blame.input_error(engine, shared, error) from error
-        scene = None if run is None else (clock.origin, run.run_id, run.parent_run_id, run.mode)
+        scene = None if run is None else (run.run_id, run.parent_run_id, run.mode)
         return Shipment(self._settings, (parcel, packed, depot.pack_code((*self._facts, scene))))
 
     def _packed_engine(self, engine: PipelineExecutionEngine) -> Parcel:

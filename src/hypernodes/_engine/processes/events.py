@@ -89,10 +89,10 @@ class PieceRecorder(Recorder):
         self._records = records
 
     def ended(self, *facts: Any) -> None:
-        self._records.append(Record((), OVER, facts[:1]))
+        self._records.append(((), OVER, facts[:1]))
 
     def failed(self, *facts: Any) -> None:
-        self._records.append(Record((), OVER, facts[:1]))
+        self._records.append(((), OVER, facts[:1]))
 
 
 def pack_records(told: list[list[Record]], depot: Depot) -> Parcel:
@@ -108,14 +108,15 @@ def pack_records(told: list[list[Record]], depot: Depot) -> Parcel:
 
 
 def _packed(record: Record) -> Record:
-    if not any(isinstance(fact, BaseException) for fact in record.facts):
+    place, told, facts = record
+    if not any(isinstance(fact, BaseException) for fact in facts):
         return record
-    facts = tuple(pack_error(f) if isinstance(f, BaseException) else f for f in record.facts)
-    return record._replace(facts=facts)
+    return place, told, tuple(pack_error(f) if isinstance(f, BaseException) else f for f in facts)
 
 
 def _fitting(record: Record, depot: Depot) -> Record:
-    return record._replace(facts=tuple(_that_travels(fact, depot) for fact in record.facts))
+    place, told, facts = record
+    return place, told, tuple(_that_travels(fact, depot) for fact in facts)
 
 
 def _that_travels(value: Any, depot: Depot) -> Any:
@@ -137,10 +138,10 @@ def unpack_records(parcel: Parcel) -> list[list[Record]]:
 
 
 def _unpacked(record: Record) -> Record:
-    if not any(isinstance(fact, PackedError) for fact in record.facts):
+    place, told, facts = record
+    if not any(isinstance(fact, PackedError) for fact in facts):
         return record
-    facts = tuple(unpack_error(f) if isinstance(f, PackedError) else f for f in record.facts)
-    return record._replace(facts=facts)
+    return place, told, tuple(unpack_error(f) if isinstance(f, PackedError) else f for f in facts)
 
 
 def tell_item(
@@ -199,11 +200,12 @@ def _tell(
     lost: Sequence[Lost],
 ) -> None:
     for record in records:
-        if record.told == OVER:
+        place, told, facts = record
+        if told == OVER:
             continue
         replay(witness, record)
-        if lost and not record.place and record.told == "node_started":
-            _tell_lost(witness, engine.plan.steps[record.facts[0]], lost)
+        if lost and not place and told == "node_started":
+            _tell_lost(witness, engine.plan.steps[facts[0]], lost)
 
 
 def _tell_lost(witness: Witness, step: Step, lost: Sequence[Lost]) -> None:
@@ -221,6 +223,6 @@ def _tell_of_death(
     for step in steps:
         if step.path == outcome.path and step.inner is None:
             now = clock()
-            witness.node_started(step.index, now, None, "")
+            witness.node_started(step.index, now, None)
             _tell_lost(witness, step, lost)
             witness.node_failed(step.index, now, outcome.error, outcome.attempts)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from hypernodes import config as _config
 from hypernodes._dispatch.plugins import REGISTRY as PLUGINS
 from hypernodes._engine.failure import Failure
-from hypernodes._engine.observing.witness import Scenery, clock
+from hypernodes._engine.observing.witness import Scenery
 from hypernodes._engine.processes import blame, settings
 from hypernodes._engine.processes.board import CURSOR, LIMIT, READING, VOID, map_board
 from hypernodes._engine.processes.errors import PackedError, pack_error, pack_failure
@@ -265,14 +265,8 @@ def _loaded(engine_parcel: Parcel, inputs_parcel: Parcel, facts_parcel: Parcel) 
     context.run(_config._used.set, used)  # noqa: SLF001
     context.run(OCCUPIED.set, occupied)
     is_told = engine.is_observed and scene is not None
-    scenery = _scenery(engine, *scene) if is_told else None
+    scenery = Scenery(*scene, engine.plan.pipeline) if is_told else None
     return _Job(engine, inputs, values, context, is_watched=False, scenery=scenery)
-
-
-def _scenery(engine: PipelineExecutionEngine, origin: float, *facts: Any) -> Scenery:
-    """Return what is known of the run; its driver's clock is ours, since the machine is."""
-    clock.origin = origin
-    return Scenery(*facts, engine.plan.pipeline)
 
 
 def _compile_inner(engine: PipelineExecutionEngine) -> None:
