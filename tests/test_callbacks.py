@@ -55,7 +55,7 @@ HOOKS = [
 
 @pytest.fixture(params=EXECUTORS.values(), ids=EXECUTORS.keys())
 def executor(request):
-    yield request.param
+    return request.param
 
 
 @pytest.fixture
@@ -84,12 +84,10 @@ class Log(Callback):
         return [name for name, _ in self.events]
 
 
-def logging_hook(name, arguments):
-    source = f"def {name}(self, {', '.join(arguments)}):\n"
-    source += f"    self.events.append(({name!r}, dict({', '.join(f'{a}={a}' for a in arguments)})))"
-    space = {}
-    exec(source, space)
-    return space[name]
+def noting(name, arguments):
+    """Return a hook that takes `arguments` and keeps them."""
+    source = f"lambda self, {', '.join(arguments)}: self.events.append(({name!r}, locals()))"
+    return eval(source)  # noqa: S307 - a hook's arguments are part of its code
 
 
 ALL = {
@@ -108,7 +106,7 @@ ALL = {
     "on_report": ("kind", "data"),
 }
 for hook, names in ALL.items():
-    setattr(Log, hook, logging_hook(hook, ("ctx", *names)))
+    setattr(Log, hook, noting(hook, ("ctx", *names)))
 
 
 @node
@@ -284,7 +282,13 @@ def test_closing_a_lazy_map_early_is_an_error_of_the_pipeline(executor, checker)
 
 
 NESTED = Pipeline([BOTH.as_node(), node("last")(lambda plus, x: plus * x)], name="outer")
-MAPPED = Pipeline([BOTH.as_node(map_over="x"), node("last")(lambda plus: sum(plus))], name="outer")
+
+
+def sum_of(plus):
+    return sum(plus)
+
+
+MAPPED = Pipeline([BOTH.as_node(map_over="x"), node("last")(sum_of)], name="outer")
 
 
 def test_a_nested_pipeline_has_a_run_of_its_own(executor, checker):
@@ -404,18 +408,17 @@ def test_runs_inside_nodes_know_the_run_around_them():
     assert inner.depth == 0
 
 
-# ---------------------------------------------------------------- retries, reports, asynchronous code
+# ---------------------------------------------------------------- retries, reports, coroutines
 
 
 def test_failed_attempts_are_told_and_the_node_ends_once(executor, checker, tmp_path):
     log = Log()
-    marks = str(tmp_path)
+    marks = tmp_path
 
     @node(retries=RetryPolicy(max_retries=3, initial_delay=0.0))
     def third_time(x):
-        made = len(os.listdir(marks))
-        with open(f"{marks}/{made}", "w"):
-            pass
+        made = len(list(marks.iterdir()))
+        (marks / str(made)).touch()
         if made < 2:
             raise OSError(made)
         return x
@@ -463,9 +466,7 @@ def test_hooks_run_outside_of_the_retries(executor, tmp_path):
 @pytest.mark.parametrize("policy", [0, 2])
 def test_a_timeout_is_told_as_an_error_of_its_node(executor, checker, policy):
     log = Log()
-    config = RuntimeConfig(
-        executor=executor, callbacks=[log, checker], timeout=0.2, retries=policy
-    )
+    config = RuntimeConfig(executor=executor, callbacks=[log, checker], timeout=0.2, retries=policy)
     with pytest.raises(TimeoutError):
         Pipeline([node("y")(lambda x: time.sleep(1.2))]).run({"x": 1}, config=config)
     assert len(log.named("on_node_start")) == len(log.named("on_node_error")) == 1
@@ -484,7 +485,9 @@ def test_user_code_reports_from_any_worker(executor, checker):
     config = RuntimeConfig(executor=executor, callbacks=[log, checker])
     Pipeline([trained]).map({"x": [5, 6]}, map_over="x", config=config)
 
-    told = sorted((f["ctx"].item_index, f["kind"], f["data"]["number"]) for f in log.named("on_report"))
+    told = sorted(
+        (f["ctx"].item_index, f["kind"], f["data"]["number"]) for f in log.named("on_report")
+    )
     assert told == [(0, "epoch", 1), (0, "epoch", 2), (1, "epoch", 1), (1, "epoch", 2)]
     assert {facts["ctx"].node for facts in log.named("on_report")} == {trained}
 
@@ -546,7 +549,7 @@ def test_a_cancelled_run_ends_with_an_error():
     assert [hook for hook, *_ in checker.seen][-2:] == ["on_node_error", "on_pipeline_error"]
 
 
-# ---------------------------------------------------------------- abandoned work, dead workers, Ctrl-C
+# ---------------------------------------------------------------- what is given up, Ctrl-C
 
 
 def test_nodes_that_are_given_up_get_their_end_before_the_run(checker):
@@ -672,7 +675,9 @@ def test_failing_observers_are_logged_once_and_change_nothing(executor, checker,
 
 @pytest.mark.parametrize("hook", ["on_pipeline_start", "on_node_end", "on_item_error"])
 def test_failing_observers_can_warn(executor, hook):
-    config = RuntimeConfig(executor=executor, callbacks=[failing_at(hook)()], callback_errors="warn")
+    config = RuntimeConfig(
+        executor=executor, callbacks=[failing_at(hook)()], callback_errors="warn"
+    )
     with pytest.warns(RuntimeWarning, match=f"{hook} of callback .*Bad"):
         work(config)
 
@@ -737,12 +742,19 @@ def ordered(name, seen, order=50, **facts):
     def note(self, node):
         seen.append(name)
 
-    return type(name, (Callback,), {"order": order, "on_node_start": note, "on_node_end": note} | facts)()
+    return type(
+        name, (Callback,), {"order": order, "on_node_start": note, "on_node_end": note} | facts
+    )()
 
 
 def test_lower_order_comes_first_for_end_events_too(executor):
     seen = []
-    callbacks = [ordered("b", seen), ordered("c", seen, 60), ordered("a", seen, 1), ordered("b2", seen)]
+    callbacks = [
+        ordered("b", seen),
+        ordered("c", seen, 60),
+        ordered("a", seen, 1),
+        ordered("b2", seen),
+    ]
     Pipeline([double]).run({"x": 1}, config=RuntimeConfig(executor=executor, callbacks=callbacks))
     assert seen == ["a", "b", "b2", "c"] * 2
 

@@ -142,8 +142,9 @@ class RuntimeConfig(BaseModel):
         executor: An `Executor`, its short name (`"sequential"`, `"thread"`, `"async"`, `"process"`)
             or a table with a `kind`.
         cache: None.
-        callbacks: Who observes: instances with hooks, classes or factories that make them, functions
-            `(phase, config, data)`, and where to import one of these from (`"package.module:name"`).
+        callbacks: Who observes: instances with hooks, classes or factories that make them,
+            functions `(phase, config, data)`, and where to import one of these from
+            (`"package.module:name"`).
         retries: Extra attempts for a node that fails, or a `RetryPolicy`.
         timeout: Seconds for each attempt at a node.
         callback_errors: What a failing callback does: it is logged, warned of, or raised.
@@ -294,7 +295,7 @@ class RuntimeConfig(BaseModel):
     @property
     def table(self) -> Table | None:
         """The calls for events under this config; None where nobody observes."""
-        callbacks = self.callbacks
+        callbacks: object = self.callbacks
         if isinstance(callbacks, Needs) or not (callbacks or PLUGINS.number()):
             return None
         return self._cast_of_callbacks().table(self.callback_errors)

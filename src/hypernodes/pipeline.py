@@ -15,9 +15,9 @@ from hypernodes._engine.failure import Failure, remember
 from hypernodes._engine.graph import Graph
 from hypernodes._engine.kernel import PipelineExecutionEngine
 from hypernodes._engine.mapping import Gathered, Items, check_mode, read_names, split_items
-from hypernodes._engine.plan import Request, compile_plan, draft_plan
 from hypernodes._engine.observing.outermost import ObservedMap, observed_run
 from hypernodes._engine.observing.script import audience_of
+from hypernodes._engine.plan import Request, compile_plan, draft_plan
 from hypernodes._engine.requests import (
     check_input,
     check_mapped,
@@ -269,12 +269,9 @@ class Pipeline:
         gathered = Gathered(items.items, count)
         start = partial(ctx.config.backend.map_unordered, self, gathered, items.shared, ctx, asked)
         results: list[Any] = [None] * count
-        outcomes: Iterable[tuple[int, Any]]
-        if ctx.audience:
-            facts = {"count": items.count, "results": results, "on_error": on_error}
-            outcomes = ObservedMap(self, inputs, ctx, ordered=False, **facts).entries(start)
-        else:
-            outcomes = start()
+        observed = ObservedMap(self, inputs, ctx, count=items.count, results=results)
+        entries = partial(observed.entries, start, on_error, ordered=False)
+        outcomes = entries() if ctx.audience else start()
         try:
             for index, outcome in outcomes:
                 if type(outcome) is Failure and on_error == "raise":
@@ -328,11 +325,9 @@ class Pipeline:
         def start() -> Iterable[Any]:
             return context.run(mapped, self, items.items, items.shared, ctx, asked)
 
-        if ctx.audience:
-            facts = {"count": items.count, "results": None, "on_error": on_error}
-            observed = ObservedMap(self, inputs, ctx, ordered=ordered, **facts)
-            start = partial(observed.entries, start)
-        return Results(yielded(start, on_error, ordered=ordered))
+        observed = ObservedMap(self, inputs, ctx, count=items.count)
+        entries = partial(observed.entries, start, on_error, ordered=ordered)
+        return Results(yielded(entries if ctx.audience else start, on_error, ordered=ordered))
 
     async def arun(
         self,
@@ -359,7 +354,9 @@ class Pipeline:
         """
         ctx = self._context(config)
         if ctx.audience:  # callbacks may take their time
-            return await in_thread(partial(self.run, inputs, output_name=output_name, config=config))
+            return await in_thread(
+                partial(self.run, inputs, output_name=output_name, config=config)
+            )
         asked = read_outputs(output_name)
         return await ctx.config.backend.arun(self, _checked_inputs(inputs), ctx, asked)
 

@@ -59,7 +59,7 @@ def read_callback(given: object, *, is_plugin: bool = False) -> Observer:
         CallbackError: It is none, or one of its hooks is wrong.
         MissingDependencyError: It needs an extra that is not installed.
     """
-    found = _imported(given) if isinstance(given, str) else given
+    found: Any = _imported(given) if isinstance(given, str) else given
     label = _label(found)
     if not _has_hooks(found) and callable(found):
         arguments = _arguments_of(found)
@@ -99,7 +99,9 @@ def _values_of(reads: Any, label: str) -> frozenset[str] | None:
     values = (reads,) if isinstance(reads, str) else tuple(reads)
     if VALUES.issuperset(values):
         return frozenset(values)
-    message = f"reads of callback {label} is {reads!r}; name some of 'inputs' and 'outputs', or none"
+    message = (
+        f"reads of callback {label} is {reads!r}; name some of 'inputs' and 'outputs', or none"
+    )
     raise CallbackError(message, callback=label)
 
 

@@ -87,7 +87,7 @@ class Session:
         for call in calls:
             try:
                 call.invoke(ctx, *values)
-            except Exception as error:  # noqa: BLE001 - an observer may fail as it likes
+            except Exception as error:
                 for failure in self._failed(call, error):
                     _logger.error("%s", failure, exc_info=error)
 
@@ -95,7 +95,9 @@ class Session:
 
     def _failed(self, call: Call, error: Exception) -> tuple[CallbackError, ...]:
         """Do with a failure what its policy says; return it if it is to end the run."""
-        what = f"{call.hook} of callback {call.observer.label} failed: {type(error).__name__}: {error}"
+        what = (
+            f"{call.hook} of callback {call.observer.label} failed: {type(error).__name__}: {error}"
+        )
         failure = CallbackError(what, callback=call.observer.label, hook=call.hook)
         failure.__cause__ = error
         if call.policy == "raise":

@@ -102,7 +102,9 @@ def read_hooks(callback: object, label: str) -> dict[str, Hook]:
     found = {n: f for n, f in functions.items() if callable(f) and not _is_inherited(n, f)}
     for name in found:
         if name not in ARGUMENTS:
-            message = f"callback {label} has a hook {name!r} that is unknown; {hint(name, ARGUMENTS)}"
+            message = (
+                f"callback {label} has a hook {name!r} that is unknown; {hint(name, ARGUMENTS)}"
+            )
             raise CallbackError(message, callback=label, hook=name)
     hooks = {name: _read_hook(name, function, label) for name, function in found.items()}
     _register(hooks, label)
@@ -133,7 +135,9 @@ def _read_hook(name: str, function: Callable[..., Any], label: str) -> Hook:
     for parameter in parameters:
         by_position &= parameter.name in known and parameter.kind is not parameter.KEYWORD_ONLY
         if parameter.name in known:
-            arguments.append(parameter.name if by_position else f"{parameter.name}={parameter.name}")
+            arguments.append(
+                parameter.name if by_position else f"{parameter.name}={parameter.name}"
+            )
     takes = tuple(argument.partition("=")[0] for argument in arguments)
     return Hook(function, takes, _compiled(function, known, arguments))
 

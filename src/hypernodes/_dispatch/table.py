@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakValueDictionary
 
-from hypernodes._dispatch.forms import POLICIES, read_callback
+from hypernodes._dispatch.forms import read_callback
 from hypernodes._dispatch.needs import Needs, identities
 from hypernodes._dispatch.plugins import REGISTRY
 from hypernodes._dispatch.reads import VALUES, values_read

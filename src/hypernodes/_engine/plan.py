@@ -87,7 +87,6 @@ class Step:
             or (not isinstance(self.node.output_name, str))
         )
 
-
     @property
     def is_wrapped(self) -> bool:
         """Whether hooks are called around the node."""

@@ -13,7 +13,7 @@ from weakref import finalize
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from types import CodeType, TracebackType
 
     from hypernodes._engine.plan import Argument, Plan, Slot, Step

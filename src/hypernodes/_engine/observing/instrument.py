@@ -14,7 +14,7 @@ from hypernodes._node import Node
 from hypernodes.callbacks import REPORTER, CallbackContext
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
     from hypernodes._engine.observing.script import Cue
     from hypernodes._engine.plan import Inner, Step

@@ -15,7 +15,6 @@ from hypernodes._engine.results import close
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-
     from types import TracebackType
 
     from hypernodes.abc import RunContext
@@ -53,8 +52,6 @@ class ObservedMap:
         ctx: The config in force and the place.
         count: How many items there are, if that is known.
         results: The list that its consumer fills with the results, if there is one.
-        on_error: `"raise"` or `"return"`.
-        ordered: Whether outcomes come without their indexes.
     """
 
     def __init__(
@@ -64,28 +61,33 @@ class ObservedMap:
         ctx: RunContext,
         *,
         count: int | None,
-        results: list[Any] | None,
-        on_error: str,
-        ordered: bool,
+        results: list[Any] | None = None,
     ) -> None:
-        self._run = _new_run(pipeline, ctx, is_map=True)
+        self._pipeline = pipeline
         self._inputs = inputs
+        self._ctx = ctx
         self._count = count
         self._results = results
-        self._raises = on_error == "raise"
-        self._ordered = ordered
 
-    def entries(self, start: Callable[[], Iterable[Any]]) -> Generator[Any, None, None]:
-        """Yield what the map gives that `start` starts; its consumer raises what is to be raised."""
-        run = self._run
+    def entries(
+        self, start: Callable[[], Iterable[Any]], on_error: str, *, ordered: bool
+    ) -> Generator[Any, None, None]:
+        """Yield what the map gives that `start` starts.
+
+        Args:
+            start: Starts the map.
+            on_error: With `"raise"`, its consumer raises the first failure.
+            ordered: Whether outcomes come without their indexes.
+        """
+        run = _new_run(self._pipeline, self._ctx, is_map=True)
         context = copy_context()
         context.run(SCENE.set, run)
         with _Staged(run):
             run.begin(clock(), self._inputs)
             run.begin_map(clock(), self._count)
             for entry in _inside(context, start):
-                outcome = entry if self._ordered else entry[1]
-                if self._raises and type(outcome) is Failure:
+                outcome = entry if ordered else entry[1]
+                if on_error == "raise" and type(outcome) is Failure:
                     run.fatal = outcome.error
                 yield entry
             run.end(clock(), self._results)
@@ -133,8 +135,8 @@ class _Staged:
             shown = None
             run.fail(clock(), session.halted_by)
         elif error is not None:
-            is_outside = shown is None or isinstance(shown, Abandoned)
-            run.fail(clock(), abandoned(run) if is_outside else shown)
+            reason = None if isinstance(shown, Abandoned) else shown
+            run.fail(clock(), abandoned(run) if reason is None else reason)
         session.finish(hastily=shown is not None and not isinstance(shown, Exception))
         if session.error is None:
             return

@@ -276,8 +276,7 @@ class Pass(Witness):
                 return
             if part.ends:
                 ctx.when, ctx.outputs = when, _by_name(part.step, value)
-                if attempt > ctx.attempt:
-                    ctx.attempt = attempt
+                ctx.attempt = max(ctx.attempt, attempt)
                 duration = max(0.0, when - ctx.started)
                 self._session.fire(part.ends, ctx, part.node, value, duration)
             if part.step.scope is not None:

@@ -72,7 +72,7 @@ class Witness(ABC):
         """Note the start of a node."""
 
     @abstractmethod
-    def node_ended(self, index: int, when: float, value: Any, attempt: int) -> None:
+    def node_ended(self, index: int, when: float, value: Any, attempt: int = 1) -> None:
         """Note the end of a node."""
 
     @abstractmethod

@@ -29,8 +29,8 @@ from hypernodes._engine.observing.witness import Scenery
 from hypernodes._engine.processes import blame, settings
 from hypernodes._engine.processes.board import CURSOR, LIMIT, READING, VOID, map_board
 from hypernodes._engine.processes.errors import PackedError, pack_error, pack_failure
-from hypernodes._engine.processes.ledger import Ledger
 from hypernodes._engine.processes.events import PieceRecorder, Told, pack_records
+from hypernodes._engine.processes.ledger import Ledger
 from hypernodes._engine.processes.parcels import Depot, Parcel, check_readable, unpack
 from hypernodes._engine.processes.wire import BLOCK, Reader, frame
 from hypernodes._engine.watch import NEW_WATCH
@@ -236,7 +236,9 @@ class Worker:
             packed = _packed(chunk.job, list(islice(chunk.indices, count)), outcomes, self._depot)
             messages: list[Any] = [("out", chunk.number, *found) for found in packed]
             if told is not None:
-                messages = [(*m, pack_records(list(islice(told, m[2])), self._depot)) for m in messages]
+                messages = [
+                    (*m, pack_records(list(islice(told, m[2])), self._depot)) for m in messages
+                ]
             if last:  # together: who has all outcomes finds this worker idle again
                 messages.append(("end", chunk.number, chunk.seconds))
             self._send(*messages)
@@ -264,8 +266,10 @@ def _loaded(engine_parcel: Parcel, inputs_parcel: Parcel, facts_parcel: Parcel) 
     context = Context()
     context.run(_config._used.set, used)  # noqa: SLF001
     context.run(OCCUPIED.set, occupied)
-    is_told = engine.is_observed and scene is not None
-    scenery = Scenery(*scene, engine.plan.pipeline) if is_told else None
+    scenery = None
+    if engine.is_observed and scene is not None:
+        run_id, parent_run_id, mode = scene
+        scenery = Scenery(run_id, parent_run_id, mode, engine.plan.pipeline)
     return _Job(engine, inputs, values, context, is_watched=False, scenery=scenery)
 
 
