@@ -34,9 +34,9 @@ class Callback:
             has done with them all before the run returns.
         errors: What its failures do: `"log"`, `"warn"` or `"raise"`; None for what
             `RuntimeConfig.callback_errors` says.
-        reads: Which of `"inputs"` and `"outputs"` its hooks take from the context; None to have that
-            found out from their code, where a context that is passed on counts as both. What nobody
-            asks for does not travel from worker processes, and is let go as soon as it can be.
+        reads: Which of `"inputs"` and `"outputs"` its hooks take from the context; None to have
+            that found out from their code, where a context that is passed on counts as both. What
+            nobody asks for does not travel from worker processes, and is let go early.
 
     Example:
         >>> from hypernodes import Pipeline, RuntimeConfig, node
@@ -171,11 +171,13 @@ class CallbackContext:
         when: float,
         item_index: int | None = None,
         inputs: Mapping[str, Any] | None = None,
+        *,
         worker: str | None = None,
     ) -> None:
         self._scene = scene
         self._place = place
-        self.started = self.when = when
+        self.started: float = when
+        self.when: float = when
         self.item_index: int | None = item_index
         self.inputs: Mapping[str, Any] | None = inputs
         self._worker = worker
@@ -207,10 +209,6 @@ class CallbackContext:
     def worker(self) -> str:
         """The name of the thread in which it happened; of other processes, theirs too."""
         return self._worker or threading.current_thread().name
-
-    @worker.setter
-    def worker(self, name: str) -> None:
-        self._worker = name
 
     @property
     def run_id(self) -> str:

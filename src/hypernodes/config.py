@@ -162,7 +162,7 @@ class RuntimeConfig(BaseModel):
     """
 
     __slots__ = ("_cast", "_hash")
-    _cast: Cast
+    _cast: Any
     _hash: int
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
@@ -311,12 +311,13 @@ class RuntimeConfig(BaseModel):
 
     def _cast_of_callbacks(self) -> Cast:
         try:
-            return self._cast
+            cast: Cast = self._cast
         except AttributeError:
             from hypernodes._dispatch.table import cast_of  # noqa: PLC0415 - pluggy
 
-            object.__setattr__(self, "_cast", cast_of(self.callbacks))
-            return self._cast
+            cast = cast_of(self.callbacks)
+            object.__setattr__(self, "_cast", cast)
+        return cast
 
 
 def checked(config: object) -> RuntimeConfig:

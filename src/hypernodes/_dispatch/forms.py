@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._dispatch.reads import VALUES
 from hypernodes._dispatch.specs import ARGUMENTS, PREFIXES, WRAPPER, Hook, read_hooks
 from hypernodes.exceptions import CallbackError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 POLICIES: Final = ("log", "warn", "raise")
 FORMS: Final = (

@@ -15,6 +15,7 @@ from hypernodes.exceptions import CallbackError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from hypernodes._dispatch.forms import Observer
     from hypernodes._dispatch.table import Call
@@ -40,7 +41,7 @@ class Session:
     def __init__(self) -> None:
         self.state: dict[str, Any] = {}
         self.error: CallbackError | None = None
-        self.lock = threading.RLock()
+        self.lock: AbstractContextManager[object] = threading.RLock()
         self._told: set[tuple[int, str]] = set()
         self._background: dict[Observer, _Background] = {}
         self._is_over = False
@@ -89,7 +90,7 @@ class Session:
                 call.invoke(ctx, *values)
             except Exception as error:
                 for failure in self._failed(call, error):
-                    _logger.error("%s", failure, exc_info=error)
+                    _logger.exception("%s", failure)
 
     # ------------------------------------------------------------ failures
 

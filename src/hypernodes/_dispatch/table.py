@@ -59,7 +59,7 @@ class Table:
                 calls[name].append(Call(hook.call, observer, name, own, later))
         wrappers = tuple(call.invoke for call in calls.pop(WRAPPER, ()))
         self._calls: Mapping[str, tuple[Call, ...]] = {n: tuple(c) for n, c in calls.items()}
-        self.needs = Needs(frozenset(_asked(ordered).items()), wrappers)
+        self.needs: Needs = Needs(frozenset(_asked(ordered).items()), wrappers)
 
     def calls(self, hook: str) -> tuple[Call, ...]:
         """Return the calls for an event, in order."""

@@ -52,6 +52,7 @@ class Frame:
         item: Mapping[str, Any],
         index: int | None,
         done: Callable[[Outcome], None],
+        *,
         witness: Pass | None = None,
     ) -> None:
         self.engine: PipelineExecutionEngine = engine

@@ -131,7 +131,7 @@ class MapJob:
         index, item = self.pending.popleft()
         witness = None if self.enter is None else self.enter(index)
         close = partial(self._close_frame, index)
-        frame = Frame(self.engine, self.inputs, item, index, close, witness)
+        frame = Frame(self.engine, self.inputs, item, index, close, witness=witness)
         self._frames[index] = frame
         return frame
 

@@ -48,7 +48,8 @@ class PipelineExecutionEngine:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._lock = threading.Lock()
-        self.audience = Audience(plan) if plan.request.ctx.audience else None
+        watched = plan.request.ctx.audience
+        self.audience: Audience | None = Audience(plan) if watched else None
         self.calls: tuple[Callable[..., Any], ...] = tuple(map(self._step_call, plan.steps))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -133,6 +134,7 @@ class PipelineExecutionEngine:
         index: int | None,
         is_wanted: Callable[[], bool] | None,
         in_thread: InThread,
+        *,
         witness: Witness | None = None,
     ) -> Given:
         """Do as `attempt_segment`, on a loop: its coroutines are awaited here.
@@ -181,7 +183,9 @@ class PipelineExecutionEngine:
         values = self.plan.values(inputs, item)
         for segment in self.segments:
             taken = {slot: values[slot] for slot in segment.takes}
-            given = await self.await_segment(segment.index, taken, index, None, in_thread, witness)
+            given = await self.await_segment(
+                segment.index, taken, index, None, in_thread, witness=witness
+            )
             if isinstance(given, Failure):
                 return given.at_item(index, item)
             values |= given

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from hypernodes._engine.demand import default_outputs
 from hypernodes._nested import PipelineNode
 from hypernodes._node import BaseNode, Node
-from hypernodes.abc import RunContext
 from hypernodes.exceptions import MissingInputError, nearest
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.graph import Graph
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._parameters import Parameter
+    from hypernodes.abc import RunContext
     from hypernodes.config import RuntimeConfig
     from hypernodes.pipeline import Pipeline
 

@@ -80,7 +80,7 @@ def retrying(
             except Exception as error:  # noqa: BLE001 - whatever the user's function raised
                 return None, error
 
-        retries = _try_again(first, again, policy, path, pause, told, spent=watch.made())
+        retries = _try_again(first, again, policy, path, pause, told=told, spent=watch.made())
         return drive(retries)
 
     return attempt
@@ -108,7 +108,7 @@ def retrying_later(
 
         import asyncio  # noqa: PLC0415 - loaded by now: there is a loop
 
-        return await _try_again(first, again, policy, path, asyncio.sleep, told)
+        return await _try_again(first, again, policy, path, asyncio.sleep, told=told)
 
     return attempt
 
@@ -119,8 +119,8 @@ async def _try_again(
     policy: RetryPolicy,
     path: tuple[str, ...],
     sleep: Callable[[float], Awaitable[Any]],
-    told: Told | None,
     *,
+    told: Told | None,
     spent: int = 0,
 ) -> Any:
     """Make the extra attempts; the first one has been made and only counts."""

@@ -46,7 +46,7 @@ class Scheduler(Core):
     def run(self, engine: PipelineExecutionEngine, inputs: Mapping[str, Any]) -> Outcome:
         """Run a plan once."""
         outcome: list[Outcome] = []
-        frame = Frame(engine, inputs, NO_ITEM, None, outcome.append, engine.present(None))
+        frame = Frame(engine, inputs, NO_ITEM, None, outcome.append, witness=engine.present(None))
         try:
             self._start(frame)
             self._launch()

@@ -114,7 +114,7 @@ class TaskScheduler(Core):
 
     def run(self, engine: PipelineExecutionEngine, inputs: Mapping[str, Any], done: Done) -> Frame:
         """Start a run."""
-        frame = Frame(engine, inputs, NO_ITEM, None, done, engine.present(None))
+        frame = Frame(engine, inputs, NO_ITEM, None, done, witness=engine.present(None))
         self._do(self._start, frame)
         return frame
 
@@ -216,9 +216,9 @@ class TaskScheduler(Core):
     # ------------------------------------------------------------ where things run
 
     def _compute(self, frame: Frame, segment: Segment) -> None:
-        values, await_segment = frame.arguments(segment), frame.engine.await_segment
-        place = segment.index, values, frame.index, frame.is_open
-        arguments = *place, self._in_thread, frame.witness
+        values = frame.arguments(segment)
+        await_segment = partial(frame.engine.await_segment, witness=frame.witness)
+        arguments = segment.index, values, frame.index, frame.is_open, self._in_thread
         self._begin(partial(self._settle, frame, segment), self._in_slot, await_segment, *arguments)
 
     def _send_away(self, frame: Frame, segment: Segment, inner: Inner) -> None:

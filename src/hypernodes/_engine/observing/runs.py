@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hypernodes._dispatch.session import Session
+    from hypernodes._dispatch.table import Table
     from hypernodes._engine.failure import Outcome
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._engine.observing.script import Script
@@ -48,19 +49,19 @@ class Run:
         item_index: int | None = None,
         is_map: bool = False,
     ) -> None:
-        self.session = session
+        self.session: Session = session
         self.pipeline: Pipeline = pipeline
         self.path: tuple[str, ...] = ctx.path
         self.node: None = None
         self.config: RuntimeConfig = ctx.config
         self.run_id: str = run_id
         self.parent_run_id: str | None = parent_run_id
-        self.item_index = item_index
+        self.item_index: int | None = item_index
         self.mode: str = "map" if is_map else "run"
-        self.table = ctx.config.table
+        self.table: Table | None = ctx.config.table
         self.engine: PipelineExecutionEngine | None = None
-        self.is_open = False
-        self.has_failed = False
+        self.is_open: bool = False
+        self.has_failed: bool = False
         self.fatal: BaseException | None = None
         self._passes: dict[int | None, Pass] = {}
         self._inputs: Mapping[str, Any] | None = None
@@ -172,9 +173,9 @@ class Pass(Witness):
     is_over: bool = False
 
     def __init__(self, run: Run, script: Script, index: int | None, *, is_item: bool) -> None:
-        self.run = run
-        self.index = index
-        self.item_index = index if index is not None else run.item_index
+        self.run: Run = run
+        self.index: int | None = index
+        self.item_index: int | None = index if index is not None else run.item_index
         self._script = script
         self._parts = script.parts
         self._session = run.session
@@ -244,7 +245,9 @@ class Pass(Witness):
     ) -> None:
         made = calls(self.run.table, hook)
         if made:
-            ctx = CallbackContext(self.run, self.run, when, self.index, self._inputs, self._worker)
+            ctx = CallbackContext(
+                self.run, self.run, when, self.index, self._inputs, worker=self._worker
+            )
             ctx.outputs, ctx.exception = outputs, error
             self._session.fire(made, ctx, *values, during=error)
 
@@ -263,7 +266,7 @@ class Pass(Witness):
             if self.is_over:
                 return
             scene = self.run if step.scope is None else self._opened(index, when)
-            ctx = CallbackContext(scene, step, when, self.item_index, inputs, worker)
+            ctx = CallbackContext(scene, step, when, self.item_index, inputs, worker=worker)
             self._nodes[index] = ctx
             if part.starts:
                 self._session.fire(part.starts, ctx, part.node, inputs)
@@ -487,7 +490,7 @@ class Guest:
     """
 
     def __init__(self, run: Run, around: Pass) -> None:
-        self.run = run
+        self.run: Run = run
         self._around = around
 
     def enter(self, engine: PipelineExecutionEngine, index: int | None = None) -> Pass:

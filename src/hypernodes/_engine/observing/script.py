@@ -1,7 +1,8 @@
-"""What is known before any run of who observes a plan: for each step, and each dissolved pipeline."""
+"""Who observes a plan, as far as that is known before any run."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._dispatch.needs import NODE_EVENTS, RUN_EVENTS
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
     from hypernodes._dispatch.needs import Needs
     from hypernodes._dispatch.table import Call, Table
     from hypernodes._engine.plan import Dissolved, Plan, Slot, Step
+    from hypernodes._node import BaseNode
     from hypernodes.config import RuntimeConfig
     from hypernodes.pipeline import Pipeline
 
 Calls = tuple["Call", ...]
+Wrapper = Callable[..., Any]
 
 
 def calls(table: Table | None, hook: str) -> Calls:
@@ -68,15 +71,15 @@ class Cue:
 
     def __init__(self, step: Step, watched: frozenset[Slot]) -> None:
         self.needs: Needs | None = step.config.needs
-        self.inputs = self._reads("inputs", *NODE_EVENTS, "on_report", "wrap_node")
+        self.inputs: bool = self._reads("inputs", *NODE_EVENTS, "on_report", "wrap_node")
         made = not watched.isdisjoint(step.outputs)
-        self.output = made or self._reads("outputs", "on_node_end")
-        self.retries = self._listens("on_node_retry")
-        self.reports = self._listens("on_report")
-        self.attempts = self._listens("on_node_end", "on_node_retry")
-        self.wrappers = self.needs.wrappers if self.needs is not None else ()
+        self.output: bool = made or self._reads("outputs", "on_node_end")
+        self.retries: bool = self._listens("on_node_retry")
+        self.reports: bool = self._listens("on_report")
+        self.attempts: bool = self._listens("on_node_end", "on_node_retry")
+        self.wrappers: tuple[Wrapper, ...] = self.needs.wrappers if self.needs is not None else ()
         listens = self._listens(*NODE_EVENTS, "on_report")
-        self.is_silent = not (listens or self.wrappers or step.scope is not None)
+        self.is_silent: bool = not (listens or self.wrappers or step.scope is not None)
 
     def _listens(self, *names: str) -> bool:
         return self.needs is not None and self.needs.listens(*names)
@@ -101,17 +104,17 @@ class Audience:
     """
 
     def __init__(self, plan: Plan) -> None:
-        self.watched = frozenset(_read_slots(plan.scopes))
-        self.cues = tuple(Cue(step, self.watched) for step in plan.steps)
+        self.watched: frozenset[Slot] = frozenset(_read_slots(plan.scopes))
+        self.cues: tuple[Cue, ...] = tuple(Cue(step, self.watched) for step in plan.steps)
         there = {*plan.shared.values(), *plan.mapped.values(), *plan.constants}
-        self.given = self.watched & there
+        self.given: frozenset[Slot] = self.watched & there
         needs = plan.request.ctx.config.needs
         items = ("on_item_start", "on_item_end", "on_item_error")
-        self.inputs = needs is not None and needs.reads("inputs", *items)
-        self.outputs = needs is not None and needs.reads("outputs", *items)
+        self.inputs: bool = needs is not None and needs.reads("inputs", *items)
+        self.outputs: bool = needs is not None and needs.reads("outputs", *items)
         has_items = needs is not None and needs.listens(*items)
         inner = any(step.inner is not None for step in plan.steps)
-        self.is_there = has_items or inner or not all(cue.is_silent for cue in self.cues)
+        self.is_there: bool = has_items or inner or not all(cue.is_silent for cue in self.cues)
 
     def values(self, plan: Plan, inputs: Mapping[str, Any], item: Mapping[str, Any]) -> Any:
         """Return those of `given`, by slot."""
@@ -143,13 +146,13 @@ class Part:
 
     def __init__(self, step: Step) -> None:
         table = step.config.table
-        self.step = step
-        self.node = step.node
-        self.starts = calls(table, "on_node_start")
-        self.ends = calls(table, "on_node_end")
-        self.errors = calls(table, "on_node_error")
-        self.retries = calls(table, "on_node_retry")
-        self.reports = calls(table, "on_report")
+        self.step: Step = step
+        self.node: BaseNode = step.node
+        self.starts: Calls = calls(table, "on_node_start")
+        self.ends: Calls = calls(table, "on_node_end")
+        self.errors: Calls = calls(table, "on_node_error")
+        self.retries: Calls = calls(table, "on_node_retry")
+        self.reports: Calls = calls(table, "on_report")
 
 
 class Script:
@@ -167,12 +170,16 @@ class Script:
     """
 
     def __init__(self, plan: Plan, watched: frozenset[Slot]) -> None:
-        self.plan = plan
-        self.watched = watched
-        self.parts = tuple(map(Part, plan.steps))
-        self.chains = tuple(_chain(plan, step.scope) for step in plan.steps)
-        self.has_runs = bool(plan.scopes) or any(step.inner is not None for step in plan.steps)
-        self.counts = [0] * len(plan.scopes)
+        self.plan: Plan = plan
+        self.watched: frozenset[Slot] = watched
+        self.parts: tuple[Part, ...] = tuple(map(Part, plan.steps))
+        self.chains: tuple[tuple[int, ...], ...] = tuple(
+            _chain(plan, step.scope) for step in plan.steps
+        )
+        self.has_runs: bool = bool(plan.scopes) or any(
+            step.inner is not None for step in plan.steps
+        )
+        self.counts: list[int] = [0] * len(plan.scopes)
         for chain in self.chains:
             for number in chain:
                 self.counts[number] += 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.processes import blame, settings
 from hypernodes._engine.processes.errors import PackedFailure, unpack_error, unpack_failure
-from hypernodes._engine.processes.events import News, tell_item, tell_segment, unpack_records
+from hypernodes._engine.processes.events import News, Story, tell_item, tell_segment, unpack_records
 from hypernodes._engine.processes.pace import Pace
 from hypernodes._engine.processes.parcels import Parcel, unlink, unpack
 from hypernodes._engine.processes.sources import (
@@ -203,7 +203,8 @@ class ProcessCrew(Crew):
         if job.enter is not None:
             for (index, item), outcome, records in zip(entries, outcomes, told, strict=True):
                 witness = job.enter(index)
-                tell_item(witness, job.engine, job.inputs, item, outcome, records, lost)
+                story = Story(outcome, records, lost)
+                tell_item(witness, job.engine, job.inputs, item, story)
         job.receive(list(zip(indices, outcomes, strict=True)))
 
     def _take_given(
@@ -217,7 +218,8 @@ class ProcessCrew(Crew):
         for task, given, records in zip(entries, outcomes, told, strict=True):
             self._running -= 1
             if task.witness is not None:
-                tell_segment(task.witness, source.engine, task.number, given, records, lost)
+                story = Story(given, records, lost)
+                tell_segment(task.witness, source.engine, task.number, story)
             task.then(given)
 
     def _stop(self, error: BaseException) -> None:

@@ -60,6 +60,20 @@ class Lost(NamedTuple):
     delay: float
 
 
+class Story(NamedTuple):
+    """How a piece of work went.
+
+    Attributes:
+        outcome: What it gave.
+        records: What its worker tells; None if that is gone.
+        lost: The attempts of others.
+    """
+
+    outcome: Any
+    records: list[Record] | None
+    lost: Sequence[Lost] = ()
+
+
 class News(NamedTuple):
     """What there is to be told of some pieces.
 
@@ -149,9 +163,7 @@ def tell_item(
     engine: PipelineExecutionEngine,
     inputs: Mapping[str, Any],
     item: Mapping[str, Any],
-    outcome: Outcome,
-    records: list[Record] | None,
-    lost: Sequence[Lost],
+    story: Story,
 ) -> None:
     """Tell a witness of an item that has run in a worker, or has died there.
 
@@ -160,10 +172,9 @@ def tell_item(
         engine: What ran it.
         inputs: The inputs that all items share.
         item: The item's own.
-        outcome: What it gave.
-        records: What its worker tells; None if that is gone.
-        lost: The attempts of others.
+        story: How it went.
     """
+    outcome, records, lost = story
     if records is None:
         engine.opened(inputs, item, witness)
         _tell_of_death(witness, list(engine.plan.steps), outcome, lost)
@@ -179,14 +190,10 @@ def tell_item(
 
 
 def tell_segment(
-    witness: Witness,
-    engine: PipelineExecutionEngine,
-    number: int,
-    given: Any,
-    records: list[Record] | None,
-    lost: Sequence[Lost],
+    witness: Witness, engine: PipelineExecutionEngine, number: int, story: Story
 ) -> None:
     """Tell a witness of a segment that has run in a worker, or has died there."""
+    given, records, lost = story
     if records is None:
         _tell_of_death(witness, engine.segments[number].steps, given, lost)
     else:
