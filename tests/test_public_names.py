@@ -8,6 +8,8 @@ NAMES = [
     "Backend",
     "CacheError",
     "CacheWarning",
+    "Callback",
+    "CallbackContext",
     "CallbackError",
     "CycleError",
     "DuplicateOutputError",
@@ -38,7 +40,10 @@ NAMES = [
     "WorkerCrashedError",
     "get_default_config",
     "node",
+    "register_plugins",
+    "report",
     "set_default_config",
+    "unregister_plugins",
 ]
 
 EXTRAS = [

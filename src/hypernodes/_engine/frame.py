@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.failure import Failure
-from hypernodes._engine.observing.runs import finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -124,5 +123,5 @@ class Frame:
         self._end({name: self.values[slot] for name, slot in self.engine.plan.results.items()})
 
     def _end(self, outcome: Outcome) -> None:
-        finish(self.witness, outcome)
+        self.engine.closed(self.witness, outcome)
         self._done(outcome)

@@ -13,7 +13,7 @@ from hypernodes._engine.drive import drive
 from hypernodes._engine.failure import Failure, Faulted, annotate, item_note, node_note
 from hypernodes._engine.inner import inner_call
 from hypernodes._engine.observing.instrument import instrumented, instrumented_later
-from hypernodes._engine.observing.runs import SCENE, Entrance, finish
+from hypernodes._engine.observing.runs import SCENE, Entrance
 from hypernodes._engine.observing.script import Audience, Script
 from hypernodes._engine.observing.witness import clock
 from hypernodes._engine.plan import compile_plan
@@ -169,7 +169,7 @@ class PipelineExecutionEngine:
         """Run a plan of one segment at the most for an item, on a loop; else as `attempt`."""
         self.opened(inputs, item, witness)
         outcome = await self._await_item(inputs, item, index, in_thread, witness)
-        finish(witness, outcome)
+        self.closed(witness, outcome)
         return outcome
 
     async def _await_item(
@@ -333,6 +333,16 @@ class PipelineExecutionEngine:
             own = item if audience.inputs else None
             witness.started(clock(), own, given)
 
+    def closed(self, witness: Witness | None, outcome: Outcome) -> None:
+        """Tell a witness of the end of a pass."""
+        audience = self.audience
+        if witness is None or audience is None:
+            return
+        if isinstance(outcome, Failure):
+            witness.failed(clock(), outcome.error)
+        else:
+            witness.ended(clock(), outcome if audience.outputs else None)
+
     def entrance(self) -> Entrance | None:
         """Return what gives, for items by index, who is told of them in the current scene."""
         scene = SCENE.get() if self.is_observed else None
@@ -359,7 +369,7 @@ class PipelineExecutionEngine:
         except Exception as error:  # noqa: BLE001 - whatever the user's function raised
             outcome = self.failure(error, program.step_of(error.__traceback__), index)
             outcome = outcome if index is None else outcome.at_item(index, item)
-        finish(witness, outcome)
+        self.closed(witness, outcome)
         return outcome
 
     def _step_call(self, step: Step) -> Callable[..., Any]:

@@ -6,9 +6,8 @@ from concurrent import futures
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes._engine.failure import Failure
 from hypernodes._engine.observing.script import calls
-from hypernodes._engine.observing.witness import Witness, clock
+from hypernodes._engine.observing.witness import Witness
 from hypernodes.callbacks import CallbackContext
 
 if TYPE_CHECKING:
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 
     from hypernodes._dispatch.session import Session
     from hypernodes._dispatch.table import Table
-    from hypernodes._engine.failure import Outcome
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._engine.observing.script import Script
     from hypernodes._engine.plan import Slot, Step
@@ -501,16 +499,6 @@ class Guest:
 
 SCENE: Final[ContextVar[Run | Guest | None]] = ContextVar("hypernodes_scene", default=None)
 """The run that the current code belongs to, or starts, if it is observed."""
-
-
-def finish(witness: Witness | None, outcome: Outcome) -> None:
-    """Tell a witness of the end of a pass."""
-    if witness is None:
-        return
-    if isinstance(outcome, Failure):
-        witness.failed(clock(), outcome.error)
-    else:
-        witness.ended(clock(), outcome)
 
 
 def abandoned(part: Run | Pass) -> futures.CancelledError:

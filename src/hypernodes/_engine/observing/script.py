@@ -173,12 +173,10 @@ class Script:
         self.plan: Plan = plan
         self.watched: frozenset[Slot] = watched
         self.parts: tuple[Part, ...] = tuple(map(Part, plan.steps))
-        self.chains: tuple[tuple[int, ...], ...] = tuple(
-            _chain(plan, step.scope) for step in plan.steps
-        )
-        self.has_runs: bool = bool(plan.scopes) or any(
-            step.inner is not None for step in plan.steps
-        )
+        chains = (_chain(plan, step.scope) for step in plan.steps)
+        self.chains: tuple[tuple[int, ...], ...] = tuple(chains)
+        has_inner = any(step.inner is not None for step in plan.steps)
+        self.has_runs: bool = has_inner or bool(plan.scopes)
         self.counts: list[int] = [0] * len(plan.scopes)
         for chain in self.chains:
             for number in chain:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hypernodes._engine.failure import Failure
-from hypernodes._engine.observing.runs import finish
 from hypernodes._engine.observing.witness import Record, Recorder, Scenery, clock, replay
 from hypernodes._engine.processes.errors import PackedError, pack_error, unpack_error
 from hypernodes._engine.processes.parcels import check_readable, unpack
@@ -178,7 +177,7 @@ def tell_item(
     if records is None:
         engine.opened(inputs, item, witness)
         _tell_of_death(witness, list(engine.plan.steps), outcome, lost)
-        finish(witness, outcome)
+        engine.closed(witness, outcome)
         return
     _tell(witness, engine, records, lost)
     _, told, facts = records[-1]
