@@ -16,6 +16,7 @@ class Metrics(Callback):
     """Writes what nodes take, and what they report, to a file."""
 
     async_mode = True  # writing holds up no node
+    reads = ()  # no inputs and outputs, which could stay in the workers
 
     def __init__(self, path: Path) -> None:
         """Take the path of the file, which is opened by the first run."""

@@ -144,7 +144,7 @@ def test_metrics_of_processes_are_written_by_the_driver(tmp_path):
     assert lines[0] == "10 lines"
     assert sorted(lines[1:]) == [
         "item 0: error 0.0000 after 4 steps",
-        "item 1: error 0.0000 after 4 steps",
+        "item 1: error 0.0005 after 4 steps",
     ]
 
 
