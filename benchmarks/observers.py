@@ -82,11 +82,12 @@ def main() -> None:
         order = list(calls)[turn % len(calls) :] + list(calls)[: turn % len(calls)]
         for title in order:
             samples[title].append(timed(calls[title]))
-    plain = statistics.median(samples["nobody"])
+    plain, least = statistics.median(samples["nobody"]), min(samples["nobody"])
     print(f"us a node, {LENGTH} nodes, {rounds} rounds; at most {MOST} more for starts and ends")
     for title, values in samples.items():
         median = statistics.median(values)
-        print(f"{title:16} {median:7.3f} (min {min(values):.3f})  adds {median - plain:6.3f}")
+        added = f"adds {median - plain:6.3f} (min {min(values) - least:.3f})"
+        print(f"{title:16} {median:7.3f} (min {min(values):.3f})  {added}")
 
 
 if __name__ == "__main__":

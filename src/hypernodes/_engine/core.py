@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.failure import Given
     from hypernodes._engine.frame import Frame
     from hypernodes._engine.kernel import PipelineExecutionEngine
-    from hypernodes._engine.observing.runs import Entrance
+    from hypernodes._engine.observing.passes import Entrance
     from hypernodes._engine.plan import Inner, Step
     from hypernodes._engine.segments import Segment
 

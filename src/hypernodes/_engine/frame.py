@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.jobs import MapJob
     from hypernodes._engine.kernel import PipelineExecutionEngine
-    from hypernodes._engine.observing.runs import Pass
+    from hypernodes._engine.observing.passes import Pass
     from hypernodes._engine.plan import Slot
     from hypernodes._engine.segments import Segment
 

@@ -20,7 +20,7 @@ from hypernodes._engine.observing.posted import posting
 if TYPE_CHECKING:
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.kernel import PipelineExecutionEngine
-    from hypernodes._engine.observing.runs import Entrance
+    from hypernodes._engine.observing.passes import Entrance
     from hypernodes._engine.segments import Segment
 
 Entry = tuple[int, Mapping[str, Any]]

@@ -13,7 +13,8 @@ from hypernodes._engine.drive import drive
 from hypernodes._engine.failure import Failure, Faulted, annotate, item_note, node_note
 from hypernodes._engine.inner import inner_call
 from hypernodes._engine.observing.instrument import instrumented, instrumented_later
-from hypernodes._engine.observing.runs import SCENE, Entrance
+from hypernodes._engine.observing.passes import Entrance
+from hypernodes._engine.observing.runs import SCENE
 from hypernodes._engine.observing.script import Audience, Script
 from hypernodes._engine.observing.witness import clock
 from hypernodes._engine.plan import compile_plan
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
     from hypernodes._engine.failure import Given, Outcome
-    from hypernodes._engine.observing.runs import Pass
+    from hypernodes._engine.observing.passes import Pass
     from hypernodes._engine.observing.witness import Witness
     from hypernodes._engine.plan import Plan, Request, Slot, Step
     from hypernodes.pipeline import Pipeline

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from hypernodes._engine.calls import node_call, node_coroutine, unpack
 from hypernodes._engine.failure import Faulted
 from hypernodes._engine.inner import gather, items_of, outcomes, run_elsewhere
-from hypernodes._engine.observing.runs import SCENE, Pass, Run
+from hypernodes._engine.observing.passes import Pass
+from hypernodes._engine.observing.runs import SCENE, Run
 from hypernodes._engine.observing.witness import Witness, clock
 from hypernodes._node import Node
 from hypernodes.callbacks import REPORTER, CallbackContext

@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
-from hypernodes._engine.observing.runs import SCENE, Guest
+from hypernodes._engine.observing.passes import Guest
+from hypernodes._engine.observing.runs import SCENE
 from hypernodes._engine.observing.script import calls
 from hypernodes._engine.observing.witness import clock
 

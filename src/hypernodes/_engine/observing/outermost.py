@@ -9,7 +9,8 @@ from uuid import uuid4
 from hypernodes._cancel import Abandoned
 from hypernodes._dispatch.session import Halted, Session, add_note
 from hypernodes._engine.failure import Failure
-from hypernodes._engine.observing.runs import SCENE, Guest, Run, abandoned
+from hypernodes._engine.observing.passes import Guest, abandoned
+from hypernodes._engine.observing.runs import SCENE, Run
 from hypernodes._engine.observing.witness import clock
 from hypernodes._engine.results import close
 
@@ -136,7 +137,7 @@ class _Staged:
             run.fail(clock(), session.halted_by)
         elif error is not None:
             reason = None if isinstance(shown, Abandoned) else shown
-            run.fail(clock(), abandoned(run) if reason is None else reason)
+            run.fail(clock(), abandoned(run.label) if reason is None else reason)
         session.finish(hastily=shown is not None and not isinstance(shown, Exception))
         if session.error is None:
             return

@@ -1,13 +1,12 @@
-"""Runs and passes as the driver follows them: every start gets one end, and nothing comes late."""
+"""Runs as the driver follows them: their own events, and the end of all that is open inside."""
 
 from __future__ import annotations
 
-from concurrent import futures
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
+from hypernodes._engine.observing.passes import Guest, Pass, abandoned
 from hypernodes._engine.observing.script import calls
-from hypernodes._engine.observing.witness import Witness
 from hypernodes.callbacks import CallbackContext
 
 if TYPE_CHECKING:
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from hypernodes._dispatch.session import Session
     from hypernodes._dispatch.table import Table
     from hypernodes._engine.kernel import PipelineExecutionEngine
-    from hypernodes._engine.observing.script import Script
-    from hypernodes._engine.plan import Slot, Step
     from hypernodes.abc import RunContext
     from hypernodes.config import RuntimeConfig
     from hypernodes.pipeline import Pipeline
@@ -67,6 +64,11 @@ class Run:
         self._map_started: float | None = None
 
     @property
+    def label(self) -> str:
+        """What messages call it."""
+        return f"pipeline {self.path[-1]!r}"
+
+    @property
     def state(self) -> dict[str, Any]:
         """What the callbacks of the outermost run share."""
         return self.session.state
@@ -106,7 +108,7 @@ class Run:
 
     def _end_passes(self, when: float) -> None:
         for part in reversed(list(self._passes.values())):
-            part.failed(when, abandoned(part))
+            part.failed(when, abandoned(f"item {part.index}"))
 
     def _end_map(self, when: float, error: BaseException | None = None) -> None:
         if self._map_started is not None:
@@ -154,365 +156,19 @@ class Run:
         if self._passes.get(part.index) is part:
             del self._passes[part.index]
 
-
-class Pass(Witness):
-    """One pass through a plan: that of a run, or of an item of a map.
-
-    Args:
-        run: What it belongs to.
-        script: Who is to be called.
-        index: The item's index.
-        is_item: Whether it is an item of the run, which is a map.
-    """
-
-    _inputs: Mapping[str, Any] | None = None
-    _started: float | None = None
-    _worker: str | None = None
-    is_over: bool = False
-
-    def __init__(self, run: Run, script: Script, index: int | None, *, is_item: bool) -> None:
-        self.run: Run = run
-        self.index: int | None = index
-        self.item_index: int | None = index if index is not None else run.item_index
-        self._script = script
-        self._parts = script.parts
-        self._session = run.session
-        self._lock = run.session.lock
-        self._is_item = is_item
-        self._nodes: dict[int, CallbackContext] = {}
-        self._lent: list[Pass] = []
-        if script.has_runs:
-            self._runs: dict[int, Run] = {}
-            self._left: dict[int, int] = {}
-            self._values: dict[Slot, Any] = {}
-
-    # ------------------------------------------------------------ the pass itself
-
-    def started(
+    def nested(
         self,
-        when: float,
-        item: Mapping[str, Any] | None,
-        given: Mapping[Slot, Any],
-        worker: str | None = None,
-    ) -> None:
-        with self._lock:
-            if self.is_over or self._started is not None:
-                return
-            self._started, self._inputs, self._worker = when, item, worker
-            if given:
-                self._values.update(given)
-            if self._is_item:
-                self._fire("on_item_start", when, self.index, item)
-
-    def ended(self, when: float, outputs: Mapping[str, Any] | None) -> None:
-        with self._lock:
-            if self.is_over:
-                return
-            self._close()
-            if self._is_item and self._started is not None:
-                duration = max(0.0, when - self._started)
-                self._fire("on_item_end", when, self.index, outputs, duration, outputs=outputs)
-
-    def failed(self, when: float, error: BaseException) -> None:
-        with self._lock:
-            if self.is_over:
-                return
-            for index in reversed(list(self._nodes)):
-                name = self._parts[index].node.name
-                self._fail_node(index, when, _cancelled(f"node {name!r}"))
-            for part in self._lent:
-                part.failed(when, error)
-            for run in reversed(self._open_runs()):
-                run.fail(when, error if run.has_failed else abandoned(run))
-            self._close()
-            if self._is_item and self._started is not None:
-                duration = max(0.0, when - self._started)
-                self._fire("on_item_error", when, self.index, error, duration, error=error)
-
-    def _close(self) -> None:
-        self.is_over = True
-        self.run.leave(self)
-
-    def _fire(
-        self,
-        hook: str,
-        when: float,
-        *values: Any,
-        outputs: Any = None,
-        error: BaseException | None = None,
-    ) -> None:
-        made = calls(self.run.table, hook)
-        if made:
-            ctx = CallbackContext(
-                self.run, self.run, when, self.index, self._inputs, worker=self._worker
-            )
-            ctx.outputs, ctx.exception = outputs, error
-            self._session.fire(made, ctx, *values, during=error)
-
-    # ------------------------------------------------------------ nodes
-
-    def node_started(
-        self,
-        index: int,
-        when: float,
-        inputs: Mapping[str, Any] | None,
-        worker: str | None = None,
-    ) -> None:
-        part = self._parts[index]
-        step = part.step
-        with self._lock:
-            if self.is_over:
-                return
-            scene = self.run if step.scope is None else self._opened(index, when)
-            ctx = CallbackContext(scene, step, when, self.item_index, inputs, worker=worker)
-            self._nodes[index] = ctx
-            if part.starts:
-                self._session.fire(part.starts, ctx, part.node, inputs)
-
-    def node_ended(self, index: int, when: float, value: Any, attempt: int = 1) -> None:
-        part = self._parts[index]
-        with self._lock:
-            ctx = self._nodes.pop(index, None)
-            if ctx is None:
-                return
-            if part.ends:
-                ctx.when, ctx.outputs = when, _by_name(part.step, value)
-                ctx.attempt = max(ctx.attempt, attempt)
-                duration = max(0.0, when - ctx.started)
-                self._session.fire(part.ends, ctx, part.node, value, duration)
-            if part.step.scope is not None:
-                self._settle(index, when, value)
-
-    def node_failed(self, index: int, when: float, error: BaseException, attempt: int) -> None:
-        with self._lock:
-            if index in self._nodes:
-                self._nodes[index].attempt = attempt
-                self._mark(index)
-                self._fail_node(index, when, error)
-
-    def _fail_node(self, index: int, when: float, error: BaseException) -> None:
-        ctx, part = self._nodes.pop(index), self._parts[index]
-        ctx.when, ctx.exception = when, error
-        duration = max(0.0, when - ctx.started)
-        self._session.fire(part.errors, ctx, part.node, error, duration, during=error)
-
-    def node_retried(
-        self, index: int, when: float, error: BaseException, attempt: int, delay: float
-    ) -> None:
-        with self._lock:
-            if index not in self._nodes:
-                return
-            part, ctx = self._parts[index], self._nodes[index]
-            ctx.when, ctx.attempt, ctx.exception = when, attempt, error
-            try:
-                self._session.fire(part.retries, ctx, part.node, error, attempt, delay)
-            finally:
-                ctx.attempt, ctx.exception = attempt + 1, None
-
-    def reported(self, index: int, when: float, kind: str, data: dict[str, Any]) -> None:
-        with self._lock:
-            ctx = self._nodes.get(index)  # a thread of the user's may outlive its node
-            if ctx is not None:
-                ctx.when = when
-                self._session.fire(self._parts[index].reports, ctx, kind, data)
-
-    # ------------------------------------------------------------ dissolved pipelines
-
-    def _opened(self, index: int, when: float) -> Run:
-        """Return the innermost pipeline around a step; the first step starts it."""
-        run = self.run
-        for number in self._script.chains[index]:
-            scope = self._script.plan.scopes[number]
-            found = self._runs.get(-1 - number)
-            if found is None:
-                found = Run(
-                    self._session,
-                    scope.pipeline,
-                    scope.ctx,
-                    self._nested_id(f"p{number}"),
-                    run.run_id,
-                    item_index=self.item_index,
-                )
-                self._runs[-1 - number] = found
-                self._left[number] = self._script.counts[number]
-                found.begin(when, self._there(scope.inputs))
-            run = found
-        return run
-
-    def _open_runs(self) -> list[Run]:
-        return list(self._runs.values()) if self._script.has_runs else []
-
-    def _nested_id(self, what: str) -> str:
-        item = "" if self.index is None else f"{self.index}."
-        return f"{self.run.run_id}.{item}{what}"
-
-    def _there(self, slots: Mapping[str, Slot]) -> dict[str, Any]:
-        return {name: self._values[slot] for name, slot in slots.items() if slot in self._values}
-
-    def _settle(self, index: int, when: float, value: Any) -> None:
-        """Take note of a step's end for the pipelines around it; the last step ends them."""
-        step = self._parts[index].step
-        values = value if step.unpacks else (value,)
-        if values is not None:
-            made = zip(step.outputs, values, strict=False)
-            self._values.update(pair for pair in made if pair[0] in self._script.watched)
-        for number in reversed(self._script.chains[index]):
-            self._left[number] -= 1
-            if not self._left[number]:
-                run = self._runs.pop(-1 - number)
-                run.end(when, self._there(self._script.plan.scopes[number].outputs))
-
-    def _mark(self, index: int) -> None:
-        """Remember which pipelines the failure of a step is a failure of."""
-        for number in self._script.chains[index]:
-            if -1 - number in self._runs:
-                self._runs[-1 - number].has_failed = True
-
-    def scene(self, index: int) -> Run:
-        chain = self._script.chains[index]
-        return self._runs.get(-1 - chain[-1], self.run) if chain else self.run
-
-    # ------------------------------------------------------------ pipelines inside a step
-
-    def inner_started(
-        self, index: int, when: float, count: int | None, inputs: Mapping[str, Any] | None
-    ) -> None:
-        with self._lock:
-            if not self.is_over:
-                run = self.nest(index, when, inputs, is_map=True)
-                run.begin_map(when, count)
-
-    def nest(
-        self, index: int, when: float, inputs: Mapping[str, Any] | None, *, is_map: bool
+        pipeline: Pipeline,
+        ctx: RunContext,
+        run_id: str,
+        item_index: int | None,
+        *,
+        is_map: bool = False,
     ) -> Run:
-        """Start the run, or map, of the pipeline inside a step."""
-        inner = self._parts[index].step.inner
-        assert inner is not None  # noqa: S101 - only asked of such steps
-        with self._lock:
-            outer = self._opened(index, when)
-            run = self._runs[index] = Run(
-                self._session,
-                inner.pipeline,
-                inner.ctx,
-                self._nested_id(f"s{index}"),
-                outer.run_id,
-                item_index=self.item_index,
-                is_map=is_map,
-            )
-            run.begin(when, inputs)
-            return run
-
-    def inner_ended(self, index: int, when: float, outputs: Mapping[str, Any] | None) -> None:
-        with self._lock:
-            run = self._runs.pop(index, None)
-            if run is not None:
-                run.end(when, outputs)
-                values = None if outputs is None else tuple(outputs.values())
-                self._settle(index, when, values)
-
-    def inner_failed(self, index: int, when: float, error: BaseException) -> None:
-        with self._lock:
-            self._mark(index)
-            run = self._runs.pop(index, None)
-            if run is not None:
-                run.fail(when, error)
-
-    def item(self, step: int, index: int) -> Witness:
-        inner = self._parts[step].step.inner
-        run = self._runs.get(step)
-        if inner is None or run is None:  # it is over: whatever is told now goes nowhere
-            late = Pass(self.run, self._script, index, is_item=False)
-            late.is_over = True
-            return late
-        run.engine = run.engine or inner.item_engine
-        return run.enter(run.engine, index)
-
-    def entrance(self, step: int, engine: PipelineExecutionEngine) -> Entrance | None:
-        """Return who is told of the items of the map inside a step, if it has started."""
-        run = self._runs.get(step)
-        return None if run is None or not engine.is_observed else Entrance(run, engine)
-
-    # ------------------------------------------------------------ a node that runs elsewhere
-
-    def touch(self, index: int, when: float) -> Guest:
-        """Note the start of a step that runs elsewhere; return the scene for it."""
-        with self._lock:
-            run = self.run if self.is_over else self._opened(index, when)
-            return Guest(run, self)
-
-    def lend(self, run: Run, engine: PipelineExecutionEngine) -> Pass:
-        """Return a further pass, inside this one: that of a node that runs elsewhere."""
-        part = Pass(run, engine.script, self.index, is_item=False)
-        part.item_index = self.item_index
-        with self._lock:
-            part.is_over = self.is_over
-            self._lent.append(part)
-        return part
-
-    def release(self, index: int, when: float, value: Any) -> None:
-        """Note the end of such a step."""
-        with self._lock:
-            if not self.is_over:
-                self._settle(index, when, value)
-
-
-class Entrance:
-    """What gives, for an item by its index, who is told of it.
-
-    Args:
-        scene: The map, or what stands for it.
-        engine: What runs an item.
-    """
-
-    __slots__ = ("_engine", "_scene")
-
-    def __init__(self, scene: Run | Guest, engine: PipelineExecutionEngine) -> None:
-        self._scene = scene
-        self._engine = engine
-
-    @property
-    def run(self) -> Run:
-        """The run that the items belong to."""
-        return self._scene.run if isinstance(self._scene, Guest) else self._scene
-
-    def __call__(self, index: int) -> Pass:
-        return self._scene.enter(self._engine, index)
-
-
-class Guest:
-    """The scene of a node that runs elsewhere: it belongs to the run, and the pass, around it.
-
-    Args:
-        run: That run.
-        around: That pass.
-    """
-
-    def __init__(self, run: Run, around: Pass) -> None:
-        self.run: Run = run
-        self._around = around
-
-    def enter(self, engine: PipelineExecutionEngine, index: int | None = None) -> Pass:
-        """Return a pass for the node."""
-        del index
-        return self._around.lend(self.run, engine)
+        """Return a run of a pipeline inside this one."""
+        facts = pipeline, ctx, run_id, self.run_id
+        return Run(self.session, *facts, item_index=item_index, is_map=is_map)
 
 
 SCENE: Final[ContextVar[Run | Guest | None]] = ContextVar("hypernodes_scene", default=None)
 """The run that the current code belongs to, or starts, if it is observed."""
-
-
-def abandoned(part: Run | Pass) -> futures.CancelledError:
-    """Return the error for what has ended because something around it has."""
-    what = f"pipeline {part.path[-1]!r}" if isinstance(part, Run) else f"item {part.index}"
-    return _cancelled(what)
-
-
-def _cancelled(what: str) -> futures.CancelledError:
-    return futures.CancelledError(f"{what} was abandoned: the run around it had ended")
-
-
-def _by_name(step: Step, value: Any) -> dict[str, Any]:
-    names = step.node.output_names
-    if len(names) == 1 and not step.unpacks:
-        return {names[0]: value}
-    return {} if value is None else dict(zip(names, value, strict=False))

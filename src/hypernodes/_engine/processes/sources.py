@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from hypernodes._engine.jobs import MapJob
     from hypernodes._engine.kernel import PipelineExecutionEngine
-    from hypernodes._engine.observing.runs import Pass
+    from hypernodes._engine.observing.passes import Pass
     from hypernodes._engine.plan import Slot, Step
     from hypernodes._engine.processes.ledger import Key
     from hypernodes._engine.processes.pace import Pace
