@@ -65,7 +65,10 @@ def _observed(request, _clean_slate):
     checker.check()
 
 
-UNOBSERVED = {"test_runs_of_the_asynchronous_executor_need_no_thread_each"}
+UNOBSERVED = {
+    "test_runs_of_the_asynchronous_executor_need_no_thread_each",
+    "test_a_lazy_map_of_many_items_keeps_memory_flat",  # the checker keeps all events
+}
 
 
 @pytest.fixture(params=EXECUTORS.values(), ids=EXECUTORS.keys())

@@ -139,9 +139,12 @@ class Pass(Witness):
             if ctx is None:
                 return
             if part.ends:
-                ctx.when, ctx.outputs = when, _by_name(part.step, value)
-                ctx.attempt = max(ctx.attempt, attempt)
-                duration = max(0.0, when - ctx.started)
+                ctx.when = when
+                if part.gives:
+                    ctx.outputs = _by_name(part.step, value)
+                if attempt > 1:
+                    ctx.attempt = attempt
+                duration = when - ctx.started if when > ctx.started else 0.0
                 self._session.fire(part.ends, ctx, part.node, value, duration)
             if part.step.scope is not None:
                 self._settle(index, when, value)

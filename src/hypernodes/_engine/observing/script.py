@@ -142,10 +142,11 @@ class Part:
         step: The step.
     """
 
-    __slots__ = ("ends", "errors", "node", "reports", "retries", "starts", "step")
+    __slots__ = ("ends", "errors", "gives", "node", "reports", "retries", "starts", "step")
 
     def __init__(self, step: Step) -> None:
-        table = step.config.table
+        table, needs = step.config.table, step.config.needs
+        self.gives: bool = needs is not None and needs.reads("outputs", "on_node_end")
         self.step: Step = step
         self.node: BaseNode = step.node
         self.starts: Calls = calls(table, "on_node_start")
