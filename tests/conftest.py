@@ -7,13 +7,16 @@ import sys
 import pytest
 from hypothesis import HealthCheck, settings
 
+from checker import Checker
 from hypernodes import (
     AsyncExecutor,
     CompositeExecutor,
     RuntimeConfig,
     SequentialExecutor,
     ThreadPoolExecutor,
+    register_plugins,
     set_default_config,
+    unregister_plugins,
 )
 
 # The fixtures that property tests take are values that never change: sharing them is fine.
@@ -41,12 +44,36 @@ EXECUTORS = {
 }
 
 
+def pytest_addoption(parser):
+    parser.addoption("--observed", action="store_true", help="check the events of every run")
+
+
 @pytest.fixture(autouse=True)
 def _clean_slate(monkeypatch):
     monkeypatch.delenv("HYPERNODES_CONFIG", raising=False)
     set_default_config(None)
     yield
     set_default_config(None)
+    unregister_plugins()
+
+
+@pytest.fixture(autouse=True)
+def _observed(request, _clean_slate):
+    if not request.config.getoption("--observed"):
+        yield
+        return
+    if request.node.originalname in UNOBSERVED:
+        pytest.skip("is about runs that nobody observes")
+    checker = Checker()
+    register_plugins(checker)
+    yield
+    checker.check()
+
+
+UNOBSERVED = {
+    "test_runs_of_the_asynchronous_executor_need_no_thread_each",
+    "test_a_lazy_map_of_many_items_keeps_memory_flat",  # the checker keeps all events
+}
 
 
 @pytest.fixture(params=EXECUTORS.values(), ids=EXECUTORS.keys())

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,53 @@ def test_digits_sweep_refuses_an_unknown_executor_without_a_traceback(tmp_path):
     errors = run("digits_sweep.py", "--executor", "treads", cwd=tmp_path, status=2).stderr
     assert "treads" in errors
     assert "Traceback" not in errors
+
+
+def test_callbacks_log_and_time_a_map(tmp_path):
+    output = run("callbacks_log_and_time.py", cwd=tmp_path).stdout
+    assert output.startswith("INFO words starts\n")
+    assert "ERROR words > mean_length, item 1: ZeroDivisionError" in output
+    assert "INFO words has ended" in output
+    assert re.search(r"^mean_length: 2 calls, 0\.\d+ s$", output, re.MULTILINE)
+    assert re.search(r"^words: 3 calls, 0\.\d+ s$", output, re.MULTILINE)
+
+
+def test_metrics_of_processes_are_written_by_the_driver(tmp_path):
+    lines = run("callbacks_metrics_file.py", cwd=tmp_path).stdout.splitlines()
+    assert lines[0] == "10 lines"
+    assert sorted(lines[1:]) == [
+        "item 0: error 0.0000 after 4 steps",
+        "item 1: error 0.0005 after 4 steps",
+    ]
+
+
+def test_a_cache_as_a_callback_runs_only_what_is_new(tmp_path):
+    lines = run("callbacks_cache.py", cwd=tmp_path).stdout.splitlines()
+    assert lines == ["[1, 4, 9]", "3 calls so far", "[1, 4, 16]", "4 calls so far"]
+
+
+def test_the_plugin_package_is_found_by_its_entry_point(tmp_path):
+    package = EXAMPLES / "plugin_package"
+    project = tomllib.loads((package / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    metadata = tmp_path / "hypernodes_audit-0.1.0.dist-info"
+    metadata.mkdir()
+    ((group, points),) = project["entry-points"].items()
+    lines = [f"[{group}]", *(f"{name} = {place}" for name, place in points.items())]
+    (metadata / "entry_points.txt").write_text("\n".join(lines), encoding="utf-8")
+    (metadata / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: hypernodes-audit\nVersion: 0\n"
+    )
+    source = (
+        "import logging, sys; logging.basicConfig(level='INFO', stream=sys.stdout)\n"
+        "from hypernodes import Pipeline, node\n"
+        "Pipeline([node('y')(lambda x: x)], name='audited').run({'x': 1})\n"
+    )
+    path = os.pathsep.join((str(tmp_path), str(package / "src"), os.environ.get("PYTHONPATH", "")))
+    result = subprocess.run(
+        [sys.executable, "-c", source],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert re.search(r"INFO:hypernodes.audit:.* ran audited \(\w+\): done in", result.stdout)

@@ -12,6 +12,8 @@ NAMES = [
     "CacheSpec",
     "CacheStats",
     "CacheWarning",
+    "Callback",
+    "CallbackContext",
     "CallbackError",
     "CompositeExecutor",
     "CycleError",
@@ -46,7 +48,10 @@ NAMES = [
     "WorkerCrashedError",
     "get_default_config",
     "node",
+    "register_plugins",
+    "report",
     "set_default_config",
+    "unregister_plugins",
 ]
 
 EXTRAS = [

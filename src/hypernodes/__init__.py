@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from hypernodes._node import Node, node
     from hypernodes.abc import MISS, Backend, Cache, CacheStats, Executor, RunContext
     from hypernodes.cache import CacheSpec, DiskCache, MemoryCache
+    from hypernodes.callbacks import (
+        Callback,
+        CallbackContext,
+        register_plugins,
+        report,
+        unregister_plugins,
+    )
     from hypernodes.config import (
         RetryPolicy,
         RuntimeConfig,
@@ -58,6 +65,8 @@ __all__ = [
     "CacheSpec",
     "CacheStats",
     "CacheWarning",
+    "Callback",
+    "CallbackContext",
     "CallbackError",
     "CompositeExecutor",
     "CycleError",
@@ -92,7 +101,10 @@ __all__ = [
     "WorkerCrashedError",
     "get_default_config",
     "node",
+    "register_plugins",
+    "report",
     "set_default_config",
+    "unregister_plugins",
 ]
 
 _PLACES = {
@@ -101,6 +113,13 @@ _PLACES = {
     "hypernodes._engine.kernel": ("PipelineExecutionEngine",),
     "hypernodes.abc": ("MISS", "Backend", "Cache", "CacheStats", "Executor", "RunContext"),
     "hypernodes.cache": ("CacheSpec", "DiskCache", "MemoryCache"),
+    "hypernodes.callbacks": (
+        "Callback",
+        "CallbackContext",
+        "register_plugins",
+        "report",
+        "unregister_plugins",
+    ),
     "hypernodes.config": (
         "RetryPolicy",
         "RuntimeConfig",

@@ -48,6 +48,8 @@ class RunContext:
         nodes_on: The executor that runs each item of this map; None for the one that maps.
         in_order: Whether the nodes of each item of this map run one after another.
         cached: Whether results may be kept here; not inside `as_node(cache=False)`.
+        audience: 0 where nobody observes the run, nor anything in it; else a number that is
+            another one whenever the plugins are.
     """
 
     config: RuntimeConfig
@@ -58,6 +60,7 @@ class RunContext:
     nodes_on: Executor | None = None
     in_order: bool = False
     cached: bool = True
+    audience: int = 0
 
 
 class Executor(BaseModel, ABC):

@@ -23,10 +23,14 @@ from pydantic import (
 )
 
 from hypernodes import _kinds
+from hypernodes._dispatch.needs import SHIPPING, Needs, identities
+from hypernodes._dispatch.plugins import REGISTRY as PLUGINS
 from hypernodes.exceptions import InputError, hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from hypernodes._dispatch.table import Cast, Table
 
 __all__ = ["RetryPolicy", "RuntimeConfig", "get_default_config", "set_default_config"]
 
@@ -98,8 +102,24 @@ def _is_policy(value: object) -> bool:
     return isinstance(value, dict | RetryPolicy)
 
 
-def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
+def _as_callbacks(value: object) -> tuple[object, ...]:
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    raise ValueError(f"{value!r} is no list of callbacks; put it into one: [{value!r}]")
+
+
+def _callback_names(callbacks: tuple[object, ...]) -> list[str]:
+    return [_callback_name(given) for given in callbacks]
+
+
+def _callback_name(given: Any) -> str:
+    """Return where a callback can be imported from."""
+    if isinstance(given, str):
+        return given
+    name = getattr(given, "__qualname__", "<locals>")
+    if "<" in name:
+        raise ValueError(f"callback {given!r} cannot be described; name it: 'package.module:name'")
+    return f"{given.__module__}:{name}"
 
 
 def _nothing_but(empty: object, what: str, value: object) -> object:
@@ -122,14 +142,18 @@ class RuntimeConfig(BaseModel):
         cache: Where results are kept: a `Cache`, a `CacheSpec`, a function without arguments that
             makes a cache, `"memory"`, a table with a `kind`, or None. Nothing is opened before it
             is used; equal specs share one cache in a process.
-        callbacks: Empty.
+        callbacks: Who observes: instances with hooks, classes or factories that make them,
+            functions `(phase, config, data)`, and where to import one of these from
+            (`"package.module:name"`).
         retries: Extra attempts for a node that fails, or a `RetryPolicy`.
         timeout: Seconds for each attempt at a node.
         callback_errors: What a failing callback does: it is logged, warned of, or raised.
 
     Raises:
         pydantic.ValidationError: A field is unknown or its value is wrong (a `ValueError`).
-        MissingDependencyError: The executor needs an extra that is not installed.
+        CallbackError: A callback is none, or has a hook that is misspelt or asks for what there is
+            not.
+        MissingDependencyError: The executor, or a callback, needs an extra that is not installed.
 
     Example:
         >>> config = RuntimeConfig(executor="sequential", retries=2)
@@ -137,7 +161,8 @@ class RuntimeConfig(BaseModel):
         SequentialExecutor()
     """
 
-    __slots__ = ("_hash",)
+    __slots__ = ("_cast", "_hash")
+    _cast: Any
     _hash: int
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
@@ -149,7 +174,9 @@ class RuntimeConfig(BaseModel):
         PlainSerializer(_kinds.describe_cache, when_used="json"),
     ] = None
     callbacks: Annotated[
-        tuple[()], BeforeValidator(lambda value: _nothing_but((), "callbacks", _as_tuple(value)))
+        tuple[Any, ...],
+        BeforeValidator(_as_callbacks),
+        PlainSerializer(_callback_names, return_type=list[str], when_used="json"),
     ] = ()
     retries: Annotated[
         Annotated[Attempts, Tag("number")] | Annotated[RetryPolicy, Tag("policy")],
@@ -165,6 +192,12 @@ class RuntimeConfig(BaseModel):
             if name not in cls.model_fields:
                 raise ValueError(f"a RuntimeConfig has no {name!r}; {hint(name, cls.model_fields)}")
         return given
+
+    @model_validator(mode="after")
+    def _read_callbacks(self) -> Self:
+        if self.callbacks:
+            self._cast_of_callbacks()
+        return self
 
     def replace(self, **changes: Any) -> Self:
         """Return a new, validated config with `changes` made to this one's fields.
@@ -239,11 +272,50 @@ class RuntimeConfig(BaseModel):
         return self._facts() == other._facts()
 
     def _facts(self) -> tuple[object, ...]:
-        """Return what makes a config equal to another: a live cache counts by its identity."""
-        facts = {name: getattr(self, name) for name in type(self).model_fields}
-        cache = self.cache
-        is_data = cache is None or isinstance(cache, BaseModel)
-        return tuple((facts | {"cache": cache if is_data else id(cache)}).values())
+        """Return what makes configs equal; live caches and callbacks count by their identity."""
+        facts: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
+        cache, callbacks = self.cache, self.callbacks
+        if not (cache is None or isinstance(cache, BaseModel)):
+            facts["cache"] = id(cache)
+        if isinstance(callbacks, tuple):
+            facts["callbacks"] = identities(callbacks)
+        return tuple(facts.values())
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        if SHIPPING.get():  # callbacks stay here: what they ask for goes in their place
+            callbacks = self.needs or ()
+            state = state | {"__dict__": state["__dict__"] | {"callbacks": callbacks}}
+        return state
+
+    # ------------------------------------------------------------ who observes
+
+    @property
+    def table(self) -> Table | None:
+        """The calls for events under this config; None where nobody observes."""
+        callbacks: object = self.callbacks
+        if isinstance(callbacks, Needs) or not (callbacks or PLUGINS.number()):
+            return None
+        return self._cast_of_callbacks().table(self.callback_errors)
+
+    @property
+    def needs(self) -> Needs | None:
+        """What those who observe under this config ask for; None where nobody does."""
+        callbacks: object = self.callbacks
+        if isinstance(callbacks, Needs):
+            return callbacks
+        table = self.table
+        return None if table is None else table.needs
+
+    def _cast_of_callbacks(self) -> Cast:
+        try:
+            cast: Cast = self._cast
+        except AttributeError:
+            from hypernodes._dispatch.table import cast_of  # noqa: PLC0415 - pluggy
+
+            cast = cast_of(self.callbacks)
+            object.__setattr__(self, "_cast", cast)
+        return cast
 
 
 def checked(config: object) -> RuntimeConfig:

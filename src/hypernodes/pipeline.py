@@ -10,11 +10,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from hypernodes._aside import in_thread
+from hypernodes._dispatch.plugins import REGISTRY as PLUGINS
 from hypernodes._engine.compiler import compile_plan, draft_plan
 from hypernodes._engine.engines import engine_for
 from hypernodes._engine.failure import Failure, remember
 from hypernodes._engine.graph import Graph
 from hypernodes._engine.mapping import Gathered, Items, check_mode, read_names, split_items
+from hypernodes._engine.observing.outermost import ObservedMap, observed_run
+from hypernodes._engine.observing.script import audience_of
 from hypernodes._engine.plan import Request
 from hypernodes._engine.requests import (
     check_input,
@@ -93,7 +96,7 @@ class Pipeline:
 
     _bound: dict[str, Any]
     _config: RuntimeConfig | None
-    _contexts: dict[tuple[RuntimeConfig, bool], RunContext]
+    _contexts: dict[tuple[RuntimeConfig, bool, int], RunContext]
     _engines: dict[object, PipelineExecutionEngine]
     _graph: Graph
     _name: str | None
@@ -227,6 +230,9 @@ class Pipeline:
         """
         ctx = self._context(config)
         asked = read_outputs(output_name)
+        if ctx.audience:
+            given = _checked_inputs(inputs)
+            return observed_run(ctx.config.backend.run, self, given, ctx, asked)
         return ctx.config.backend.run(self, _checked_inputs(inputs), ctx, asked)
 
     def map(
@@ -264,8 +270,11 @@ class Pipeline:
         ctx, items = self._items(inputs, map_over, map_mode, asked, config)
         count = items.count or 0
         gathered = Gathered(items.items, count)
-        outcomes = ctx.config.backend.map_unordered(self, gathered, items.shared, ctx, asked)
+        start = partial(ctx.config.backend.map_unordered, self, gathered, items.shared, ctx, asked)
         results: list[Any] = [None] * count
+        observed = ObservedMap(self, inputs, ctx, count=items.count, results=results)
+        entries = partial(observed.entries, start, on_error, ordered=False)
+        outcomes = entries() if ctx.audience else start()
         try:
             for index, outcome in outcomes:
                 if type(outcome) is Failure and on_error == "raise":
@@ -319,7 +328,9 @@ class Pipeline:
         def start() -> Iterable[Any]:
             return context.run(mapped, self, items.items, items.shared, ctx, asked)
 
-        return Results(yielded(start, on_error, ordered=ordered))
+        observed = ObservedMap(self, inputs, ctx, count=items.count)
+        entries = partial(observed.entries, start, on_error, ordered=ordered)
+        return Results(yielded(entries if ctx.audience else start, on_error, ordered=ordered))
 
     async def arun(
         self,
@@ -345,6 +356,10 @@ class Pipeline:
             {'double': 8}
         """
         ctx = self._context(config)
+        if ctx.audience:  # callbacks may take their time
+            return await in_thread(
+                partial(self.run, inputs, output_name=output_name, config=config)
+            )
         asked = read_outputs(output_name)
         return await ctx.config.backend.arun(self, _checked_inputs(inputs), ctx, asked)
 
@@ -570,12 +585,15 @@ class Pipeline:
         """Return the context of an outermost run; the same object for the same config."""
         pinned = config is not None
         chosen = checked(config) if pinned else self.own_config or current_config()
-        ctx = self._contexts.get((chosen, pinned))
+        key = chosen, pinned, PLUGINS.number()
+        ctx = self._contexts.get(key)
         if ctx is None:
             if len(self._contexts) >= MOST_PLANS:
                 self._contexts.clear()
             path = (self._name or UNNAMED,)
-            ctx = self._contexts.setdefault((chosen, pinned), RunContext(chosen, pinned, path))
+            audience = audience_of(self, chosen, pinned=pinned)
+            context = RunContext(chosen, pinned, path, audience=audience)
+            ctx = self._contexts.setdefault(key, context)
         return ctx
 
     def _items(

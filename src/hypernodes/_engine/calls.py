@@ -11,7 +11,7 @@ from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from hypernodes._engine.retry import policy_of, retrying, retrying_later
+from hypernodes._engine.retry import Told, policy_of, retrying, retrying_later
 from hypernodes._engine.timeout import await_within, call_within
 from hypernodes._engine.watch import NEW_WATCH
 from hypernodes._loop import Overdue, run_coroutine
@@ -24,13 +24,16 @@ if TYPE_CHECKING:
 Call = Callable[..., Any]
 
 
-def node_call(node: Node, path: tuple[str, ...], config: RuntimeConfig) -> Call:
+def node_call(
+    node: Node, path: tuple[str, ...], config: RuntimeConfig, told: Told | None = None
+) -> Call:
     """Return what a plan calls for `node`; of a coroutine, it waits for the end.
 
     Args:
         node: The node; its own facts win over those of the config.
         path: Where it stands, for messages.
         config: The config in force.
+        told: Who is told of failed attempts that are made again.
     """
     timeout = config.timeout if node.timeout is None else node.timeout
     policy = policy_of(config.retries if node.retries is None else node.retries)
@@ -47,18 +50,20 @@ def node_call(node: Node, path: tuple[str, ...], config: RuntimeConfig) -> Call:
         call = _unpacked(call, len(node.output_names), path)
     call = watch.attempt(call)
     if policy is not None:
-        call = retrying(call, policy, path, watch)
+        call = retrying(call, policy, path, watch, told)
     return watch.whole(call)
 
 
-def node_coroutine(node: Node, path: tuple[str, ...], config: RuntimeConfig) -> Call:
+def node_coroutine(
+    node: Node, path: tuple[str, ...], config: RuntimeConfig, told: Told | None = None
+) -> Call:
     """Do as `node_call` for an asynchronous node on a loop: what is returned has to be awaited."""
     timeout = config.timeout if node.timeout is None else node.timeout
     policy = policy_of(config.retries if node.retries is None else node.retries)
     call: Call = node.func if timeout is None else _timed_later(node.func, timeout, path)
     if not isinstance(node.output_name, str):
         call = _unpacked_later(call, len(node.output_names), path)
-    return call if policy is None else retrying_later(call, policy, path)
+    return call if policy is None else retrying_later(call, policy, path, told)
 
 
 def _awaited(call: Call, timeout: float | None, path: tuple[str, ...]) -> Call:
@@ -117,20 +122,24 @@ def _unpacked(call: Call, count: int, path: tuple[str, ...]) -> Call:
         value = call(*args, **kwargs)
         if type(value) is tuple and len(value) == count:
             return value
-        return _unpack(value, count, path)
+        return unpack(value, count, path)
 
     return unpacked
 
 
 def _unpacked_later(call: Call, count: int, path: tuple[str, ...]) -> Call:
     async def unpacked(*args: Any, **kwargs: Any) -> Any:
-        return _unpack(await call(*args, **kwargs), count, path)
+        return unpack(await call(*args, **kwargs), count, path)
 
     return unpacked
 
 
-def _unpack(value: object, count: int, path: tuple[str, ...]) -> tuple[Any, ...]:
-    """Return the values of what a function with several outputs returned."""
+def unpack(value: object, count: int, path: tuple[str, ...]) -> tuple[Any, ...]:
+    """Return the values of what a function with several outputs returned.
+
+    Raises:
+        NodeOutputError: There are not `count` of them.
+    """
     single = isinstance(value, str | bytes | bytearray | Mapping | set | frozenset)
     single = single or type(value).__name__ == "DataFrame"
     values = None

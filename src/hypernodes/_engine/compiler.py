@@ -11,14 +11,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from hypernodes._engine.demand import default_outputs
-from hypernodes._engine.plan import Argument, Inner, Plan, Request, Slot, Step
+from hypernodes._engine.plan import Argument, Dissolved, Inner, Plan, Request, Slot, Step
 from hypernodes._nested import PipelineNode
 from hypernodes._node import BaseNode, Node
 from hypernodes.abc import RunContext
 from hypernodes.exceptions import MissingInputError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from hypernodes._engine.graph import Graph
     from hypernodes._parameters import Parameter
@@ -157,7 +157,8 @@ class _Scope:
         else:
             own, path = node.config, self.ctx.path
         chosen = config if self.ctx.pinned else own or config
-        return RunContext(chosen, self.ctx.pinned, path, cached=cached)
+        audience = self.ctx.audience
+        return RunContext(chosen, self.ctx.pinned, path, cached=cached, audience=audience)
 
 
 @dataclass(slots=True, eq=False)
@@ -198,6 +199,7 @@ class _Compiler:
         self._request = request
         self._plan = Plan(pipeline, request)
         self._slots: dict[object, Slot] = {}
+        self._scopes: dict[_Scope, int] = {}
 
     def compile(self) -> Plan:
         names = self._request.outputs
@@ -212,6 +214,8 @@ class _Compiler:
         self._plan.steps = tuple(self._step(index, vertex) for index, vertex in enumerate(order))
         self._plan.results = {name: self._slot(source) for name, source in wanted.items()}
         self._plan.slots = len(self._slots)
+        if self._request.ctx.audience:
+            self._keep_scopes(order)
         return self._plan
 
     # ------------------------------------------------------------ what is wanted
@@ -387,6 +391,32 @@ class _Compiler:
             inner=vertex.inner,
             cached=vertex.cached,
         )
+
+    # ------------------------------------------------------------ dissolved pipelines
+
+    def _keep_scopes(self, order: list[_Vertex]) -> None:
+        for step, vertex in zip(self._plan.steps, order, strict=True):
+            step.scope = self._scope_number(vertex.scope)
+
+    def _scope_number(self, scope: _Scope) -> int | None:
+        """Return the place of a dissolved pipeline among those of the plan; None for the root."""
+        if scope.outer is None:
+            return None
+        if scope not in self._scopes:
+            outer = self._scope_number(scope.outer)
+            inputs = {n: self._resolve(scope, n) for n in scope.outer_names}
+            outputs = {n: self._resolve(scope, n) for n in scope.pipeline.output_names}
+            self._scopes[scope] = len(self._plan.scopes)
+            known = Dissolved(
+                scope.pipeline, scope.ctx, outer, self._known(inputs), self._known(outputs)
+            )
+            self._plan.scopes.append(known)
+        return self._scopes[scope]
+
+    def _known(self, sources: Mapping[str, _Source]) -> dict[str, Slot]:
+        return {n: self._slots[source] for n, source in sources.items() if source in self._slots}
+
+    # ------------------------------------------------------------ slots
 
     def _slot(self, source: _Source) -> Slot:
         known = self._slots.get(source)

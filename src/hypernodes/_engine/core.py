@@ -12,15 +12,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.failure import Failure
-from hypernodes._engine.jobs import Batch, Collector, MapJob, Receiver
+from hypernodes._engine.jobs import Batch, Collector, LookedUp, MapJob, Receiver
+from hypernodes._engine.observing.instrument import tell_inner_started
 from hypernodes._engine.twins import Twins
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.frame import Frame
     from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._engine.observing.passes import Entrance
     from hypernodes._engine.plan import Inner, Step
     from hypernodes._engine.segments import Segment
 
@@ -102,24 +104,28 @@ class Core(ABC):
         taken = frame.arguments(segment)
         values = [taken[argument.slot] for argument in step.arguments]
         read = partial(_read, frame, step, inner, values)
-        self._read_items(values, read, partial(self._map_inside, frame, segment, inner))
+        self._read_items(values, read, partial(self._map_inside, frame, segment, inner, values))
 
     def _map_inside(
         self,
         frame: Frame,
         segment: Segment,
         inner: Inner,
+        values: list[Any],
         found: tuple[Mapping[str, Any], Batch] | Given,
     ) -> None:
         if not isinstance(found, tuple):
             self._settle(frame, segment, found)
             return
         shared, batch = found
+        step, engine = segment.steps[0], inner.engine(shared)
+        tell_inner_started(frame.witness, step, len(batch), values)
+        enter = None if frame.witness is None else frame.witness.entrance(step.index, engine)
         collector = Collector(frame, segment, len(batch), partial(self._settle, frame, segment))
         if not batch:
             collector.finish()
             return
-        job = self._job(inner.engine(shared), shared, collector, len(batch))
+        job = self._job(engine, shared, collector, len(batch), enter)
         frame.jobs.append(job)
         self._add(job, batch)
 
@@ -129,13 +135,14 @@ class Core(ABC):
         inputs: Mapping[str, Any],
         receiver: Receiver,
         count: int,
+        enter: Entrance | None = None,
     ) -> MapJob:
         apart = self._is_apart(engine, count)
         open_frames = self._open_frames if apart else None
         if not engine.looks_up:
-            return MapJob(engine, inputs, receiver, open_frames)
+            return MapJob(engine, inputs, receiver, open_frames, enter)
         twins = Twins(receiver, engine.identity)
-        job = MapJob(engine, inputs, twins, open_frames)
+        job = MapJob(engine, inputs, twins, open_frames, enter)
         twins.free = partial(self._reunite, job)
         job.twins = twins
         return job
@@ -158,10 +165,12 @@ class Core(ABC):
         self,
         job: MapJob,
         pick: Callable[[Batch], Batch],
-        found: tuple[Sequence[tuple[int, Outcome]], Batch],
+        found: LookedUp,
     ) -> None:
-        hits, rest = found
+        hits, rest, news = found
         if not job.closed:
+            for tell in news:
+                tell()
             job.receive(hits)
             self._enqueue(job, pick(rest))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hypernodes._engine.kernel import PipelineExecutionEngine, item_engine
+from hypernodes._engine.kernel import PipelineExecutionEngine
 
 if TYPE_CHECKING:
     from hypernodes._engine.plan import Plan, Step
@@ -28,4 +28,4 @@ def _uses_cache(step: Step) -> bool:
     if step.cached:
         return True
     inner = step.inner
-    return inner is not None and inner.maps_alike and item_engine(inner).looks_up
+    return inner is not None and inner.maps_alike and inner.item_engine.looks_up

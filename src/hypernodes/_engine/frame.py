@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.jobs import Batch, MapJob
     from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._engine.observing.passes import Pass
     from hypernodes._engine.plan import Inner, Slot, Step
     from hypernodes._engine.segments import Segment
 
@@ -26,6 +27,7 @@ class Frame:
         item: The item's own inputs.
         index: The item's index, or None outside of a map.
         done: Called once, with the outputs or the failure.
+        witness: Who is told, if somebody observes.
     """
 
     __slots__ = (
@@ -40,6 +42,7 @@ class Frame:
         "inputs",
         "jobs",
         "values",
+        "witness",
     )
 
     def __init__(
@@ -49,6 +52,8 @@ class Frame:
         item: Mapping[str, Any],
         index: int | None,
         done: Callable[[Outcome], None],
+        *,
+        witness: Pass | None = None,
     ) -> None:
         self.engine: PipelineExecutionEngine = engine
         self.inputs: Mapping[str, Any] = inputs
@@ -57,6 +62,8 @@ class Frame:
         self.closed: bool = False
         self.jobs: list[MapJob] = []
         self.values: dict[Slot, Any] = engine.plan.values(inputs, item)
+        self.witness: Pass | None = witness
+        engine.opened(inputs, item, witness)
         self._done = done
         self._left = len(engine.segments)
         self._waiting = [segment.waits_for for segment in engine.segments]
@@ -121,7 +128,7 @@ class Frame:
 
     def _fail(self, failure: Failure) -> None:
         self.close()
-        self._done(failure if self.index is None else failure.at_item(self.index, self._item))
+        self._end(failure if self.index is None else failure.at_item(self.index, self._item))
 
     def is_open(self) -> bool:
         """Tell whether the run is still wanted."""
@@ -141,4 +148,8 @@ class Frame:
     def _finish(self) -> None:
         self.closed = True
         self.jobs.clear()
-        self._done({name: self.values[slot] for name, slot in self.engine.plan.results.items()})
+        self._end({name: self.values[slot] for name, slot in self.engine.plan.results.items()})
+
+    def _end(self, outcome: Outcome) -> None:
+        self.engine.closed(self.witness, outcome)
+        self._done(outcome)

@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._engine.failure import Failure, Faulted
 from hypernodes._engine.inner import gather
+from hypernodes._engine.observing.instrument import tell_inner_ended, tell_inner_failed
+from hypernodes._engine.observing.posted import posting
 
 if TYPE_CHECKING:
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.frame import Frame
     from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._engine.observing.passes import Entrance
+    from hypernodes._engine.observing.witness import Witness
     from hypernodes._engine.segments import Segment
     from hypernodes._engine.twins import Twins
 
@@ -28,6 +32,10 @@ Batch = dict[int, Mapping[str, Any]]
 """Items by index. Not pairs: thousands of tuples that wait set off full garbage collections."""
 
 Message = Callable[[], None]
+
+LookedUp = tuple[Sequence[tuple[int, "Outcome"]], Batch, Sequence[Message]]
+"""Outcomes of items, the items that have none, and what tells of those that have."""
+
 MOST_GROWTH: Final = 8
 MOST_AT_ONCE: Final = 64
 TURN: Final = 0.05
@@ -86,6 +94,7 @@ class MapJob:
         receiver: Gets the outcomes, in the scheduler's thread.
         open_frames: Starts the frames that there is room for, where each item is to be a frame of
             its own, whose nodes are scheduled one by one; None where workers take whole items.
+        enter: Returns who is told of an item; None where nobody observes.
 
     Attributes:
         twins: Holds back equal items, where there is a cache.
@@ -99,6 +108,7 @@ class MapJob:
         "closed",
         "drains",
         "engine",
+        "enter",
         "inputs",
         "items",
         "pending",
@@ -111,11 +121,13 @@ class MapJob:
         inputs: Mapping[str, Any],
         receiver: Receiver,
         open_frames: Callable[[MapJob], None] | None = None,
+        enter: Entrance | None = None,
     ) -> None:
         self.engine: PipelineExecutionEngine = engine
         self.inputs: Mapping[str, Any] = engine.prepared(inputs)
         self.closed: bool = False
         self.twins: Twins | None = None
+        self.enter: Entrance | None = enter
         self._open_frames = open_frames
         self.items: Batch = {}
         self.pending: deque[int] = deque()
@@ -147,8 +159,9 @@ class MapJob:
     def open_frame(self) -> Frame:
         """Return a frame for the next item, which delivers its outcome."""
         index, item = self.take()
+        witness = None if self.enter is None else self.enter(index)
         done = partial(self._close_frame, index)
-        frame = self.engine.frame(self.inputs, item, index, done)
+        frame = self.engine.frame(self.inputs, item, index, done, witness=witness)
         self._frames[index] = frame
         return frame
 
@@ -168,7 +181,8 @@ class MapJob:
         Args:
             post: Takes what the scheduler's thread has to call.
         """
-        attempt, context = self.engine.attempt, copy_context()
+        context = copy_context()
+        attempt = self.engine.attempt if self.enter is None else partial(self._attempt_told, post)
         end = perf_counter() + TURN
         while perf_counter() < end:
             try:
@@ -177,6 +191,18 @@ class MapJob:
                 return
             outcome = context.copy().run(attempt, self.inputs, item, index)
             self.report(index, outcome, post)
+
+    def _attempt_told(
+        self,
+        post: Callable[[Message], None],
+        inputs: Mapping[str, Any],
+        item: Mapping[str, Any],
+        index: int,
+    ) -> Outcome:
+        """Run an item; what happens is told in the scheduler's thread, before its outcome."""
+        assert self.enter is not None  # noqa: S101 - only called where somebody observes
+        witness = posting(self.enter(index), partial(self._done.add, post=post))
+        return self.engine.attempt_told(inputs, item, index, witness)
 
     def report(self, index: int, outcome: Outcome, post: Callable[[Message], None]) -> None:
         """Have the outcome of an item handed over by the scheduler.
@@ -188,9 +214,11 @@ class MapJob:
         """
         self._done.add(partial(self._receiver.put, index, outcome), post)
 
-    def look_up(self, batch: Batch) -> tuple[Sequence[tuple[int, Outcome]], Batch]:
+    def look_up(self, batch: Batch) -> LookedUp:
         """Return the outcomes of items that need no run, and the other items."""
-        return self.engine.look_up(self.inputs, batch)
+        news: list[Message] = []
+        enter = None if self.enter is None else partial(_entered, self.enter, news.append)
+        return *self.engine.look_up(self.inputs, batch, enter), news
 
     def close(self) -> None:
         """Drop what has not started."""
@@ -199,6 +227,10 @@ class MapJob:
         self.pending.clear()
         for frame in tuple(self._frames.values()):
             frame.close()
+
+
+def _entered(enter: Entrance, post: Callable[[Message], None], index: int) -> Witness:
+    return posting(enter(index), post)
 
 
 def handed_over(
@@ -268,8 +300,10 @@ class Collector(Receiver):
         try:
             lists = gather(step.inner, rows.items())
         except Faulted as error:
+            tell_inner_failed(frame.witness, step, error.failure.error)
             self._settle(frame.engine.failure(error, step, frame.index))
             return
+        tell_inner_ended(frame.witness, step, lists)
         self._settle(dict(zip(step.outputs, lists, strict=True)))
 
 

@@ -14,6 +14,11 @@ from hypernodes._engine.drive import drive
 from hypernodes._engine.failure import Failure, Faulted, annotate, node_note, note_item
 from hypernodes._engine.frame import Frame
 from hypernodes._engine.inner import inner_call
+from hypernodes._engine.observing.instrument import instrumented, instrumented_later
+from hypernodes._engine.observing.passes import Entrance
+from hypernodes._engine.observing.runs import SCENE
+from hypernodes._engine.observing.script import Audience, Script
+from hypernodes._engine.observing.witness import clock
 from hypernodes._engine.program import Program
 from hypernodes._engine.segments import Part, Segment, is_async, split
 from hypernodes._node import Node
@@ -23,9 +28,12 @@ if TYPE_CHECKING:
 
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.jobs import Batch
-    from hypernodes._engine.plan import Inner, Plan, Request, Slot, Step
+    from hypernodes._engine.observing.passes import Pass
+    from hypernodes._engine.observing.witness import Witness
+    from hypernodes._engine.plan import Plan, Request, Slot, Step
     from hypernodes.pipeline import Pipeline
 
+    Enter = Callable[[int], Witness | None]
     InThread = Callable[..., Awaitable[Any]]
 
 NO_ITEM: Final[dict[str, Any]] = {}
@@ -49,7 +57,9 @@ class PipelineExecutionEngine:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._lock = threading.Lock()
-        self.calls: tuple[Callable[..., Any], ...] = tuple(map(_step_call, plan.steps))
+        watched = plan.request.ctx.audience
+        self.audience: Audience | None = Audience(plan) if watched else None
+        self.calls: tuple[Callable[..., Any], ...] = tuple(map(self._step_call, plan.steps))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _compiled, (type(self), self.plan.pipeline, self.plan.request)
@@ -70,15 +80,16 @@ class PipelineExecutionEngine:
         return {name: inputs[name] for name in self.plan.shared}
 
     def look_up(
-        self, inputs: Mapping[str, Any], batch: Batch
+        self, inputs: Mapping[str, Any], batch: Batch, enter: Enter | None = None
     ) -> tuple[list[tuple[int, Outcome]], Batch]:
         """Return the outcomes that need no run, by index, and the items that do.
 
         Args:
             inputs: The inputs that all items share.
             batch: Items by index.
+            enter: Returns who is told of an item; None where nobody observes.
         """
-        del inputs
+        del inputs, enter
         return [], batch
 
     def identity(self, item: Mapping[str, Any]) -> Hashable | None:
@@ -92,9 +103,11 @@ class PipelineExecutionEngine:
         item: Mapping[str, Any],
         index: int | None,
         done: Callable[[Outcome], None],
+        *,
+        witness: Pass | None = None,
     ) -> Frame:
         """Return a run of this plan for a scheduler; see `Frame`."""
-        return Frame(self, inputs, item, index, done)
+        return Frame(self, inputs, item, index, done, witness=witness)
 
     def attempt(
         self, inputs: Mapping[str, Any], item: Mapping[str, Any] = NO_ITEM, index: int | None = None
@@ -109,6 +122,8 @@ class PipelineExecutionEngine:
         Returns:
             The outputs by name, or the failure.
         """
+        if self.is_observed:
+            return self.attempt_told(inputs, item, index, self.present(index))
         program = self.checked_program if is_watched() else self.program
         try:
             return program.run(inputs, item)
@@ -117,9 +132,23 @@ class PipelineExecutionEngine:
         return failure if index is None else failure.at_item(index, item)
 
     def attempt_all(
-        self, inputs: Mapping[str, Any], items: Iterable[Mapping[str, Any]]
+        self,
+        inputs: Mapping[str, Any],
+        items: Iterable[Mapping[str, Any]],
+        enter: Enter | None = None,
     ) -> Iterator[tuple[int, Outcome]]:
-        """Run all steps for each of `items`, as they are asked for; yield indexes and outcomes."""
+        """Run all steps for each of `items`, as they are asked for; yield indexes and outcomes.
+
+        Args:
+            inputs: The inputs that all items share.
+            items: The inputs that are each item's own.
+            enter: Returns who is told of an item; by default the run in whose scene this is.
+        """
+        if self.is_observed:
+            enter = enter or self.present
+            for index, item in enumerate(items):
+                yield index, self.attempt_told(inputs, item, index, enter(index))
+            return
         program = self.checked_program if is_watched() else self.program
         run = program.run
         for index, item in enumerate(items):
@@ -136,6 +165,7 @@ class PipelineExecutionEngine:
         values: dict[Slot, Any],
         index: int | None = None,
         is_wanted: Callable[[], bool] | None = None,
+        witness: Witness | None = None,
     ) -> Given:
         """Run the steps of a segment, one after another, in this thread.
 
@@ -144,11 +174,12 @@ class PipelineExecutionEngine:
             values: What it takes, by slot; used up.
             index: The item's index, in a map.
             is_wanted: Asked before each step; where it says no, the rest is left out.
+            witness: Who is told, if somebody observes.
 
         Returns:
             What it gives, by slot, or the failure.
         """
-        return self._attempt_part(self.segments[number].whole, values, index, is_wanted)
+        return self._attempt_part(self.segments[number].whole, values, index, is_wanted, witness)
 
     async def await_segment(
         self,
@@ -157,6 +188,8 @@ class PipelineExecutionEngine:
         index: int | None,
         is_wanted: Callable[[], bool] | None,
         in_thread: InThread,
+        *,
+        witness: Witness | None = None,
     ) -> Given:
         """Do as `attempt_segment`, on a loop: its coroutines are awaited here.
 
@@ -166,13 +199,15 @@ class PipelineExecutionEngine:
             index: The item's index, in a map.
             is_wanted: Asked before each step; where it says no, the rest is left out.
             in_thread: Calls a function with arguments in a thread, for what is no coroutine.
+            witness: Who is told, if somebody observes.
         """
         given: Given = values
         for part in self.parts[number]:
+            facts = part, values, index, is_wanted, witness
             if part.waits:
-                given = await self._attempt_steps(part, values, index, self.coroutines, is_wanted)
+                given = await self._attempt_steps(*facts, calls=self.coroutines)
             else:
-                given = await in_thread(self._attempt_part, part, values, index, is_wanted)
+                given = await in_thread(self._attempt_part, *facts)
             if isinstance(given, Failure):
                 return given
         return given
@@ -183,12 +218,28 @@ class PipelineExecutionEngine:
         item: Mapping[str, Any],
         index: int,
         in_thread: InThread,
+        witness: Witness | None,
     ) -> Outcome:
         """Run a plan of one segment at the most for an item, on a loop; else as `attempt`."""
+        self.opened(inputs, item, witness)
+        outcome = await self._await_item(inputs, item, index, in_thread, witness)
+        self.closed(witness, outcome)
+        return outcome
+
+    async def _await_item(
+        self,
+        inputs: Mapping[str, Any],
+        item: Mapping[str, Any],
+        index: int,
+        in_thread: InThread,
+        witness: Witness | None,
+    ) -> Outcome:
         values = self.plan.values(inputs, item)
         for segment in self.segments:
             taken = {slot: values[slot] for slot in segment.takes}
-            given = await self.await_segment(segment.index, taken, index, None, in_thread)
+            given = await self.await_segment(
+                segment.index, taken, index, None, in_thread, witness=witness
+            )
             if isinstance(given, Failure):
                 return given.at_item(index, item)
             values |= given
@@ -200,16 +251,20 @@ class PipelineExecutionEngine:
         values: dict[Slot, Any],
         index: int | None,
         is_wanted: Callable[[], bool] | None,
+        witness: Witness | None,
     ) -> Given:
-        return drive(self._attempt_steps(part, values, index, self.calls, is_wanted))
+        facts = part, values, index, is_wanted, witness
+        return drive(self._attempt_steps(*facts, calls=self.calls))
 
     async def _attempt_steps(
         self,
         part: Part,
         values: dict[Slot, Any],
         index: int | None,
-        calls: Mapping[int, Callable[..., Any]] | Sequence[Callable[..., Any]],
         is_wanted: Callable[[], bool] | None,
+        witness: Witness | None,
+        *,
+        calls: Mapping[int, Callable[..., Any]] | Sequence[Callable[..., Any]],
     ) -> Given:
         """Run steps, one after another; suspends only if what they call has to be awaited."""
         waits = part.waits
@@ -220,6 +275,8 @@ class PipelineExecutionEngine:
                 check()
             slots, keywords = self.takes[step.index]
             positional = [values[slot] for slot in slots]
+            if step.index in self.observed:
+                positional.insert(0, witness)
             named = {keyword: values[slot] for keyword, slot in keywords} if keywords else NO_ITEM
             try:
                 result = calls[step.index](*positional, **named)
@@ -240,18 +297,19 @@ class PipelineExecutionEngine:
     def program(self) -> Program:
         """The plan as one function, compiled when it is first needed."""
         with self._lock:
-            return self.__dict__.get("program") or Program(self.plan, self.calls)
+            program = self.__dict__.get("program")
+            return program or Program(self.plan, self.calls, None, self.observed)
 
     @cached_property
     def checked_program(self) -> Program:
         """The plan as one function that can be told to stop between two steps."""
-        return Program(self.plan, self.calls, before_each=check)
+        return Program(self.plan, self.calls, check, self.observed)
 
     @cached_property
     def coroutines(self) -> dict[int, Callable[..., Any]]:
         """What is called for asynchronous nodes on a loop, by the step's index."""
         return {
-            step.index: node_coroutine(step.node, step.path, step.config)
+            step.index: self._step_coroutine(step, step.node)
             for step in self.plan.steps
             if isinstance(step.node, Node) and is_async(step)
         }
@@ -309,6 +367,89 @@ class PipelineExecutionEngine:
         inside = self.plan.inside
         return inside is not None and any(map(_leaves_inside, inside.steps))
 
+    # ------------------------------------------------------------ who observes
+
+    @cached_property
+    def is_observed(self) -> bool:
+        """Whether there is anything to tell of a pass through the plan."""
+        return self.audience is not None and self.audience.is_there
+
+    @cached_property
+    def observed(self) -> frozenset[int]:
+        """The indexes of the steps whose calls take a witness first."""
+        if self.audience is None:
+            return frozenset()
+        steps = zip(self.plan.steps, self.audience.cues, strict=True)
+        return frozenset(s.index for s, cue in steps if s.inner is not None or not cue.is_silent)
+
+    @cached_property
+    def script(self) -> Script:
+        """Who is called for the events of the plan; only in the driver."""
+        assert self.audience is not None  # noqa: S101 - asked by those who observe
+        return Script(self.plan, self.audience.watched)
+
+    def opened(
+        self, inputs: Mapping[str, Any], item: Mapping[str, Any], witness: Witness | None
+    ) -> None:
+        """Tell a witness of the start of a pass."""
+        audience = self.audience
+        if witness is not None and audience is not None:
+            given = audience.values(self.plan, inputs, item)
+            own = item if audience.inputs else None
+            witness.started(clock(), own, given)
+
+    def closed(self, witness: Witness | None, outcome: Outcome) -> None:
+        """Tell a witness of the end of a pass."""
+        audience = self.audience
+        if witness is None or audience is None:
+            return
+        if isinstance(outcome, Failure):
+            witness.failed(clock(), outcome.error)
+        else:
+            witness.ended(clock(), outcome if audience.outputs else None)
+
+    def entrance(self) -> Entrance | None:
+        """Return what gives, for items by index, who is told of them in the current scene."""
+        scene = SCENE.get() if self.is_observed else None
+        return None if scene is None else Entrance(scene, self)
+
+    def present(self, index: int | None) -> Pass | None:
+        """Return who is told of a pass in the current scene."""
+        scene = SCENE.get() if self.is_observed else None
+        return None if scene is None else scene.enter(self, index)
+
+    def attempt_told(
+        self,
+        inputs: Mapping[str, Any],
+        item: Mapping[str, Any],
+        index: int | None,
+        witness: Witness | None,
+    ) -> Outcome:
+        """Do as `attempt`, telling a witness of it if there is one."""
+        self.opened(inputs, item, witness)
+        program = self.checked_program if is_watched() else self.program
+        facts = (inputs, item, witness) if self.observed else (inputs, item)
+        try:
+            outcome: Outcome = program.run(*facts)
+        except Exception as error:  # noqa: BLE001 - whatever the user's function raised
+            outcome = self.failure(error, program.step_of(error.__traceback__), index)
+            outcome = outcome if index is None else outcome.at_item(index, item)
+        self.closed(witness, outcome)
+        return outcome
+
+    def _step_call(self, step: Step) -> Callable[..., Any]:
+        if step.index in self.observed and self.audience is not None:
+            return instrumented(step, self.audience.cues[step.index])
+        if step.inner is not None:
+            return inner_call(step.inner, step.path)
+        assert isinstance(step.node, Node)  # noqa: S101 - what is no function has a plan inside
+        return node_call(step.node, step.path, step.config)
+
+    def _step_coroutine(self, step: Step, node: Node) -> Callable[..., Any]:
+        if step.index in self.observed and self.audience is not None:
+            return instrumented_later(step, self.audience.cues[step.index])
+        return node_coroutine(node, step.path, step.config)
+
     def failure(self, error: Exception, step: Step | None, index: int | None) -> Failure:
         """Return `error`, which came up in `step`, as a failure, with a note that says where."""
         if step is None:  # no step's doing: ours
@@ -339,24 +480,11 @@ def maps_here(step: Step) -> bool:
 
 def _awaits_inside(step: Step) -> bool:
     inner = step.inner
-    return inner is not None and maps_here(step) and item_engine(inner).awaits
+    return inner is not None and maps_here(step) and inner.item_engine.awaits
 
 
 def _leaves_inside(step: Step) -> bool:
     inner = step.inner
     if inner is None or inner.elsewhere:
         return inner is not None
-    return bool(inner.map_over) and item_engine(inner).leaves
-
-
-def item_engine(inner: Inner) -> PipelineExecutionEngine:
-    """Return what runs the items of a map."""
-    own = {*inner.map_over, *inner.given}
-    return inner.engine(name for name in inner.inputs if name not in own)
-
-
-def _step_call(step: Step) -> Callable[..., Any]:
-    if step.inner is not None:
-        return inner_call(step.inner, step.path)
-    assert isinstance(step.node, Node)  # noqa: S101 - what is no function has a plan inside
-    return node_call(step.node, step.path, step.config)
+    return bool(inner.map_over) and inner.item_engine.leaves

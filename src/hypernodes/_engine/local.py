@@ -15,6 +15,7 @@ from weakref import WeakSet
 
 from hypernodes._cancel import CANCELLATION, Cancellation, result_of
 from hypernodes._engine.jobs import TURN, Done
+from hypernodes._engine.observing.posted import posting
 from hypernodes._engine.workers import OCCUPIED, Crew, Workers, closed_error
 from hypernodes._loop import GRACE
 
@@ -94,9 +95,12 @@ class _LocalCrew(Crew):
             frame.is_open,
         )
         if alone:  # right here: a worker would only add its own time
-            then(attempt())
+            then(attempt(witness=frame.witness))
             return
         self._unsettled += 1
+        if frame.witness is not None:
+            post = partial(self._done.add, post=self._post)
+            attempt = partial(attempt, witness=posting(frame.witness, post))
         self._segments.append(partial(self._attempt, attempt, then))
         if self._drains < self._workers.size:
             self._drains += 1

@@ -59,6 +59,7 @@ class Step:
         inner: For a nested pipeline that is mapped or runs elsewhere: what to run there.
         cached: Whether its results are looked up and kept, in the cache of its config.
         unpacks: Whether the outputs come as a tuple.
+        scope: The dissolved pipeline that it belongs to, by its place among those of the plan.
     """
 
     index: int
@@ -69,11 +70,18 @@ class Step:
     outputs: tuple[Slot, ...]
     inner: Inner | None = None
     cached: bool = False
+    scope: int | None = None
     unpacks: bool = field(init=False)
 
     def __post_init__(self) -> None:
         single = isinstance(self.node, Node) and isinstance(self.node.output_name, str)
         self.unpacks = self.inner is not None or not single
+
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether hooks are called around the node."""
+        needs = self.config.needs
+        return needs is not None and bool(needs.wrappers)
 
 
 @dataclass(slots=True, eq=False)
@@ -115,6 +123,31 @@ class Inner:
         mapped = (*self.map_over, *self.given)
         return self.pipeline.engine(shared, self.ctx, self.outputs, mapped)
 
+    @property
+    def item_engine(self) -> PipelineExecutionEngine:
+        """What runs one item."""
+        own = {*self.map_over, *self.given}
+        return self.engine(name for name in self.inputs if name not in own)
+
+
+@dataclass(slots=True, eq=False)
+class Dissolved:
+    """A nested pipeline whose nodes are steps of the plan, for those who observe it.
+
+    Attributes:
+        pipeline: The pipeline.
+        ctx: Its config and place.
+        outer: The dissolved pipeline around it, by its place among those of the plan.
+        inputs: The slots of its inputs, by their inner names.
+        outputs: The slots of its outputs that are made, by their inner names.
+    """
+
+    pipeline: Pipeline
+    ctx: RunContext
+    outer: int | None
+    inputs: Mapping[str, Slot]
+    outputs: Mapping[str, Slot]
+
 
 @dataclass(slots=True, eq=False)
 class Plan:
@@ -132,6 +165,7 @@ class Plan:
         used: The names of the inputs that are needed and given.
         missing: Inputs that are needed and were not given, with the path of a node that needs each.
         inside: What its only step does, where that is all of an item, done by another executor.
+        scopes: The nested pipelines that have dissolved, outer ones first, where somebody observes.
     """
 
     pipeline: Pipeline
@@ -145,6 +179,7 @@ class Plan:
     used: set[str] = field(default_factory=set)
     missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
     inside: Plan | None = None
+    scopes: list[Dissolved] = field(default_factory=list)
 
     def values(self, inputs: Mapping[str, Any], item: Mapping[str, Any]) -> dict[Slot, Any]:
         """Return the values that are there before any step has run."""

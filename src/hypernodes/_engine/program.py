@@ -13,7 +13,7 @@ from weakref import finalize
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from types import CodeType, TracebackType
 
     from hypernodes._engine.plan import Argument, Plan, Slot, Step
@@ -29,20 +29,24 @@ class Program:
         plan: The plan.
         calls: What each step calls.
         before_each: Called before each step; may raise what is no `Exception`.
+        observed: The indexes of the steps whose calls take a witness first.
 
     Attributes:
-        run: Takes the shared inputs and the item's own, by name; returns the outputs by name.
+        run: Takes the shared inputs and the item's own, by name, and a witness if there are steps
+            that are observed; returns the outputs by name.
     """
 
-    run: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
+    run: Callable[..., dict[str, Any]]
 
     def __init__(
         self,
         plan: Plan,
         calls: Sequence[Callable[..., Any]],
         before_each: Callable[[], None] | None = None,
+        observed: Collection[int] = (),
     ) -> None:
         self._plan = plan
+        self._observed = observed
         self._prefix = "" if before_each is None else "before_each(); "
         self._loads = [f"v{slot} = inputs[{_literal(name)}]" for name, slot in plan.shared.items()]
         self._loads += [f"v{slot} = item[{_literal(name)}]" for name, slot in plan.mapped.items()]
@@ -72,10 +76,14 @@ class Program:
     def _source(self) -> str:
         plan = self._plan
         uses = plan.uses()
-        lines = [self._prefix + _step_line(step, uses) for step in plan.steps]
+        lines = [
+            self._prefix + _step_line(step, uses, is_observed=step.index in self._observed)
+            for step in plan.steps
+        ]
         results = ", ".join(f"{_literal(name)}: v{slot}" for name, slot in plan.results.items())
         body = [*self._loads, *lines, f"return {{{results}}}"]
-        return "\n ".join(["def program(inputs, item):", *body])
+        head = f"def program(inputs, item{', witness' if self._observed else ''}):"
+        return "\n ".join([head, *body])
 
     def _show_source(self) -> None:
         """Let tracebacks show the step in the user's words instead of ours."""
@@ -87,10 +95,11 @@ class Program:
         linecache.cache[self._filename] = sum(map(len, lines)), None, lines, self._filename
 
 
-def _step_line(step: Step, uses: Counter[Slot]) -> str:
+def _step_line(step: Step, uses: Counter[Slot], *, is_observed: bool) -> str:
     """Return the statement for a step; what nobody needs after it is let go."""
     targets = ", ".join(f"v{slot}" for slot in step.outputs) + ("," if step.unpacks else "")
-    arguments = ", ".join(map(_argument, step.arguments))
+    witness = ("witness",) if is_observed else ()
+    arguments = ", ".join((*witness, *map(_argument, step.arguments)))
     line = f"{targets} = c{step.index}({arguments})"
     uses.subtract(argument.slot for argument in step.arguments)
     done = dict.fromkeys(argument.slot for argument in step.arguments)

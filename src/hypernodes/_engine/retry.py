@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._cancel import pause
@@ -12,11 +13,14 @@ from hypernodes.config import RetryPolicy
 from hypernodes.exceptions import NodeOutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
 
     import tenacity
 
     from hypernodes._engine.watch import Watch
+
+Told = Callable[[BaseException, int, float], None]
+"""Is told of a failed attempt that is made again: the error, its number, the seconds until then."""
 
 Tried = tuple[Any, Exception | None]
 """What an attempt gave: a value, or an error. Errors are values here, whatever their truth."""
@@ -49,6 +53,7 @@ def retrying(
     policy: RetryPolicy,
     path: tuple[str, ...],
     watch: Watch = UNWATCHED,
+    told: Told | None = None,
 ) -> Callable[..., Any]:
     """Return `call` with the extra attempts of `policy`.
 
@@ -57,6 +62,7 @@ def retrying(
         policy: How often, when, and after which exceptions.
         path: Where the node stands.
         watch: Knows how many attempts were made before.
+        told: See `Told`.
 
     Raises:
         Faulted: By what is returned, when attempts have been made in vain; tells how many.
@@ -74,13 +80,17 @@ def retrying(
             except Exception as error:  # noqa: BLE001 - whatever the user's function raised
                 return None, error
 
-        return drive(_try_again(first, again, policy, path, pause, spent=watch.made()))
+        retries = _try_again(first, again, policy, path, pause, told=told, spent=watch.made())
+        return drive(retries)
 
     return attempt
 
 
 def retrying_later(
-    call: Callable[..., Awaitable[Any]], policy: RetryPolicy, path: tuple[str, ...]
+    call: Callable[..., Awaitable[Any]],
+    policy: RetryPolicy,
+    path: tuple[str, ...],
+    told: Told | None = None,
 ) -> Callable[..., Awaitable[Any]]:
     """Do as `retrying` for what is awaited on an event loop, which goes on between attempts."""
 
@@ -98,7 +108,7 @@ def retrying_later(
 
         import asyncio  # noqa: PLC0415 - loaded by now: there is a loop
 
-        return await _try_again(first, again, policy, path, asyncio.sleep)
+        return await _try_again(first, again, policy, path, asyncio.sleep, told=told)
 
     return attempt
 
@@ -110,6 +120,7 @@ async def _try_again(
     path: tuple[str, ...],
     sleep: Callable[[float], Awaitable[Any]],
     *,
+    told: Told | None,
     spent: int = 0,
 ) -> Any:
     """Make the extra attempts; the first one has been made and only counts."""
@@ -118,7 +129,7 @@ async def _try_again(
     async def attempt() -> Tried:
         return made.pop() if made else await again()
 
-    retryer = _retryer(policy, sleep, spent)
+    retryer = _retryer(policy, sleep, spent, told)
     tried: Tried = await retryer(attempt)
     value, error = tried
     if error is None:
@@ -132,14 +143,23 @@ def _is_retried(error: Exception | None, policy: RetryPolicy) -> bool:
 
 
 def _retryer(
-    policy: RetryPolicy, sleep: Callable[[float], Awaitable[Any]], spent: int
+    policy: RetryPolicy,
+    sleep: Callable[[float], Awaitable[Any]],
+    spent: int,
+    told: Told | None,
 ) -> tenacity.AsyncRetrying:
     import tenacity  # noqa: PLC0415 - it imports asyncio, 30 ms that only a failure should cost
+
+    def tell(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.result()[1] if state.outcome else None
+        if told is not None and error is not None:
+            told(error, spent + state.attempt_number, state.upcoming_sleep)
 
     return tenacity.AsyncRetrying(
         sleep=sleep,
         stop=tenacity.stop_after_attempt(policy.max_retries + 1 - spent),
         wait=lambda state: delay_before(policy, spent + state.attempt_number),
+        before_sleep=tell,
         retry=tenacity.retry_if_result(lambda tried: _is_retried(tried[1], policy)),
         retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
     )

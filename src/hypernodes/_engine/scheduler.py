@@ -50,7 +50,8 @@ class Scheduler(Core):
     def run(self, engine: PipelineExecutionEngine, inputs: Mapping[str, Any]) -> Outcome:
         """Run a plan once."""
         outcome: list[Outcome] = []
-        frame = engine.frame(inputs, NO_ITEM, None, outcome.append)
+        present = engine.present(None)
+        frame = engine.frame(inputs, NO_ITEM, None, outcome.append, witness=present)
         try:
             self._start(frame)
             self._launch()
@@ -85,7 +86,8 @@ class Scheduler(Core):
             farthest=crew.farthest,
         )
         batch = stream.take()
-        job = self._job(engine, inputs, stream, min(stream.most, known or sys.maxsize))
+        most = min(stream.most, known or sys.maxsize)
+        job = self._job(engine, inputs, stream, most, engine.entrance())
         add, receive = partial(self._add, job), partial(self._receive, stream)
         with self._inbox.open():
             close = lambda: self._close(job, over=stream.is_done)  # noqa: E731
@@ -120,7 +122,13 @@ class Scheduler(Core):
 
     def _send_away(self, frame: Frame, segment: Segment, inner: Inner) -> None:
         values = frame.arguments(segment)
-        attempt = partial(frame.engine.attempt_segment, segment.index, values, frame.index)
+        attempt = partial(
+            frame.engine.attempt_segment,
+            segment.index,
+            values,
+            frame.index,
+            witness=frame.witness,
+        )
         if self._is_alone:
             self._settle(frame, segment, attempt())
             return

@@ -73,6 +73,8 @@ def is_async(step: Step) -> bool:
     """
     if step.inner is not None or not isinstance(step.node, Node):
         return False
+    if step.is_wrapped:  # what is called around it may wait
+        return False
     func = step.node.func
     return iscoroutinefunction(func) or iscoroutinefunction(type(func).__call__)
 

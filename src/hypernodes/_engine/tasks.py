@@ -117,7 +117,7 @@ class TaskScheduler(Core):
 
     def run(self, engine: PipelineExecutionEngine, inputs: Mapping[str, Any], done: Done) -> Frame:
         """Start a run."""
-        frame = engine.frame(inputs, NO_ITEM, None, done)
+        frame = engine.frame(inputs, NO_ITEM, None, done, witness=engine.present(None))
         self._do(self._start, frame)
         return frame
 
@@ -129,7 +129,7 @@ class TaskScheduler(Core):
         count: int,
     ) -> MapJob:
         """Start a map of `count` items, at the most."""
-        return self._job(engine, inputs, receiver, count)
+        return self._job(engine, inputs, receiver, count, engine.entrance())
 
     def add(self, job: MapJob, batch: Batch) -> None:
         """Add items to a map."""
@@ -219,7 +219,8 @@ class TaskScheduler(Core):
     # ------------------------------------------------------------ where things run
 
     def _compute(self, frame: Frame, segment: Segment) -> None:
-        values, await_segment = frame.arguments(segment), frame.engine.await_segment
+        values = frame.arguments(segment)
+        await_segment = partial(frame.engine.await_segment, witness=frame.witness)
         arguments = segment.index, values, frame.index, frame.is_open, self._in_thread
         self._begin(partial(self._settle, frame, segment), self._in_slot, await_segment, *arguments)
 
@@ -228,7 +229,8 @@ class TaskScheduler(Core):
             self._compute(frame, segment)
             return
         values = frame.arguments(segment)
-        attempt = partial(frame.engine.attempt_segment, segment.index, values, frame.index)
+        facts = segment.index, values, frame.index
+        attempt = partial(frame.engine.attempt_segment, *facts, witness=frame.witness)
         self._begin(partial(self._settle, frame, segment), self._outside, attempt)
 
     async def _outside(self, attempt: Callable[[], Any]) -> Any:
@@ -263,7 +265,8 @@ class TaskScheduler(Core):
             if not job.pending:
                 return
             index, item = job.take()
-            outcome = await job.engine.await_item(job.inputs, item, index, self._in_thread)
+            witness = None if job.enter is None else job.enter(index)
+            outcome = await job.engine.await_item(job.inputs, item, index, self._in_thread, witness)
         finally:
             slot.give()
         job.report(index, outcome, self._post)

@@ -31,7 +31,19 @@ MOST_AHEAD: Final = 1024
 
 
 class Workers(ABC):
-    """What an executor has opened to run work beside the thread that asks for it."""
+    """What an executor has opened to run work beside the thread that asks for it.
+
+    Attributes:
+        farewell: Called once, when they have ended.
+    """
+
+    farewell: Callable[[], None] | None = None
+
+    def part(self) -> None:
+        """Tell who wants to know that they have ended."""
+        farewell, self.farewell = self.farewell, None
+        if farewell is not None:
+            farewell()
 
     @property
     @abstractmethod
@@ -117,7 +129,7 @@ class _Registry:
     """The open workers, by the executor that they belong to."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # callbacks have their say while workers are opened
         self._open: dict[Hashable, Workers] = {}
 
     def of(self, executor: Hashable, opened: Callable[[], Workers]) -> Workers:
@@ -128,6 +140,8 @@ class _Registry:
         with self._lock:
             workers = self._open.get(executor)
             if workers is None or workers.is_over:
+                if workers is not None:
+                    workers.part()
                 workers = self._open[executor] = opened()
             return workers
 
@@ -137,10 +151,11 @@ class _Registry:
             workers = self._open.pop(executor, None)
         if workers is not None:
             workers.close()
+            workers.part()
 
     def forget(self) -> None:
         """Forget what only the parent of a forked process has."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._open = {}
 
 

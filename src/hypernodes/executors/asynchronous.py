@@ -8,7 +8,6 @@ from pydantic import Field
 
 from hypernodes._engine.failure import outputs_of
 from hypernodes._engine.flights import release_flights
-from hypernodes._engine.workers import REGISTRY
 from hypernodes._loop import await_on, background, home
 from hypernodes.executors.pooled import PooledExecutor
 
@@ -74,4 +73,4 @@ class AsyncExecutor(PooledExecutor):
     def _runs(self, host: Any) -> Runs:
         from hypernodes._engine.tasks import Runs  # noqa: PLC0415 - asyncio: 30 ms
 
-        return Runs(self, cast("LoopWorkers", REGISTRY.of(self, self.open_workers)), host)
+        return Runs(self, cast("LoopWorkers", self._workers()), host)

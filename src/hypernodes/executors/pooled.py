@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sized
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hypernodes._engine.failure import Failure, outputs_of
 from hypernodes._engine.flights import release_flights
+from hypernodes._engine.observing.opening import opened
 from hypernodes._engine.requests import open_items
 from hypernodes._engine.scheduler import Scheduler
 from hypernodes._engine.workers import OCCUPIED, REGISTRY, Workers
@@ -53,6 +55,15 @@ class PooledExecutor(Executor):
     @abstractmethod
     def open_workers(self) -> Workers:
         """Open workers; they are kept, and shared by equal executors, until `close`."""
+
+    def open_with(self, options: dict[str, Any]) -> Workers:
+        """Open workers as `open_workers` does, with what `on_executor_start` hooks have asked for.
+
+        Args:
+            options: What they have filled in; local workers have no use for it.
+        """
+        del options
+        return self.open_workers()
 
     def run_pipeline(
         self,
@@ -135,4 +146,8 @@ class PooledExecutor(Executor):
 
     def _scheduler(self, ctx: RunContext) -> Runner:
         # A node that was sent here from another executor is to run here, and not with its sender.
-        return Scheduler(self, REGISTRY.of(self, self.open_workers), inline=not ctx.away)
+        return Scheduler(self, self._workers(), inline=not ctx.away)
+
+    def _workers(self) -> Workers:
+        """Return the workers of this executor and its equals; open them if there are none."""
+        return REGISTRY.of(self, partial(opened, self, self.open_with))

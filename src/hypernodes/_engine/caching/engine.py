@@ -14,21 +14,34 @@ from hypernodes._engine.caching.keys import origin_of
 from hypernodes._engine.caching.loading import load
 from hypernodes._engine.caching.making import here, make
 from hypernodes._engine.caching.maps import map_inside
-from hypernodes._engine.caching.orders import AROUND, LOOKUPS, ORDER, FailedError
+from hypernodes._engine.caching.orders import (
+    AROUND,
+    LOOKUPS,
+    ORDER,
+    Call,
+    FailedError,
+    ReplacedOutputs,
+)
 from hypernodes._engine.caching.prepared import Item, Prepared
+from hypernodes._engine.caching.telling import has_replaced, tell_found
 from hypernodes._engine.drive import drive
 from hypernodes._engine.flights import FLIGHTS
 from hypernodes._engine.kernel import NO_ITEM, maps_here
+from hypernodes._engine.observing.instrument import Replaced
+from hypernodes._engine.observing.posted import posting
 from hypernodes._engine.segments import split
 from hypernodes.cache._code import CodeSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
+    from hypernodes._engine.caching.prepared import Found
     from hypernodes._engine.caching.resolver import Resolver
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.jobs import Batch, Entry
-    from hypernodes._engine.kernel import InThread
+    from hypernodes._engine.kernel import Enter, InThread
+    from hypernodes._engine.observing.passes import Pass
+    from hypernodes._engine.observing.witness import Witness
     from hypernodes._engine.plan import Slot, Step
     from hypernodes._engine.segments import Segment
 
@@ -52,7 +65,7 @@ class CachingEngine(KeyedEngine):
     # ------------------------------------------------------------ lookups
 
     def look_up(
-        self, inputs: Mapping[str, Any], batch: Batch
+        self, inputs: Mapping[str, Any], batch: Batch, enter: Enter | None = None
     ) -> tuple[list[tuple[int, Outcome]], Batch]:
         prepared, identify = self.prepared(inputs), CodeSnapshot().identify
         items = {index: self.item(prepared, item, identify) for index, item in batch.items()}
@@ -64,6 +77,8 @@ class CachingEngine(KeyedEngine):
             if outcome is None:
                 rest[index] = item
             else:
+                if enter is not None:
+                    self._tell_hit(enter(index), prepared, item, outcome)
                 hits.append((index, outcome))
         return hits, rest
 
@@ -101,13 +116,51 @@ class CachingEngine(KeyedEngine):
             values.update(zip(step.outputs, found[step.index] or (), strict=True))
         return {name: values[slot] for name, slot in self.plan.results.items()}
 
-    def unknown(self, resolver: Resolver, item: Item) -> list[tuple[Step, str]]:
+    def _tell_hit(
+        self, witness: Witness | None, inputs: Prepared, item: Item, outcome: Outcome
+    ) -> None:
+        """Tell a witness of an item, or run, all of which was found."""
+        if witness is None:
+            return
+        self.opened(inputs, item, witness)
+        values = self.plan.values(inputs, item)
+        for step in self.scheme.ends:
+            made = origin_of(item.slot_keys[step.outputs[0]] or "")[0]
+            self._tell_found(witness, step, made, values, item.found[step.index])
+        self.closed(witness, outcome)
+
+    def _tell_found(
+        self,
+        witness: Witness | None,
+        step: Step,
+        made: str,
+        values: Mapping[Slot, Any],
+        outputs: Found,
+    ) -> None:
+        if witness is not None and outputs is not None:
+            tell_found(self, witness, step, made, values=values, outputs=outputs)
+
+    def found(
+        self,
+        resolver: Resolver,
+        step: Step,
+        made: str,
+        outputs: Found,
+        witness: Witness | None,
+    ) -> None:
+        """Have a resolver take what a lookup has given; tell a witness of it."""
+        self._tell_found(witness, step, made, resolver.values, outputs)
+        resolver.look_at(step, outputs)
+
+    def unknown(
+        self, resolver: Resolver, item: Item, witness: Witness | None
+    ) -> list[tuple[Step, str]]:
         """Return the lookups that a resolver wants, and tell it what was looked up before."""
         unknown: list[tuple[Step, str]] = []
         while lookups := resolver.take_lookups():
             for step, made in lookups:
                 if step.index in item.found:
-                    resolver.look_at(step, item.found.pop(step.index))
+                    self.found(resolver, step, made, item.found.pop(step.index), witness)
                 else:
                     unknown.append((step, made))
         return unknown
@@ -117,6 +170,15 @@ class CachingEngine(KeyedEngine):
     def attempt(
         self, inputs: Mapping[str, Any], item: Mapping[str, Any] = NO_ITEM, index: int | None = None
     ) -> Outcome:
+        return self.attempt_told(inputs, item, index, self.present(index))
+
+    def attempt_told(
+        self,
+        inputs: Mapping[str, Any],
+        item: Mapping[str, Any],
+        index: int | None,
+        witness: Witness | None,
+    ) -> Outcome:
         prepared = self.prepared(inputs)
         known = self.item(prepared, item)
         if not isinstance(item, Item):
@@ -124,8 +186,11 @@ class CachingEngine(KeyedEngine):
                 self._look_at_ends(prepared, [known])
             hit = self._hit(prepared, known)
             if hit is not None:
+                self._tell_hit(witness, prepared, known, hit)
                 return hit
-        outcome = drive(self._resolve(prepared, known, index, here))
+        self.opened(prepared, known, witness)
+        outcome = drive(self._resolve(prepared, known, index, here, witness))
+        self.closed(witness, outcome)
         if prepared is not inputs:
             prepared.once.finish()
         return outcome
@@ -136,56 +201,76 @@ class CachingEngine(KeyedEngine):
         item: Mapping[str, Any],
         index: int,
         in_thread: InThread,
+        witness: Witness | None,
     ) -> Outcome:
         prepared = self.prepared(inputs)
-        return await self._resolve(prepared, self.item(prepared, item), index, in_thread)
+        known = self.item(prepared, item)
+        self.opened(prepared, known, witness)
+        outcome = await self._resolve(prepared, known, index, in_thread, witness)
+        self.closed(witness, outcome)
+        return outcome
 
     def attempt_all(
-        self, inputs: Mapping[str, Any], items: Iterable[Mapping[str, Any]]
+        self,
+        inputs: Mapping[str, Any],
+        items: Iterable[Mapping[str, Any]],
+        enter: Enter | None = None,
     ) -> Iterator[tuple[int, Outcome]]:
         prepared = self.prepared(inputs)
+        enter = (enter or self.present) if self.is_observed else None
         entries = enumerate(items)
         try:
             while batch := _taken(entries):
-                yield from self._attempt_batch(prepared, batch)
+                yield from self._attempt_batch(prepared, batch, enter)
         finally:
             prepared.once.finish()
 
-    def _attempt_batch(self, inputs: Prepared, batch: Batch) -> Iterator[tuple[int, Outcome]]:
-        hits, rest = self.look_up(inputs, batch)
+    def _attempt_batch(
+        self, inputs: Prepared, batch: Batch, enter: Enter | None
+    ) -> Iterator[tuple[int, Outcome]]:
+        witnesses = {} if enter is None else {index: enter(index) for index in batch}
+        news: dict[int, list[Callable[[], None]]] = {index: [] for index in witnesses}
+        later = partial(_told_later, witnesses, news) if witnesses else None
+        hits, rest = self.look_up(inputs, batch, later)
         found = dict(hits)
         for index in batch:
+            for tell in news.pop(index, ()):
+                tell()
             if index in found:
                 yield index, found.pop(index)
             else:
-                yield index, self.attempt(inputs, rest.pop(index), index)
+                witness = witnesses.get(index)
+                yield index, self.attempt_told(inputs, rest.pop(index), index, witness)
 
     def finish(self, inputs: Mapping[str, Any]) -> None:
         if isinstance(inputs, Prepared):
             inputs.once.finish()
 
     async def _resolve(
-        self, inputs: Prepared, item: Item, index: int | None, in_thread: InThread
+        self,
+        inputs: Prepared,
+        item: Item,
+        index: int | None,
+        in_thread: InThread,
+        witness: Witness | None,
     ) -> Outcome:
         """Do what is left to do for an item, one thing after another."""
         resolver = self.resolver(inputs, item, self.plan.values(inputs, item))
         try:
             while True:
-                wanted = self.unknown(resolver, item)
+                wanted = self.unknown(resolver, item, witness)
                 if wanted:
                     found = await in_thread(load, self, wanted, inputs.once)
-                    for (step, _), outputs in zip(wanted, found, strict=True):
-                        resolver.look_at(step, outputs)
+                    for (step, made), outputs in zip(wanted, found, strict=True):
+                        self.found(resolver, step, made, outputs, witness)
                     continue
                 ready = resolver.next_ready()
                 if ready is None:
                     return resolver.outputs()
                 if in_thread is here:
                     check()
-                made = await self._made(
-                    ready, resolver, item, inputs, index=index, in_thread=in_thread
-                )
-                resolver.settle(ready, made)
+                call = Call(index, in_thread, witness)
+                resolver.settle(ready, await self._made(ready, resolver, item, inputs, call))
         except FailedError as error:
             failure = error.failure
             return failure if index is None else failure.at_item(index, dict(item))
@@ -196,19 +281,15 @@ class CachingEngine(KeyedEngine):
         resolver: Resolver,
         item: Item,
         inputs: Prepared,
-        *,
-        index: int | None,
-        in_thread: InThread,
+        call: Call,
     ) -> Sequence[Any]:
-        order = self.order(step, resolver, item, inputs)
+        order, values = self.order(step, resolver, item, inputs), resolver.values
         if step.index in self.inner_engines:
-            values = resolver.values
-            mapped = partial(map_inside, order=order, inputs=inputs, index=index)
-            return await in_thread(mapped, self, step, values, resolver.keys)  # type: ignore[no-any-return]
+            mapped = partial(map_inside, order=order, inputs=inputs, call=call)
+            return await call.in_thread(mapped, self, step, values, resolver.keys)  # type: ignore[no-any-return]
         if order is None:
-            return await self.called(step, resolver.values, index, in_thread)
-        values = resolver.values
-        return await make(self, step, values, order, index=index, in_thread=in_thread)
+            return await self.called(step, values, call)
+        return await make(self, step, values, order, call)
 
     # ------------------------------------------------------------ single steps
 
@@ -218,9 +299,12 @@ class CachingEngine(KeyedEngine):
         item: Mapping[str, Any],
         index: int | None,
         done: Callable[[Outcome], None],
+        *,
+        witness: Pass | None = None,
     ) -> CachedFrame:
         prepared = self.prepared(inputs)
-        return CachedFrame(self, prepared, self.item(prepared, item), index, done)
+        known = self.item(prepared, item)
+        return CachedFrame(self, prepared, known, index, done, witness=witness)
 
     def attempt_segment(
         self,
@@ -228,8 +312,10 @@ class CachingEngine(KeyedEngine):
         values: dict[Slot, Any],
         index: int | None = None,
         is_wanted: Callable[[], bool] | None = None,
+        witness: Witness | None = None,
     ) -> Given:
-        return drive(self.await_segment(number, values, index, is_wanted, here))
+        facts = number, values, index, is_wanted, here
+        return drive(self.await_segment(*facts, witness=witness))
 
     async def await_segment(
         self,
@@ -238,6 +324,8 @@ class CachingEngine(KeyedEngine):
         index: int | None,
         is_wanted: Callable[[], bool] | None,
         in_thread: InThread,
+        *,
+        witness: Witness | None = None,
     ) -> Given:
         if number == LOOKUPS:
             wanted, once = values[LOOKUPS]
@@ -248,15 +336,16 @@ class CachingEngine(KeyedEngine):
             check()
         step = self.segments[number].steps[0]
         order, around = values.get(ORDER), values.get(AROUND)
+        call = Call(index, in_thread, witness)
         try:
             if around is not None:
                 inputs, keys = around
-                mapped = partial(map_inside, order=order, inputs=inputs, index=index)
+                mapped = partial(map_inside, order=order, inputs=inputs, call=call)
                 outputs = await in_thread(mapped, self, step, values, keys)
             elif order is None:
-                outputs = await self.called(step, values, index, in_thread)
+                outputs = await self.called(step, values, call)
             else:
-                outputs = await make(self, step, values, order, index=index, in_thread=in_thread)
+                outputs = await make(self, step, values, order, call)
         except FailedError as error:
             return error.failure
         return dict(zip(step.outputs, outputs, strict=True))
@@ -265,19 +354,20 @@ class CachingEngine(KeyedEngine):
         self,
         step: Step,
         values: Mapping[Slot, Any],
-        index: int | None,
-        in_thread: InThread,
+        call: Call,
     ) -> Sequence[Any]:
-        """Return what a step gives, from the function itself.
+        """Return what a step gives, from the function itself; `Replaced` if hooks have changed it.
 
         Args:
             step: The step.
             values: What it takes, by slot.
-            index: The index of the item, in a map.
-            in_thread: Calls what is no coroutine.
+            call: How it is called.
         """
+        in_thread = call.in_thread
         slots, keywords = self.takes[step.index]
         positional = [values[slot] for slot in slots]
+        if step.index in self.observed:
+            positional.insert(0, call.witness)
         named = {keyword: values[slot] for keyword, slot in keywords} if keywords else NO_ITEM
         try:
             if in_thread is here:
@@ -287,8 +377,25 @@ class CachingEngine(KeyedEngine):
             else:
                 result = await in_thread(partial(self.calls[step.index], *positional, **named))
         except Exception as error:  # noqa: BLE001 - whatever the user's function raised
-            raise FailedError(self.failure(error, step, index)) from None
-        return tuple(result) if step.unpacks else (result,)
+            raise FailedError(self.failure(error, step, call.item)) from None
+        return _outputs(step, result, call.witness)
+
+
+def _outputs(step: Step, result: Any, witness: Witness | None) -> Sequence[Any]:
+    replaced = type(result) is Replaced
+    value = result.value if replaced else result
+    outputs = tuple(value) if step.unpacks else (value,)
+    return ReplacedOutputs(outputs) if replaced or has_replaced(witness, step) else outputs
+
+
+def _told_later(
+    witnesses: Mapping[int, Witness | None],
+    news: Mapping[int, list[Callable[[], None]]],
+    index: int,
+) -> Witness | None:
+    """Return who puts by what an item's witness is to be told."""
+    witness = witnesses[index]
+    return None if witness is None else posting(witness, news[index].append)
 
 
 def _taken(entries: Iterator[Entry]) -> Batch:

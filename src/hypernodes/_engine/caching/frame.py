@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from hypernodes._engine.caching.loading import keep, keep_map
 from hypernodes._engine.caching.maps import inner_items, rows_of
 from hypernodes._engine.caching.orders import AROUND, LOOKUPS, ORDER, Lookups
+from hypernodes._engine.caching.telling import has_replaced
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.frame import Frame
+from hypernodes._engine.observing.witness import clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.caching.prepared import Item, Prepared
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.jobs import Batch
+    from hypernodes._engine.observing.passes import Pass
     from hypernodes._engine.plan import Inner, Slot, Step
     from hypernodes._engine.segments import Segment
 
@@ -35,6 +38,7 @@ class CachedFrame(Frame):
         item: The item's own inputs.
         index: The item's index, or None outside of a map.
         done: Called once, with the outputs or the failure.
+        witness: Who is told, if somebody observes.
     """
 
     __slots__ = ("_engine", "_known", "_once", "_resolver", "_rows", "_running")
@@ -48,8 +52,10 @@ class CachedFrame(Frame):
         item: Item,
         index: int | None,
         done: Callable[[Outcome], None],
+        *,
+        witness: Pass | None = None,
     ) -> None:
-        super().__init__(engine, inputs, item, index, done)
+        super().__init__(engine, inputs, item, index, done, witness=witness)
         self._engine = engine
         self._known = item
         self._once = inputs.once
@@ -78,15 +84,24 @@ class CachedFrame(Frame):
         step = segment.steps[0]
         if ORDER not in taken or not self._engine.shelf(step).is_tied:
             return then
-        return partial(self._keep, step, taken.pop(ORDER), then)
+        order = taken.pop(ORDER)
+        if self.witness is not None:
+            self.witness.missed(step.index, order.made)
+        return partial(self._keep, step, order, then)
 
     def _keep(self, step: Step, order: Order, then: Callable[[Given], None], given: Given) -> None:
         """Keep what came back; what nobody waits for any more may have been broken off."""
         if not self.closed and not isinstance(given, Failure):
             made = [given[slot] for slot in step.outputs if slot in given]
             if len(made) == len(step.outputs):
-                keep(self._engine, step, order, made)
+                self._keep_made(step, order, made)
         then(given)
+
+    def _keep_made(self, step: Step, order: Order, made: list[Any]) -> None:
+        is_own = not has_replaced(self.witness, step)
+        kept = is_own and keep(self._engine, step, order, made)
+        if self.witness is not None:
+            self.witness.kept(step.index, clock(), order.made if kept else None)
 
     def items(
         self, step: Step, inner: Inner, values: Iterable[Any]
@@ -111,8 +126,8 @@ class CachedFrame(Frame):
         return self._next()
 
     def _take_found(self, lookups: Lookups, found: Iterable[Any]) -> None:
-        for (step, _), outputs in zip(lookups.wanted, found, strict=True):
-            self._resolver.look_at(step, outputs)
+        for (step, made), outputs in zip(lookups.wanted, found, strict=True):
+            self._engine.found(self._resolver, step, made, outputs, self.witness)
 
     def _take_made(self, step: Step, outcome: Mapping[Slot, Any]) -> None:
         rows = self._rows.pop(step.index, None)
@@ -130,7 +145,7 @@ class CachedFrame(Frame):
 
     def _next(self) -> list[Segment]:
         """Return what can be done now; finish where nothing is left to do."""
-        lookups = self._engine.unknown(self._resolver, self._known)
+        lookups = self._engine.unknown(self._resolver, self._known, self.witness)
         ready = [self._engine.segments[step.index] for step in self._take_ready()]
         if lookups:
             ready.append(Lookups(lookups))
@@ -140,5 +155,5 @@ class CachedFrame(Frame):
             self.jobs.clear()
             if self.index is None:
                 self._once.finish()
-            self._done(self._resolver.outputs())
+            self._end(self._resolver.outputs())
         return ready

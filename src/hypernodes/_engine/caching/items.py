@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._engine.caching.engine import CachingEngine
@@ -11,13 +11,17 @@ from hypernodes._engine.caching.prepared import Carried, Item, Prepared
 from hypernodes._engine.frame import Frame
 from hypernodes._engine.inner import inputs_of, whole_item
 from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
+from hypernodes._engine.observing.instrument import item_elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.jobs import Batch
-    from hypernodes._engine.kernel import InThread
+    from hypernodes._engine.kernel import Enter, InThread
+    from hypernodes._engine.observing.passes import Pass
+    from hypernodes._engine.observing.script import Script
+    from hypernodes._engine.observing.witness import Witness
     from hypernodes._engine.plan import Inner, Plan, Slot
     from hypernodes._engine.segments import Segment
 
@@ -43,8 +47,18 @@ class ItemEngine(PipelineExecutionEngine):
         (step,) = plan.steps
         assert plan.inside is not None and step.inner is not None  # noqa: PT018, S101 - see above
         self.inside = CachingEngine(plan.inside)
+        self.audience = self.inside.audience
         run = partial(_run, whole_item(step.inner, step.path), step.inner, plan.inside)
-        self.calls: tuple[Callable[..., Any], ...] = (run,)
+        call = partial(_told, run) if self.observed else run
+        self.calls: tuple[Callable[..., Any], ...] = (call,)
+
+    @cached_property
+    def observed(self) -> frozenset[int]:
+        return frozenset((0,) if self.is_observed else ())
+
+    @cached_property
+    def script(self) -> Script:
+        return self.inside.script
 
     @property
     def is_tied(self) -> bool:
@@ -60,9 +74,9 @@ class ItemEngine(PipelineExecutionEngine):
         self.inside.finish(inputs)
 
     def look_up(
-        self, inputs: Mapping[str, Any], batch: Batch
+        self, inputs: Mapping[str, Any], batch: Batch, enter: Enter | None = None
     ) -> tuple[list[tuple[int, Outcome]], Batch]:
-        return self.inside.look_up(inputs, batch)
+        return self.inside.look_up(inputs, batch, enter)
 
     def identity(self, item: Mapping[str, Any]) -> Hashable | None:
         return self.inside.identity(item)
@@ -70,11 +84,20 @@ class ItemEngine(PipelineExecutionEngine):
     def attempt(
         self, inputs: Mapping[str, Any], item: Mapping[str, Any] = NO_ITEM, index: int | None = None
     ) -> Outcome:
+        return self.attempt_told(inputs, item, index, self.present(index))
+
+    def attempt_told(
+        self,
+        inputs: Mapping[str, Any],
+        item: Mapping[str, Any],
+        index: int | None,
+        witness: Witness | None,
+    ) -> Outcome:
         prepared = self.inside.prepared(inputs)
         known = self.inside.item(prepared, item)
         token = _known.set((prepared, known))
         try:
-            return super().attempt(prepared, known, index)
+            return super().attempt_told(prepared, known, index, witness)
         finally:
             _known.reset(token)
 
@@ -84,9 +107,12 @@ class ItemEngine(PipelineExecutionEngine):
         item: Mapping[str, Any],
         index: int | None,
         done: Callable[[Outcome], None],
+        *,
+        witness: Pass | None = None,
     ) -> Frame:
         prepared = self.inside.prepared(inputs)
-        return _ItemFrame(self, prepared, self.inside.item(prepared, item), index, done)
+        known = self.inside.item(prepared, item)
+        return _ItemFrame(self, prepared, known, index, done, witness=witness)
 
     def attempt_segment(
         self,
@@ -94,13 +120,14 @@ class ItemEngine(PipelineExecutionEngine):
         values: dict[Slot, Any],
         index: int | None = None,
         is_wanted: Callable[[], bool] | None = None,
+        witness: Witness | None = None,
     ) -> Given:
         prepared, item, keys, found = values.pop(_KNOWN)
         known = Item(item, keys, 0)
         known.found |= found
         token = _known.set((prepared, known))
         try:
-            return super().attempt_segment(number, values, index, is_wanted)
+            return super().attempt_segment(number, values, index, is_wanted, witness)
         finally:
             _known.reset(token)
 
@@ -111,8 +138,11 @@ class ItemEngine(PipelineExecutionEngine):
         index: int | None,
         is_wanted: Callable[[], bool] | None,
         in_thread: InThread,
+        *,
+        witness: Witness | None = None,
     ) -> Given:
-        return await in_thread(self.attempt_segment, number, values, index, is_wanted)  # type: ignore[no-any-return]
+        facts = number, values, index, is_wanted, witness
+        return await in_thread(self.attempt_segment, *facts)  # type: ignore[no-any-return]
 
 
 class _ItemFrame(Frame):
@@ -127,12 +157,18 @@ class _ItemFrame(Frame):
         item: Item,
         index: int | None,
         done: Callable[[Outcome], None],
+        *,
+        witness: Pass | None = None,
     ) -> None:
-        super().__init__(engine, inputs, item, index, done)
+        super().__init__(engine, inputs, item, index, done, witness=witness)
         self._item_known = inputs, dict(item), item.slot_keys, item.found
 
     def arguments(self, segment: Segment) -> dict[Slot, Any]:
         return super().arguments(segment) | {_KNOWN: self._item_known}
+
+
+def _told(run: Callable[..., Any], witness: Witness | None, *values: Any) -> Any:
+    return item_elsewhere(witness, partial(run, *values))
 
 
 def _run(run: Callable[..., Any], inner: Inner, inside: Plan, *values: Any) -> Any:

@@ -13,7 +13,7 @@ from hypernodes._engine.caching.resolver import Resolver
 from hypernodes._engine.caching.scheme import Scheme, parameters
 from hypernodes._engine.caching.shelf import Shelf
 from hypernodes._engine.flights import FLIGHTS
-from hypernodes._engine.kernel import PipelineExecutionEngine, item_engine
+from hypernodes._engine.kernel import PipelineExecutionEngine
 from hypernodes.cache._code import CodeSnapshot
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class KeyedEngine(PipelineExecutionEngine):
         same there.
         """
         engines = {
-            step.index: item_engine(step.inner)
+            step.index: step.inner.item_engine
             for step in self.plan.steps
             if step.inner is not None and step.inner.maps_alike
         }

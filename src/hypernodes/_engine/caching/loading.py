@@ -120,8 +120,8 @@ def _pick(outputs: Found, key: str) -> Any:
     return outputs[origin_of(key)[1]]
 
 
-def keep(engine: KeyedEngine, step: Step, order: Order, outputs: Sequence[Any]) -> None:
-    """Keep what a step has made.
+def keep(engine: KeyedEngine, step: Step, order: Order, outputs: Sequence[Any]) -> bool:
+    """Keep what a step has made; return whether that was possible.
 
     Args:
         engine: Runs the plan that it belongs to.
@@ -129,7 +129,7 @@ def keep(engine: KeyedEngine, step: Step, order: Order, outputs: Sequence[Any]) 
         order: Under which signature.
         outputs: The values.
     """
-    _put(engine, step, order, tuple(outputs) if step.unpacks else outputs[0])
+    return _put(engine, step, order, tuple(outputs) if step.unpacks else outputs[0])
 
 
 def keep_map(engine: KeyedEngine, step: Step, order: Order, rows: Sequence[Row]) -> None:
@@ -145,8 +145,10 @@ def keep_map(engine: KeyedEngine, step: Step, order: Order, rows: Sequence[Row])
         _put(engine, step, order, (_MAP, tuple(rows)))
 
 
-def _put(engine: KeyedEngine, step: Step, order: Order, value: Any) -> None:
+def _put(engine: KeyedEngine, step: Step, order: Order, value: Any) -> bool:
     shelf = engine.shelf(step)
-    if shelf.put(order.made, value, step, order.once):
+    is_kept = shelf.put(order.made, value, step, order.once)
+    if is_kept:
         parts = parts_of(engine.scheme, step, order.code, shelf.salt, order.keys)
         order.once.note(shelf, EntryRecord(node_name(step), order.made, parts))
+    return is_kept

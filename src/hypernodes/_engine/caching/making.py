@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from hypernodes._cancel import wait_for
 from hypernodes._engine.caching.loading import keep, load
+from hypernodes._engine.caching.orders import ReplacedOutputs
+from hypernodes._engine.caching.telling import tell_found
 from hypernodes._engine.flights import FLIGHTS
+from hypernodes._engine.observing.witness import clock
 from hypernodes._engine.workers import OCCUPIED
 
 if TYPE_CHECKING:
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from concurrent import futures
 
     from hypernodes._engine.caching.engine import CachingEngine
-    from hypernodes._engine.caching.orders import Order
+    from hypernodes._engine.caching.orders import Call, Order
     from hypernodes._engine.kernel import InThread
     from hypernodes._engine.plan import Slot, Step
 
@@ -28,9 +31,7 @@ async def make(
     step: Step,
     values: Mapping[Slot, Any],
     order: Order,
-    *,
-    index: int | None,
-    in_thread: InThread,
+    call: Call,
 ) -> Sequence[Any]:
     """Return what a step gives, and keep it; or what somebody else has kept meanwhile.
 
@@ -39,9 +40,9 @@ async def make(
         step: The step.
         values: What it takes, by slot.
         order: Where to keep them.
-        index: The index of the item, in a map.
-        in_thread: Calls what may block.
+        call: How it is called.
     """
+    in_thread = call.in_thread
     is_away = step.inner is not None
     key = id(engine.shelf(step).cache), order.made, is_away
     while True:
@@ -52,19 +53,34 @@ async def make(
         await _landed(landing, in_thread)
         found = await in_thread(_find, engine, step, order)
         if found is not None:
+            tell_found(engine, call.witness, step, order.made, values=values, outputs=found)
             return found  # type: ignore[no-any-return]
     if landing is not None:
-        return await engine.called(step, values, index, in_thread)
+        return await engine.called(step, values, call)
     flight.depart(alone=is_away)
     try:
         if FLIGHTS.has_landed(key, order.since):
             found = await in_thread(_find, engine, step, order)
             if found is not None:
+                tell_found(engine, call.witness, step, order.made, values=values, outputs=found)
                 return found  # type: ignore[no-any-return]
-        outputs = await engine.called(step, values, index, in_thread)
-        await in_thread(keep, engine, step, order, outputs)
+        return await _made(engine, step, values, order, call)
     finally:
         flight.land()
+
+
+async def _made(
+    engine: CachingEngine, step: Step, values: Mapping[Slot, Any], order: Order, call: Call
+) -> Sequence[Any]:
+    witness = call.witness if step.index in engine.observed else None
+    if witness is not None:
+        witness.missed(step.index, order.made)
+    outputs = await engine.called(step, values, call)
+    kept = type(outputs) is not ReplacedOutputs and await call.in_thread(
+        keep, engine, step, order, outputs
+    )
+    if witness is not None:
+        witness.kept(step.index, clock(), order.made if kept else None)
     return outputs
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from hypernodes._engine.caching.loading import keep_map
 from hypernodes._engine.caching.orders import FailedError
 from hypernodes._engine.caching.prepared import Item
-from hypernodes._engine.inner import gather, items_of, outcomes
+from hypernodes._engine.inner import items_of
 from hypernodes._engine.mapping import Items
+from hypernodes._engine.observing.instrument import map_told
 from hypernodes.cache._code import CodeSnapshot
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.caching.keyed import KeyedEngine
     from hypernodes._engine.caching.keys import Key
     from hypernodes._engine.caching.loading import Row
-    from hypernodes._engine.caching.orders import Order
+    from hypernodes._engine.caching.orders import Call, Order
     from hypernodes._engine.caching.prepared import Prepared
     from hypernodes._engine.plan import Slot, Step
 
@@ -77,7 +78,7 @@ def map_inside(
     *,
     order: Order | None,
     inputs: Prepared,
-    index: int | None,
+    call: Call,
 ) -> Sequence[Any]:
     """Return what a mapped step gives, one item after another unless another executor maps.
 
@@ -88,7 +89,7 @@ def map_inside(
         keys: What is known of keys, by slot.
         order: Where to keep what its outputs are made of; None for nowhere.
         inputs: What the run has been given.
-        index: The index of the item around, in a map.
+        call: For which item, and who is told.
 
     Raises:
         FailedError: An item has failed.
@@ -98,9 +99,10 @@ def map_inside(
     taken = [values[argument.slot] for argument in step.arguments]
     try:
         shared, items = inner_items(engine, step, taken, keys, inputs)
-        lists = gather(inner, outcomes(inner, Items(shared, iter(items), len(items))))
+        mapped = Items(shared, iter(items), len(items))
+        lists: Sequence[Any] = map_told(step, inner, call.witness, taken, mapped)
     except Exception as error:  # noqa: BLE001 - whatever the user's function raised
-        raise FailedError(engine.failure(error, step, index)) from None
+        raise FailedError(engine.failure(error, step, call.item)) from None
     if order is not None:
         keep_map(engine, step, order, rows_of(engine, step, items))
     return lists

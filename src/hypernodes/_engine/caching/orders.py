@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from hypernodes._engine.caching.keys import Key
     from hypernodes._engine.caching.prepared import Once
     from hypernodes._engine.failure import Failure
+    from hypernodes._engine.kernel import InThread
+    from hypernodes._engine.observing.witness import Witness
     from hypernodes._engine.plan import Step
 
 # Slots that no plan has.
@@ -44,6 +46,26 @@ class Order(NamedTuple):
 def _arrived(made: str, code: str, keys: tuple[Key, ...], once: Once) -> Order:
     """Return an order in another process, which has other flights."""
     return Order(made, code, keys, FLIGHTS.now(), once)
+
+
+class Call(NamedTuple):
+    """How a step is called.
+
+    Attributes:
+        item: The index of the item, in a map.
+        in_thread: Calls what may block, and what is no coroutine.
+        witness: Who is told, if somebody observes.
+    """
+
+    item: int | None
+    in_thread: InThread
+    witness: Witness | None = None
+
+
+class ReplacedOutputs(tuple[Any, ...]):
+    """Outputs that hooks have put in the place of what was made: they are not kept."""
+
+    __slots__ = ()
 
 
 class Lookups(Segment):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
+from hypernodes._dispatch.needs import shipping
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.processes.parcels import unpack
 from hypernodes._node import Node
@@ -140,7 +141,8 @@ def _steps(plan: Plan) -> Iterator[Step]:
 
 def _travels(value: Any) -> bool:
     try:
-        cloudpickle.dumps(value, protocol=5)
+        with shipping():
+            cloudpickle.dumps(value, protocol=5)
     except Exception:  # noqa: BLE001 - whatever the user's classes raise
         return False
     return True

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.processes import blame, settings
 from hypernodes._engine.processes.errors import PackedFailure, unpack_error, unpack_failure
+from hypernodes._engine.processes.events import News, Story, tell_item, tell_segment, unpack_records
 from hypernodes._engine.processes.pace import Pace
 from hypernodes._engine.processes.parcels import Parcel, loads_at_home, unlink, unpack
 from hypernodes._engine.processes.sources import (
@@ -22,15 +23,22 @@ from hypernodes.config import current_config
 from hypernodes.exceptions import SerializationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from hypernodes._engine.failure import Given
     from hypernodes._engine.frame import Frame
     from hypernodes._engine.jobs import MapJob
     from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._engine.observing.runs import Run
+    from hypernodes._engine.observing.witness import Record
+    from hypernodes._engine.processes.events import Lost
     from hypernodes._engine.processes.pool import Pool
     from hypernodes._engine.segments import Segment
     from hypernodes._engine.workers import Post
+
+    Take = Callable[[Source, list[Any], Any, Any, Any], None]
+
+NO_NEWS: Final = News()
 
 
 class ProcessCrew(Crew):
@@ -47,7 +55,7 @@ class ProcessCrew(Crew):
         self._engines: dict[int, Parcel] = {}
         self._segments: dict[tuple[int, int], tuple[SegmentSource, Any]] = {}
         self._maps: dict[MapJob, MapSource] = {}
-        self._unread: dict[int, Parcel] = {}
+        self._unread: dict[int, list[Parcel]] = {}
         self._running = 0
 
     @property
@@ -71,14 +79,16 @@ class ProcessCrew(Crew):
         source = self._segment_source(frame)
         shared = {*frame.engine.plan.shared.values(), *frame.engine.plan.constants}
         values = {slot: value for slot, value in taken.items() if slot not in shared}
-        source.tasks.append(Task(segment.index, frame.index, values, then, frame.is_open))
+        task = Task(segment.index, frame.index, values, then, frame.is_open, frame.witness)
+        source.tasks.append(task)
         self._running += 1
         self._pool.offer(source)
 
     def serve(self, job: MapJob) -> None:
         source = self._maps.get(job)
         if source is None:
-            facts = self._source_facts(job.engine, job.inputs, self._take_items)
+            run = None if job.enter is None else job.enter.run
+            facts = self._source_facts(job.engine, job.inputs, self._take_items, run)
             source = MapSource(job, Pace(self._pool.chunksize), *facts)
             self._maps[job] = source
         self._pool.offer(source)
@@ -92,8 +102,8 @@ class ProcessCrew(Crew):
             self._pool.drop(source)
         for parcel in self._engines.values():
             unlink(parcel.files)
-        for parcel in list(self._unread.values()):
-            unlink(parcel.files)
+        for parcels in list(self._unread.values()):
+            unlink(path for parcel in parcels for path in parcel.files)
         self._segments.clear()
         self._maps.clear()
 
@@ -102,7 +112,8 @@ class ProcessCrew(Crew):
     def _segment_source(self, frame: Frame) -> SegmentSource:
         key = id(frame.engine), id(frame.inputs)
         if key not in self._segments:
-            facts = self._source_facts(frame.engine, frame.inputs, self._take_given)
+            run = None if frame.witness is None else frame.witness.run
+            facts = self._source_facts(frame.engine, frame.inputs, self._take_given, run)
             source = SegmentSource(frame.engine, *facts)
             self._segments[key] = source, frame.inputs  # kept, so that its id stays its own
         return self._segments[key][0]
@@ -111,12 +122,15 @@ class ProcessCrew(Crew):
         self,
         engine: PipelineExecutionEngine,
         inputs: Mapping[str, Any],
-        take: Callable[[Source, list[Any], Any], None],
+        take: Take,
+        run: Run | None,
     ) -> tuple[Any, ...]:
-        shipment = self._shipment(engine, inputs)
+        shipment = self._shipment(engine, inputs, run)
         return shipment, self._pool.depot, partial(self._deliver, take), self._stop
 
-    def _shipment(self, engine: PipelineExecutionEngine, inputs: Mapping[str, Any]) -> Shipment:
+    def _shipment(
+        self, engine: PipelineExecutionEngine, inputs: Mapping[str, Any], run: Run | None
+    ) -> Shipment:
         """Pack what all pieces share.
 
         Raises:
@@ -133,7 +147,8 @@ class ProcessCrew(Crew):
             packed = depot.pack(shared)
         except Exception as error:
             raise blame.input_error(engine, shared, error) from error
-        return Shipment(self._settings, (parcel, packed, depot.pack_code(self._facts)))
+        scene = None if run is None else (run.run_id, run.parent_run_id, run.mode)
+        return Shipment(self._settings, (parcel, packed, depot.pack_code((*self._facts, scene))))
 
     def _packed_engine(self, engine: PipelineExecutionEngine) -> Parcel:
         try:
@@ -145,47 +160,71 @@ class ProcessCrew(Crew):
 
     def _deliver(
         self,
-        take: Callable[[Source, list[Any], Any], None],
+        take: Take,
         source: Source,
         entries: list[Any],
         found: Parcel | Given,
+        news: News = NO_NEWS,
     ) -> None:
         """Send outcomes on to the scheduler's thread; called by the dispatcher."""
         if isinstance(found, Parcel):
-            self._unread[id(entries)] = found
+            parcels = [found] if news.parcel is None else [found, news.parcel]
+            self._unread[id(entries)] = parcels
             if source.closed:  # just now, perhaps after the unread ones were looked through
-                unlink(found.files)
-        self._post(partial(self._read, take, source, entries, found))
+                unlink(path for parcel in parcels for path in parcel.files)
+        self._post(partial(self._read, take, source, entries, found, news))
 
     def _read(
         self,
-        take: Callable[[Source, list[Any], Any], None],
+        take: Take,
         source: Source,
         entries: list[Any],
         found: Parcel | Given,
+        news: News,
     ) -> None:
         if not isinstance(found, Parcel):
-            take(source, entries, [found])
+            take(source, entries, [found], [None], news.lost)
             return
         try:
             outcomes = _outcomes(source, entries, found)
+            told = None if news.parcel is None else unpack_records(news.parcel)
         finally:
             del self._unread[id(entries)]
-        take(source, entries, outcomes)
+        take(source, entries, outcomes, told or [None] * len(entries), news.lost)
 
     @staticmethod
-    def _take_items(source: Any, entries: list[Any], outcomes: list[Any]) -> None:
-        items = list(map(source.job.items.pop, entries))
+    def _take_items(
+        source: Any,
+        entries: list[Any],
+        outcomes: list[Any],
+        told: list[list[Record] | None],
+        lost: Sequence[Lost],
+    ) -> None:
+        job = source.job
+        items = list(map(job.items.pop, entries))
         if Failure in set(map(type, outcomes)):
             for place, outcome in enumerate(outcomes):
                 if type(outcome) is Failure:
                     outcomes[place] = outcome.at_item(entries[place], items[place])
-        source.job.receive(list(zip(entries, outcomes, strict=True)))
+        if job.enter is not None:
+            for index, item, outcome, records in zip(entries, items, outcomes, told, strict=True):
+                story = Story(outcome, records, lost)
+                tell_item(job.enter(index), job.engine, job.inputs, item, story)
+        job.receive(list(zip(entries, outcomes, strict=True)))
 
-    def _take_given(self, source: Source, entries: list[Any], outcomes: list[Any]) -> None:
-        del source
-        for task, given in zip(entries, outcomes, strict=True):
+    def _take_given(
+        self,
+        source: Source,
+        entries: list[Any],
+        outcomes: list[Any],
+        told: list[list[Record] | None],
+        lost: Sequence[Lost],
+    ) -> None:
+        for task, given, records in zip(entries, outcomes, told, strict=True):
             self._running -= 1
+            if task.witness is not None:
+                story = Story(given, records, lost)
+                tell_segment(task.witness, source.engine, task.number, story)
             task.then(given)
 
     def _stop(self, error: BaseException) -> None:

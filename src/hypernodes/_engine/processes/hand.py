@@ -214,16 +214,18 @@ class Hand:
         if token in self._known:
             self._watches[number] = Watched(token, *unpack(Parcel(*parcel)))
 
-    def on_out(self, number: int, count: int, parcel: Any) -> None:
-        """Pass on outcomes."""
+    def on_out(self, number: int, count: int, parcel: Any, told: Any = None) -> None:
+        """Pass on outcomes, and what there is to be told of them."""
         self.last_news = time.monotonic()
         chunk = self._chunk(number)
         self.done += count
+        records = None if told is None else Parcel(*told)
         if chunk.source.closed:
             unlink(Parcel(*parcel).files)
+            unlink(() if records is None else records.files)
             chunk.received += count
         else:
-            chunk.source.receive(chunk, count, Parcel(*parcel))
+            chunk.source.receive(chunk, count, Parcel(*parcel), records)
 
     def on_end(self, number: int, seconds: float) -> None:
         """Take note of the end of a chunk; what it left undone goes back."""

@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple
 
 import cloudpickle
 
+from hypernodes._dispatch.needs import shipping
 from hypernodes._engine.processes.depth import call_deeply
 
 LARGE: Final = 1 << 20
@@ -124,7 +125,8 @@ class Depot:
             return False
 
         try:
-            data = dumps(value, protocol=5, buffer_callback=keep)
+            with shipping():
+                data = dumps(value, protocol=5, buffer_callback=keep)
             _check_will_do(data, plain=plain)
             kept = data if len(data) < LARGE else self._store(memoryview(data))
         except BaseException as error:
@@ -228,6 +230,16 @@ def _set_up_once(
     # A new class has nothing of its own yet; a new enumeration has all but what users wrote.
     is_known = names == there if issubclass(kind, enum.Enum) else there
     return kind if is_known else set_up(kind, state)
+
+
+def check_readable(parcel: Parcel) -> None:
+    """Read what holds more than plain values, to see that its receiver will be able to.
+
+    Raises:
+        Exception: It cannot be read; whatever that raised.
+    """
+    if isinstance(parcel.data, bytes) and not parcel.buffers and b"\x93" in parcel.data:
+        unpack(parcel)
 
 
 def _mapped(stored: Stored) -> mmap.mmap:

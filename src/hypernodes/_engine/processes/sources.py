@@ -16,6 +16,7 @@ from hypernodes._engine.calls import overdue
 from hypernodes._engine.failure import Failure, annotate, node_note
 from hypernodes._engine.processes import blame
 from hypernodes._engine.processes.errors import PackedError, unpack_error
+from hypernodes._engine.processes.events import Lost, News
 from hypernodes._engine.processes.parcels import Depot, Parcel, unlink
 from hypernodes._engine.retry import delay_before
 from hypernodes.exceptions import WorkerCrashedError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from hypernodes._engine.jobs import MapJob
     from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._engine.observing.passes import Pass
     from hypernodes._engine.plan import Slot, Step
     from hypernodes._engine.processes.ledger import Key
     from hypernodes._engine.processes.pace import Pace
@@ -79,10 +81,12 @@ class Trouble:
     Attributes:
         crashes: How many workers died of it.
         spent: How many attempts were made at calls of its nodes.
+        lost: The attempts that are made again, for those who observe.
     """
 
     crashes: int = 0
     spent: dict[Key, int] = field(default_factory=dict)
+    lost: list[Lost] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -122,7 +126,8 @@ class Source(ABC):
         engine: What runs them.
         shipment: What a worker needs first.
         depot: Packs them.
-        deliver: Takes pieces and their outcomes, in a parcel or as a failure each.
+        deliver: Takes pieces, their outcomes, in a parcel or as a failure each, and perhaps the
+            news of them.
         stop: Takes what ends the run.
     """
 
@@ -131,7 +136,7 @@ class Source(ABC):
         engine: PipelineExecutionEngine,
         shipment: Shipment,
         depot: Depot,
-        deliver: Callable[[Source, list[Any], Any], None],
+        deliver: Callable[..., None],
         stop: Callable[[BaseException], None],
     ) -> None:
         self.engine = engine
@@ -232,12 +237,13 @@ class Source(ABC):
             return False
         return True
 
-    def receive(self, chunk: Chunk, count: int, parcel: Parcel) -> None:
-        """Pass on the outcomes of the next `count` pieces of a chunk."""
+    def receive(self, chunk: Chunk, count: int, parcel: Parcel, records: Parcel | None) -> None:
+        """Pass on the outcomes of the next `count` pieces of a chunk, and the records of them."""
         self._fruitless = 0
         entries = chunk.entries[chunk.received : chunk.received + count]
         chunk.received += count
-        self._deliver(self, entries, parcel)
+        lost = chunk.trouble.lost if chunk.trouble is not None else ()
+        self._deliver(self, entries, parcel, News(records, lost))
 
     def put_back(self, chunk: Chunk, entries: list[Any]) -> None:
         """Take back pieces of a chunk that have not run."""
@@ -285,7 +291,8 @@ class Source(ABC):
         trouble = chunk.trouble or Trouble()
         again = self._again(trouble, death)
         if again is None:
-            self._deliver(self, [entry], self._failure(entry, trouble, death))
+            failure = self._failure(entry, trouble, death)
+            self._deliver(self, [entry], failure, News(lost=trouble.lost))
         else:
             self._run_alone(entry, trouble, delay=again)
 
@@ -303,7 +310,10 @@ class Source(ABC):
         if death.attempt > policy.max_retries:
             return None
         trouble.spent[death.path, death.ordinal] = death.attempt
-        return delay_before(policy, death.attempt)
+        delay = delay_before(policy, death.attempt)
+        error = self._error_for(None, death)
+        trouble.lost.append(Lost(death.path, error, death.attempt, delay))
+        return delay
 
     def _failure(self, entry: Any, trouble: Trouble, death: Death) -> Failure:
         index = self.index_of(entry)
@@ -398,9 +408,9 @@ class MapSource(Source):
         plan = self.engine.plan
         return list((plan.inside or plan).steps)
 
-    def receive(self, chunk: Chunk, count: int, parcel: Parcel) -> None:
-        self._pace.weigh(count, parcel.size)
-        super().receive(chunk, count, parcel)
+    def receive(self, chunk: Chunk, count: int, parcel: Parcel, records: Parcel | None) -> None:
+        self._pace.weigh(count, parcel.size + (0 if records is None else records.size))
+        super().receive(chunk, count, parcel, records)
 
     def learn(self, chunk: Chunk, seconds: float) -> None:
         if chunk.received:
@@ -416,6 +426,7 @@ class Task(NamedTuple):
         values: What it takes and does not share with others.
         then: Takes what it gives.
         is_wanted: Tells whether its run or item goes on.
+        witness: Who is told, if somebody observes.
     """
 
     number: int
@@ -423,6 +434,7 @@ class Task(NamedTuple):
     values: Mapping[Slot, Any]
     then: Callable[[Any], None]
     is_wanted: Callable[[], bool]
+    witness: Pass | None = None
 
 
 class SegmentSource(Source):

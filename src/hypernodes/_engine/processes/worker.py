@@ -24,12 +24,15 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hypernodes import config as _config
+from hypernodes._dispatch.plugins import REGISTRY as PLUGINS
 from hypernodes._engine.failure import Failure
+from hypernodes._engine.observing.witness import Scenery
 from hypernodes._engine.processes import blame, settings
 from hypernodes._engine.processes.board import CURSOR, LIMIT, READING, VOID, map_board
 from hypernodes._engine.processes.errors import PackedError, pack_error, pack_failure
+from hypernodes._engine.processes.events import PieceRecorder, Told, pack_records
 from hypernodes._engine.processes.ledger import Ledger
-from hypernodes._engine.processes.parcels import Depot, Parcel, unpack
+from hypernodes._engine.processes.parcels import Depot, Parcel, check_readable, unpack
 from hypernodes._engine.processes.wire import BLOCK, Reader, frame
 from hypernodes._engine.watch import NEW_WATCH
 from hypernodes._engine.workers import OCCUPIED
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._engine.observing.witness import Record
 
 PULSE: Final = 0.2
 _PR_SET_PDEATHSIG: Final = 1
@@ -57,6 +61,7 @@ def main(facts: dict[str, Any]) -> None:
     # A handler instead of SIG_IGN: what users start from here does not inherit it.
     signal.signal(signal.SIGINT, lambda *_: None)
     _die_with(facts["server"])
+    PLUGINS.mute()  # those of the driver observe
     connection = socket.socket(fileno=facts["socket"])
     connection.set_inheritable(False)
     os.set_inheritable(facts["board"], False)  # noqa: FBT003 - the standard library's own
@@ -86,6 +91,7 @@ class _Job(NamedTuple):
     values: dict[int, Any]
     context: Context
     is_watched: bool
+    scenery: Scenery | None
 
 
 class _Claims(NamedTuple):
@@ -230,8 +236,13 @@ class Worker:
             if not count and not last:
                 return
             outcomes = list(map(deque.popleft, repeat(chunk.done, count)))
+            told = _taken_records(outcomes)
             packed = _packed(chunk.job, list(islice(chunk.indices, count)), outcomes, self._depot)
             messages: list[Any] = [("out", chunk.number, *found) for found in packed]
+            if told is not None:
+                messages = [
+                    (*m, pack_records(list(islice(told, m[2])), self._depot)) for m in messages
+                ]
             if last:  # together: who has all outcomes finds this worker idle again
                 messages.append(("end", chunk.number, chunk.seconds))
             self._send(*messages)
@@ -251,7 +262,7 @@ class _Running:
 
 def _loaded(engine_parcel: Parcel, inputs_parcel: Parcel, facts_parcel: Parcel) -> _Job:
     """Return a job; its plan and those inside are compiled here, where they are to be watched."""
-    used, occupied = unpack(facts_parcel, keep=True)
+    used, occupied, scene = unpack(facts_parcel, keep=True)
     inputs = unpack(inputs_parcel, keep=True)
     engine = unpack(engine_parcel, keep=True)
     _compile_inner(engine)
@@ -259,7 +270,11 @@ def _loaded(engine_parcel: Parcel, inputs_parcel: Parcel, facts_parcel: Parcel) 
     context = Context()
     context.run(_config._used.set, used)  # noqa: SLF001
     context.run(OCCUPIED.set, occupied)
-    return _Job(engine, inputs, values, context, is_watched=False)
+    scenery = None
+    if engine.is_observed and scene is not None:
+        run_id, parent_run_id, mode = scene
+        scenery = Scenery(run_id, parent_run_id, mode, engine.plan.pipeline)
+    return _Job(engine, inputs, values, context, is_watched=False, scenery=scenery)
 
 
 def _compile_inner(engine: PipelineExecutionEngine) -> None:
@@ -274,7 +289,7 @@ def _run_items(job: _Job, body: Any, claims: _Claims, append: Callable[[Any], No
     """Run items, from the first; stop where the driver has taken them back."""
     names, indices, columns = body
     cells, number, begin = claims
-    attempt, inputs = job.engine.attempt, job.inputs
+    attempt, inputs = _attempt_of(job), job.inputs
     for index, item in zip(indices, _rows(names, columns), strict=True):
         cells[CURSOR] = number + 1
         if number >= cells[LIMIT]:
@@ -290,6 +305,20 @@ def _finish(job: _Job) -> None:
     """Let the engine tidy up; the outcomes are there, so a warning must not become an error."""
     with suppress(Warning):
         job.engine.finish(job.inputs)
+
+
+def _attempt_of(job: _Job) -> Callable[..., Any]:
+    """Return what runs an item."""
+    scenery = job.scenery
+    if scenery is None:
+        return job.engine.attempt
+
+    def attempt(inputs: Mapping[str, Any], item: Mapping[str, Any], index: int) -> Told:
+        records: list[Record] = []
+        witness = PieceRecorder(records, scenery, index)
+        return Told(job.engine.attempt_told(inputs, item, index, witness), records)
+
+    return attempt
 
 
 def _rows(names: tuple[str, ...], columns: list[list[Any]]) -> Iterator[dict[str, Any]]:
@@ -310,12 +339,24 @@ def _run_segment(job: _Job, body: Any, claims: _Claims, append: Callable[[Any], 
     if begin is not None:
         begin()
     shared = {slot: job.values[slot] for slot in segment.takes if slot in job.values}
+    records: list[Record] = []
+    witness = None if job.scenery is None else PieceRecorder(records, job.scenery, index)
     given = job.engine.attempt_segment(
-        number, shared | values, index, lambda: cells[VOID] != base + 1
+        number, shared | values, index, lambda: cells[VOID] != base + 1, witness
     )
     _finish(job)
     # What was broken off gives less, to nobody.
-    append(given if isinstance(given, Failure) else {s: given.get(s) for s in segment.gives})
+    found = given if isinstance(given, Failure) else {s: given.get(s) for s in segment.gives}
+    append(found if witness is None else Told(found, records))
+
+
+def _taken_records(outcomes: list[Any]) -> Iterator[list[Record]] | None:
+    """Take the records out of what pieces gave; None where nobody observes."""
+    told = [found.records if type(found) is Told else [] for found in outcomes]
+    is_told = Told in set(map(type, outcomes))
+    if is_told:
+        outcomes[:] = [found.outcome if type(found) is Told else found for found in outcomes]
+    return iter(told) if is_told else None
 
 
 def _packed(
@@ -326,7 +367,7 @@ def _packed(
         return
     try:
         parcel = depot.pack(_gathered(outcomes))
-        _check_readable(parcel)
+        check_readable(parcel)
     except Exception as error:  # noqa: BLE001 - whatever the user's classes raise
         if len(outcomes) > 1:
             for index, outcome in zip(indices, outcomes, strict=True):
@@ -335,12 +376,6 @@ def _packed(
         failure = blame.output_failure(job.engine, outcomes[0], indices[0], error, depot)
         parcel = depot.pack(_gathered([failure]))
     yield len(outcomes), parcel
-
-
-def _check_readable(parcel: Parcel) -> None:
-    """Read what holds more than plain values, to see that the driver will be able to."""
-    if isinstance(parcel.data, bytes) and b"\x93" in parcel.data:
-        unpack(parcel, keep=True)
 
 
 def _gathered(outcomes: list[Any]) -> Any:

@@ -1,0 +1,57 @@
+"""What somebody listens to and wants to know: all that workers elsewhere are told of callbacks."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+NODE_EVENTS: Final = frozenset({"on_node_start", "on_node_end", "on_node_error", "on_node_retry"})
+CACHE_EVENTS: Final = frozenset(
+    {"on_cache_check", "on_cache_hit", "on_cache_miss", "on_cache_store"}
+)
+RUN_EVENTS: Final = frozenset({"on_pipeline_start", "on_pipeline_end", "on_pipeline_error"})
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What the callbacks of a config ask for; it stands for them in other processes.
+
+    Attributes:
+        events: The hooks that there are, with the values (`inputs`, `outputs`) that each reads.
+        wrappers: What is called around each node, from the outside in.
+    """
+
+    events: frozenset[tuple[str, frozenset[str]]]
+    wrappers: tuple[Callable[..., Any], ...] = ()
+
+    def listens(self, *names: str) -> bool:
+        """Return whether there is one of some hooks."""
+        return any(name in names for name, _ in self.events)
+
+    def reads(self, value: str, *names: str) -> bool:
+        """Return whether one of some hooks reads `value`."""
+        return any(name in names and value in values for name, values in self.events)
+
+
+SHIPPING: Final[ContextVar[bool]] = ContextVar("hypernodes_shipping", default=False)
+"""Whether what is pickled now goes to a worker process: then callbacks stay behind."""
+
+
+@contextmanager
+def shipping() -> Iterator[None]:
+    """Pickle configs without their callbacks."""
+    token = SHIPPING.set(True)
+    try:
+        yield
+    finally:
+        SHIPPING.reset(token)
+
+
+def identities(callbacks: tuple[object, ...]) -> tuple[object, ...]:
+    """Return what tells callbacks apart: names by value, all others by what they are."""
+    return tuple(given if isinstance(given, str) else id(given) for given in callbacks)

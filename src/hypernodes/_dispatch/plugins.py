@@ -1,0 +1,99 @@
+"""Plugins: callbacks for all runs of this process, registered by hand or by entry points."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING, Final
+
+from hypernodes.exceptions import CallbackError, hint
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from hypernodes._dispatch.forms import Observer
+
+GROUP: Final = "hypernodes.plugins"
+DISABLE_VARIABLE: Final = "HYPERNODES_DISABLE_PLUGINS"
+_logger: Final = logging.getLogger(GROUP)
+
+
+class _Registry:
+    """The plugins of this process, behind one lock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._observers: tuple[Observer, ...] = ()
+        self._changes = 0
+        self._loaded = False
+        self._muted = False
+
+    def register(self, *plugins: object) -> None:
+        """Add plugins, all or none; those that are there stay as they are."""
+        from hypernodes._dispatch.forms import read_callback  # noqa: PLC0415 - pluggy
+
+        with self._lock:
+            known = [observer.given for observer in self._observers]
+            new = [plugin for plugin in plugins if not any(plugin is other for other in known)]
+            self._set(*self._observers, *(read_callback(p, is_plugin=True) for p in new))
+
+    def unregister(self, *plugins: object) -> None:
+        """Remove plugins; all of them if none is named."""
+        with self._lock:
+            for plugin in plugins:
+                if not any(_is(observer, plugin) for observer in self._observers):
+                    labels = [observer.label for observer in self._observers]
+                    message = f"{plugin!r} is not registered; {hint(repr(plugin), labels)}"
+                    raise CallbackError(message, callback=repr(plugin))
+            gone = plugins or tuple(observer.given for observer in self._observers)
+            rest = [o for o in self._observers if not any(_is(o, plugin) for plugin in gone)]
+            self._set(*rest)
+
+    def observers(self) -> tuple[Observer, ...]:
+        """Return the plugins that are in force."""
+        if not self._loaded:
+            self._load()
+        return () if self._muted or not self._observers or _is_disabled() else self._observers
+
+    def number(self) -> int:
+        """Return a number that is another one whenever the plugins in force are; 0 for none."""
+        return self._changes if self.observers() else 0
+
+    def mute(self) -> None:
+        """Have no plugins in this process, which works for another one that has them."""
+        self._muted = self._loaded = True
+
+    def _set(self, *observers: Observer) -> None:
+        self._observers = observers
+        self._changes += 1
+
+    def _load(self) -> None:
+        """Register what entry points name; a broken one is reported and left out."""
+        with self._lock:
+            if self._loaded:
+                return
+            from importlib.metadata import entry_points  # noqa: PLC0415 - only the first run pays
+
+            self._loaded = True
+            if not _is_disabled():
+                for entry_point in entry_points(group=GROUP):
+                    self._load_one(entry_point)
+
+    def _load_one(self, entry_point: EntryPoint) -> None:
+        try:
+            self.register(entry_point.load())
+        except Exception:
+            message = "plugin %r (%s) cannot be used and is left out; mend or uninstall it"
+            _logger.exception(message, entry_point.name, entry_point.value)
+
+
+def _is(observer: Observer, plugin: object) -> bool:
+    return plugin is observer.given or plugin is observer.callback
+
+
+def _is_disabled() -> bool:
+    return os.environ.get(DISABLE_VARIABLE, "").strip().lower() not in {"", "0", "false", "no"}
+
+
+REGISTRY: Final = _Registry()

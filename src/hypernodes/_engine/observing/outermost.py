@@ -1,0 +1,146 @@
+"""The outermost run: it begins and ends the session, and nothing comes after its last event."""
+
+from __future__ import annotations
+
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
+
+from hypernodes._cancel import Abandoned
+from hypernodes._dispatch.session import Halted, Session, add_note
+from hypernodes._engine.failure import Failure
+from hypernodes._engine.observing.passes import Guest, abandoned
+from hypernodes._engine.observing.runs import SCENE, Run
+from hypernodes._engine.observing.witness import clock
+from hypernodes._engine.results import close
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+    from types import TracebackType
+
+    from hypernodes.abc import RunContext
+    from hypernodes.pipeline import Pipeline
+
+_END: Final = object()
+
+
+def observed_run(
+    call: Callable[..., dict[str, Any]],
+    pipeline: Pipeline,
+    inputs: Mapping[str, Any],
+    ctx: RunContext,
+    outputs: Any,
+) -> dict[str, Any]:
+    """Run a pipeline by `call`, which takes the other arguments, before observers."""
+    run = _new_run(pipeline, ctx)
+    with _Staged(run):
+        token = SCENE.set(run)
+        try:
+            run.begin(clock(), inputs)
+            found = call(pipeline, inputs, ctx, outputs)
+        finally:
+            SCENE.reset(token)
+        run.end(clock(), found)
+    return found
+
+
+class ObservedMap:
+    """A map before observers.
+
+    Args:
+        pipeline: What is mapped.
+        inputs: All inputs, as they were given.
+        ctx: The config in force and the place.
+        count: How many items there are, if that is known.
+        results: The list that its consumer fills with the results, if there is one.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        inputs: Mapping[str, Any],
+        ctx: RunContext,
+        *,
+        count: int | None,
+        results: list[Any] | None = None,
+    ) -> None:
+        self._pipeline = pipeline
+        self._inputs = inputs
+        self._ctx = ctx
+        self._count = count
+        self._results = results
+
+    def entries(
+        self, start: Callable[[], Iterable[Any]], on_error: str, *, ordered: bool
+    ) -> Generator[Any, None, None]:
+        """Yield what the map gives that `start` starts.
+
+        Args:
+            start: Starts the map.
+            on_error: With `"raise"`, its consumer raises the first failure.
+            ordered: Whether outcomes come without their indexes.
+        """
+        run = _new_run(self._pipeline, self._ctx, is_map=True)
+        context = copy_context()
+        context.run(SCENE.set, run)
+        with _Staged(run):
+            run.begin(clock(), self._inputs)
+            run.begin_map(clock(), self._count)
+            for entry in _inside(context, start):
+                outcome = entry if ordered else entry[1]
+                if on_error == "raise" and type(outcome) is Failure:
+                    run.fatal = outcome.error
+                yield entry
+            run.end(clock(), self._results)
+
+
+def _inside(context: Context, start: Callable[[], Iterable[Any]]) -> Iterator[Any]:
+    """Yield what `start` gives, all of which happens in `context`."""
+    made = context.run(start)
+    try:
+        entries = context.run(iter, made)
+        while (entry := context.run(next, entries, _END)) is not _END:
+            yield entry
+    finally:
+        close(made)
+
+
+def _new_run(pipeline: Pipeline, ctx: RunContext, *, is_map: bool = False) -> Run:
+    """Return a run of its own, or one inside the node whose code asks for it."""
+    scene = SCENE.get()
+    around = scene.run if isinstance(scene, Guest) else scene
+    parent = None if around is None else around.run_id
+    return Run(Session(), pipeline, ctx, uuid4().hex, parent, is_map=is_map)
+
+
+class _Staged:
+    """A block with which a run, and all that is open inside, comes to an end."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._session = run.session
+
+    def __enter__(self) -> None:
+        """Begin nothing: the run begins inside."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        del kind, trace
+        run, session = self._run, self._session
+        shown = run.fatal if isinstance(error, GeneratorExit) else error
+        if isinstance(error, Halted):
+            shown = None
+            run.fail(clock(), session.halted_by)
+        elif error is not None:
+            reason = None if isinstance(shown, Abandoned) else shown
+            run.fail(clock(), abandoned(run.label) if reason is None else reason)
+        session.finish(hastily=shown is not None and not isinstance(shown, Exception))
+        if session.error is None:
+            return
+        if shown is None:
+            raise session.error
+        add_note(shown, session.error)

@@ -1,0 +1,447 @@
+"""Passes through plans as the driver follows them: every start gets one end, nothing comes late."""
+
+from __future__ import annotations
+
+from concurrent import futures
+from typing import TYPE_CHECKING, Any
+
+from hypernodes._engine.observing.script import calls
+from hypernodes._engine.observing.witness import Witness
+from hypernodes.callbacks import CallbackContext
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._engine.observing.runs import Run
+    from hypernodes._engine.observing.script import Part, Script
+    from hypernodes._engine.plan import Slot, Step
+
+
+class Pass(Witness):
+    """One pass through a plan: that of a run, or of an item of a map.
+
+    Args:
+        run: What it belongs to.
+        script: Who is to be called.
+        index: The item's index.
+        is_item: Whether it is an item of the run, which is a map.
+    """
+
+    _inputs: Mapping[str, Any] | None = None
+    _started: float | None = None
+    _worker: str | None = None
+    is_over: bool = False
+
+    def __init__(self, run: Run, script: Script, index: int | None, *, is_item: bool) -> None:
+        self.run: Run = run
+        self.index: int | None = index
+        self.item_index: int | None = index if index is not None else run.item_index
+        self._script = script
+        self._parts = script.parts
+        self._session = run.session
+        self._lock = run.session.lock
+        self._is_item = is_item
+        self._nodes: dict[int, CallbackContext] = {}
+        self._lent: list[Pass] = []
+        self._missed: dict[int, str] = {}
+        self._held: dict[int, tuple[float, Any, int]] = {}
+        self._replaced: set[int] = set()
+        self._guests: dict[int, Pass] = {}
+        if script.has_runs:
+            self._runs: dict[int, Run] = {}
+            self._left: dict[int, int] = {}
+            self._values: dict[Slot, Any] = {}
+
+    # ------------------------------------------------------------ the pass itself
+
+    def started(
+        self,
+        when: float,
+        item: Mapping[str, Any] | None,
+        given: Mapping[Slot, Any],
+        worker: str | None = None,
+    ) -> None:
+        with self._lock:
+            if self.is_over or self._started is not None:
+                return
+            self._started, self._inputs, self._worker = when, item, worker
+            if given:
+                self._values.update(given)
+            if self._is_item:
+                self._fire("on_item_start", when, self.index, item)
+
+    def ended(self, when: float, outputs: Mapping[str, Any] | None) -> None:
+        with self._lock:
+            if self.is_over:
+                return
+            self._end_runs(when)
+            self._close()
+            if self._is_item and self._started is not None:
+                duration = max(0.0, when - self._started)
+                self._fire("on_item_end", when, self.index, outputs, duration, outputs=outputs)
+
+    def failed(self, when: float, error: BaseException) -> None:
+        with self._lock:
+            if self.is_over:
+                return
+            for index in reversed(list(self._nodes)):
+                name = self._parts[index].node.name
+                self._fail_node(index, when, abandoned(f"node {name!r}"))
+            for part in self._lent:
+                part.failed(when, error)
+            for run in reversed(self._open_runs()):
+                run.fail(when, error if run.has_failed else abandoned(run.label))
+            self._close()
+            if self._is_item and self._started is not None:
+                duration = max(0.0, when - self._started)
+                self._fire("on_item_error", when, self.index, error, duration, error=error)
+
+    def _end_runs(self, when: float) -> None:
+        """End the dissolved pipelines some of whose steps were not needed."""
+        if self._script.has_runs and self._runs:
+            for number in sorted((-1 - key for key in self._runs if key < 0), reverse=True):
+                run = self._runs.pop(-1 - number)
+                run.end(when, self._there(self._script.plan.scopes[number].outputs))
+
+    def _close(self) -> None:
+        self.is_over = True
+        self.run.leave(self)
+
+    def _fire(
+        self,
+        hook: str,
+        when: float,
+        *values: Any,
+        outputs: Any = None,
+        error: BaseException | None = None,
+    ) -> None:
+        made = calls(self.run.table, hook)
+        if made:
+            ctx = CallbackContext(
+                self.run, self.run, when, self.index, self._inputs, worker=self._worker
+            )
+            ctx.outputs, ctx.exception = outputs, error
+            self._session.fire(made, ctx, *values, during=error)
+
+    # ------------------------------------------------------------ nodes
+
+    def node_started(
+        self,
+        index: int,
+        when: float,
+        inputs: Mapping[str, Any] | None,
+        worker: str | None = None,
+    ) -> None:
+        part = self._parts[index]
+        step = part.step
+        with self._lock:
+            if self.is_over:
+                return
+            scene = self.run if step.scope is None else self._opened(index, when)
+            ctx = CallbackContext(scene, step, when, self.item_index, inputs, worker=worker)
+            self._nodes[index] = ctx
+            if part.starts:
+                self._session.fire(part.starts, ctx, part.node, inputs)
+            if index in self._missed:
+                self._check(part, ctx, self._missed[index])
+                self._session.fire(part.misses, ctx, part.node, ctx.signature)
+
+    def node_ended(self, index: int, when: float, value: Any, attempt: int = 1) -> None:
+        with self._lock:
+            if index in self._missed:
+                self._held[index] = when, value, attempt
+            else:
+                self._end_node(index, when, when, value, attempt)
+
+    def _end_node(self, index: int, now: float, when: float, value: Any, attempt: int) -> None:
+        """Tell that a node has ended; `when` its work had."""
+        part, ctx = self._parts[index], self._nodes.pop(index, None)
+        if ctx is not None:
+            if part.ends:
+                ctx.when = now
+                if part.gives:
+                    ctx.outputs = _by_name(part.step, value)
+                if attempt > 1:
+                    ctx.attempt = attempt
+                duration = when - ctx.started if when > ctx.started else 0.0
+                self._session.fire(part.ends, ctx, part.node, value, duration)
+            if part.step.scope is not None:
+                self._settle(index, now, value)
+
+    def node_failed(self, index: int, when: float, error: BaseException, attempt: int) -> None:
+        with self._lock:
+            self._missed.pop(index, None)
+            if index in self._nodes:
+                self._nodes[index].attempt = attempt
+                self._mark(index)
+                self._fail_node(index, when, error)
+
+    def _fail_node(self, index: int, when: float, error: BaseException) -> None:
+        ctx, part = self._nodes.pop(index), self._parts[index]
+        ctx.when, ctx.exception = when, error
+        duration = max(0.0, when - ctx.started)
+        self._session.fire(part.errors, ctx, part.node, error, duration, during=error)
+
+    def node_retried(
+        self, index: int, when: float, error: BaseException, attempt: int, delay: float
+    ) -> None:
+        with self._lock:
+            if index not in self._nodes:
+                return
+            part, ctx = self._parts[index], self._nodes[index]
+            ctx.when, ctx.attempt, ctx.exception = when, attempt, error
+            try:
+                self._session.fire(part.retries, ctx, part.node, error, attempt, delay)
+            finally:
+                ctx.attempt, ctx.exception = attempt + 1, None
+
+    # ------------------------------------------------------------ caches
+
+    def node_replaced(self, index: int) -> None:
+        with self._lock:
+            self._replaced.add(index)
+
+    def has_replaced(self, index: int) -> bool:
+        """Tell whether hooks have put another value in the place of what a node has made."""
+        guest = self._guests.get(index)
+        return index in self._replaced or (guest is not None and guest.has_replaced(0))
+
+    def found(
+        self,
+        index: int,
+        when: float,
+        signature: str,
+        shown: tuple[Mapping[str, Any] | None, Any],
+        worker: str | None = None,
+    ) -> None:
+        with self._lock:
+            inputs, value = shown
+            self.node_started(index, when, inputs, worker)
+            ctx, part = self._nodes.get(index), self._parts[index]
+            if ctx is None:
+                return
+            self._check(part, ctx, signature)
+            ctx.cache_hit = True
+            self._session.fire(part.hits, ctx, part.node, signature)
+            self._end_node(index, when, when, value, 1)
+
+    def missed(self, index: int, signature: str) -> None:
+        with self._lock:
+            self._missed[index] = signature
+
+    def kept(self, index: int, when: float, signature: str | None) -> None:
+        with self._lock:
+            guest = self._guests.pop(index, None)
+            self._missed.pop(index, None)
+            if guest is not None:
+                guest.kept(0, when, signature)
+                return
+            held, ctx = self._held.pop(index, None), self._nodes.get(index)
+            if held is None or ctx is None:
+                return
+            if signature is not None:
+                part, ctx.when = self._parts[index], when
+                self._session.fire(part.stores, ctx, part.node, signature)
+            self._end_node(index, when, *held)
+
+    def _check(self, part: Part, ctx: CallbackContext, signature: str) -> None:
+        ctx.signature = signature
+        self._session.fire(part.checks, ctx, part.node, signature)
+
+    def reported(self, index: int, when: float, kind: str, data: dict[str, Any]) -> None:
+        with self._lock:
+            ctx = self._nodes.get(index)  # a thread of the user's may outlive its node
+            if ctx is not None:
+                ctx.when = when
+                self._session.fire(self._parts[index].reports, ctx, kind, data)
+
+    # ------------------------------------------------------------ dissolved pipelines
+
+    def _opened(self, index: int, when: float) -> Run:
+        """Return the innermost pipeline around a step; the first step starts it."""
+        run = self.run
+        for number in self._script.chains[index]:
+            scope = self._script.plan.scopes[number]
+            found = self._runs.get(-1 - number)
+            if found is None:
+                run_id = self._nested_id(f"p{number}")
+                found = run.nested(scope.pipeline, scope.ctx, run_id, self.item_index)
+                self._runs[-1 - number] = found
+                self._left[number] = self._script.counts[number]
+                found.begin(when, self._there(scope.inputs))
+            run = found
+        return run
+
+    def _open_runs(self) -> list[Run]:
+        return list(self._runs.values()) if self._script.has_runs else []
+
+    def _nested_id(self, what: str) -> str:
+        item = "" if self.index is None else f"{self.index}."
+        return f"{self.run.run_id}.{item}{what}"
+
+    def _there(self, slots: Mapping[str, Slot]) -> dict[str, Any]:
+        return {name: self._values[slot] for name, slot in slots.items() if slot in self._values}
+
+    def _settle(self, index: int, when: float, value: Any) -> None:
+        """Take note of a step's end for the pipelines around it; the last step ends them."""
+        step = self._parts[index].step
+        values = value if step.unpacks else (value,)
+        if values is not None:
+            made = zip(step.outputs, values, strict=False)
+            self._values.update(pair for pair in made if pair[0] in self._script.watched)
+        for number in reversed(self._script.chains[index]):
+            self._left[number] -= 1
+            if not self._left[number]:
+                run = self._runs.pop(-1 - number)
+                run.end(when, self._there(self._script.plan.scopes[number].outputs))
+
+    def _mark(self, index: int) -> None:
+        """Remember which pipelines the failure of a step is a failure of."""
+        for number in self._script.chains[index]:
+            if -1 - number in self._runs:
+                self._runs[-1 - number].has_failed = True
+
+    def scene(self, index: int) -> Run:
+        chain = self._script.chains[index]
+        return self._runs.get(-1 - chain[-1], self.run) if chain else self.run
+
+    # ------------------------------------------------------------ pipelines inside a step
+
+    def inner_started(
+        self, index: int, when: float, count: int | None, inputs: Mapping[str, Any] | None
+    ) -> None:
+        with self._lock:
+            if not self.is_over:
+                run = self.nest(index, when, inputs, is_map=True)
+                run.begin_map(when, count)
+
+    def nest(
+        self, index: int, when: float, inputs: Mapping[str, Any] | None, *, is_map: bool
+    ) -> Run:
+        """Start the run, or map, of the pipeline inside a step."""
+        inner = self._parts[index].step.inner
+        assert inner is not None  # noqa: S101 - only asked of such steps
+        with self._lock:
+            outer = self._opened(index, when)
+            facts = inner.pipeline, inner.ctx, self._nested_id(f"s{index}"), self.item_index
+            run = self._runs[index] = outer.nested(*facts, is_map=is_map)
+            run.begin(when, inputs)
+            return run
+
+    def inner_ended(self, index: int, when: float, outputs: Mapping[str, Any] | None) -> None:
+        with self._lock:
+            run = self._runs.pop(index, None)
+            if run is not None:
+                run.end(when, outputs)
+                values = None if outputs is None else tuple(outputs.values())
+                self._settle(index, when, values)
+
+    def inner_failed(self, index: int, when: float, error: BaseException) -> None:
+        with self._lock:
+            self._mark(index)
+            run = self._runs.pop(index, None)
+            if run is not None:
+                run.fail(when, error)
+
+    def item(self, step: int, index: int) -> Witness:
+        inner = self._parts[step].step.inner
+        run = self._runs.get(step)
+        if inner is None or run is None:  # it is over: whatever is told now goes nowhere
+            late = Pass(self.run, self._script, index, is_item=False)
+            late.is_over = True
+            return late
+        run.engine = run.engine or inner.item_engine
+        return run.enter(run.engine, index)
+
+    def entrance(self, step: int, engine: PipelineExecutionEngine) -> Entrance | None:
+        """Return who is told of the items of the map inside a step, if it has started."""
+        run = self._runs.get(step)
+        return None if run is None or not engine.is_observed else Entrance(run, engine)
+
+    # ------------------------------------------------------------ a node that runs elsewhere
+
+    def touch(self, index: int, when: float) -> Guest:
+        """Note the start of a step that runs elsewhere; return the scene for it."""
+        with self._lock:
+            run = self.run if self.is_over else self._opened(index, when)
+            return Guest(run, self, index)
+
+    def lend(self, run: Run, engine: PipelineExecutionEngine, index: int | None = None) -> Pass:
+        """Return a further pass, inside this one: that of what runs elsewhere.
+
+        Args:
+            run: The run that it belongs to.
+            engine: What runs it.
+            index: The step, if it is a node.
+        """
+        part = Pass(run, engine.script, self.index, is_item=False)
+        part.item_index = self.item_index
+        with self._lock:
+            part.is_over = self.is_over
+            self._lent.append(part)
+            if index is not None and index in self._missed:
+                part.missed(0, self._missed[index])
+                self._guests[index] = part
+        return part
+
+    def release(self, index: int, when: float, value: Any) -> None:
+        """Note the end of such a step."""
+        with self._lock:
+            if not self.is_over:
+                self._settle(index, when, value)
+
+
+class Entrance:
+    """What gives, for an item by its index, who is told of it.
+
+    Args:
+        scene: The map, or what stands for it.
+        engine: What runs an item.
+    """
+
+    __slots__ = ("_engine", "_scene")
+
+    def __init__(self, scene: Run | Guest, engine: PipelineExecutionEngine) -> None:
+        self._scene = scene
+        self._engine = engine
+
+    @property
+    def run(self) -> Run:
+        """The run that the items belong to."""
+        return self._scene.run if isinstance(self._scene, Guest) else self._scene
+
+    def __call__(self, index: int) -> Pass:
+        return self._scene.enter(self._engine, index)
+
+
+class Guest:
+    """The scene of what runs elsewhere, and belongs to the run, and the pass, around it.
+
+    Args:
+        run: That run.
+        around: That pass.
+        step: The step, if it is a node; None for all of an item.
+    """
+
+    def __init__(self, run: Run, around: Pass, step: int | None = None) -> None:
+        self.run: Run = run
+        self._around = around
+        self._step = step
+
+    def enter(self, engine: PipelineExecutionEngine, index: int | None = None) -> Pass:
+        """Return a pass for the node."""
+        del index
+        return self._around.lend(self.run, engine, self._step)
+
+
+def abandoned(what: str) -> futures.CancelledError:
+    """Return the error for `what` has ended because something around it has."""
+    return futures.CancelledError(f"{what} was abandoned: the run around it had ended")
+
+
+def _by_name(step: Step, value: Any) -> dict[str, Any]:
+    names = step.node.output_names
+    if len(names) == 1 and not step.unpacks:
+        return {names[0]: value}
+    return {} if value is None else dict(zip(names, value, strict=False))

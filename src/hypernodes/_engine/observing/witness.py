@@ -1,0 +1,243 @@
+"""Who is told what happens in one pass through a plan, where it happens or by record."""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from hypernodes._engine.plan import Slot
+    from hypernodes.callbacks import Scene
+    from hypernodes.pipeline import Pipeline
+
+clock: Final = time.monotonic
+"""What events are timed by: seconds, the same in all processes of a machine."""
+
+
+def worker_name() -> str:
+    """Return what events call the current thread."""
+    return threading.current_thread().name
+
+
+class Witness(ABC):
+    """Is told what happens in one pass through a plan: a run's, or an item's.
+
+    Steps are named by their index in the plan, times are those of `clock`. Values that nobody has
+    asked for are None.
+
+    Attributes:
+        item_index: The item's index, in a map.
+    """
+
+    item_index: int | None = None
+
+    @abstractmethod
+    def started(
+        self,
+        when: float,
+        item: Mapping[str, Any] | None,
+        given: Mapping[Slot, Any],
+        worker: str | None = None,
+    ) -> None:
+        """Note the start of the pass.
+
+        Args:
+            when: The time.
+            item: The item's own inputs.
+            given: Values that are there before any step and that dissolved pipelines take or give.
+            worker: Where it runs; None for the current thread.
+        """
+
+    @abstractmethod
+    def ended(self, when: float, outputs: Mapping[str, Any] | None) -> None:
+        """Note the end of the pass."""
+
+    @abstractmethod
+    def failed(self, when: float, error: BaseException) -> None:
+        """Note that the pass has failed; nothing comes after that."""
+
+    @abstractmethod
+    def node_started(
+        self,
+        index: int,
+        when: float,
+        inputs: Mapping[str, Any] | None,
+        worker: str | None = None,
+    ) -> None:
+        """Note the start of a node."""
+
+    @abstractmethod
+    def node_ended(self, index: int, when: float, value: Any, attempt: int = 1) -> None:
+        """Note the end of a node."""
+
+    @abstractmethod
+    def node_failed(self, index: int, when: float, error: BaseException, attempt: int) -> None:
+        """Note that a node has failed for good."""
+
+    @abstractmethod
+    def node_retried(
+        self, index: int, when: float, error: BaseException, attempt: int, delay: float
+    ) -> None:
+        """Note that an attempt has failed and another one will be made, after some seconds."""
+
+    @abstractmethod
+    def node_replaced(self, index: int) -> None:
+        """Note that hooks have put another value in the place of what a node has made."""
+
+    @abstractmethod
+    def found(
+        self,
+        index: int,
+        when: float,
+        signature: str,
+        shown: tuple[Mapping[str, Any] | None, Any],
+        worker: str | None = None,
+    ) -> None:
+        """Note that the value of a node was in its cache; all that there is to tell of the node.
+
+        Args:
+            index: The step.
+            when: The time.
+            signature: Under which it was kept.
+            shown: The node's inputs, as far as they are there, and its value.
+            worker: Where that was; None for the current thread.
+        """
+
+    @abstractmethod
+    def missed(self, index: int, signature: str) -> None:
+        """Note, before its start, that the value of a node is not in its cache."""
+
+    @abstractmethod
+    def kept(self, index: int, when: float, signature: str | None) -> None:
+        """Note the end of such a node, whose value has been stored; None where it has not."""
+
+    @abstractmethod
+    def reported(self, index: int, when: float, kind: str, data: dict[str, Any]) -> None:
+        """Note what the code of a node reports."""
+
+    @abstractmethod
+    def inner_started(
+        self, index: int, when: float, count: int | None, inputs: Mapping[str, Any] | None
+    ) -> None:
+        """Note the start of the map inside a step, of so many items."""
+
+    @abstractmethod
+    def inner_ended(self, index: int, when: float, outputs: Mapping[str, Any] | None) -> None:
+        """Note the end of the map inside a step."""
+
+    @abstractmethod
+    def inner_failed(self, index: int, when: float, error: BaseException) -> None:
+        """Note that the map inside a step has failed."""
+
+    @abstractmethod
+    def item(self, step: int, index: int) -> Witness:
+        """Return who is told of an item of the map inside a step."""
+
+    @abstractmethod
+    def scene(self, index: int) -> Scene:
+        """Return the run that a step belongs to, for the context of what is called around it."""
+
+
+Record = tuple[tuple[tuple[int, int], ...], str, tuple[Any, ...]]
+"""One thing that a witness was told, fit for travelling: the steps and items that lead to the pass,
+from the outermost one of the work; the method of `Witness`; its arguments."""
+
+
+@dataclass(slots=True)
+class Scenery:
+    """What a worker elsewhere knows of the run that it works for; see `Scene`."""
+
+    run_id: str
+    parent_run_id: str | None
+    mode: str
+    pipeline: Pipeline
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+class Recorder(Witness):
+    """Makes records, for a witness who is elsewhere.
+
+    Args:
+        tell: Takes the records.
+        scene: What is known here of the run; a subclass may know better.
+        item_index: See `Witness`.
+        place: The steps and items that lead to the pass.
+    """
+
+    def __init__(
+        self,
+        tell: Callable[[Record], None],
+        scene: Scene | None = None,
+        item_index: int | None = None,
+        place: tuple[tuple[int, int], ...] = (),
+    ) -> None:
+        self._tell = tell
+        self._scene = scene
+        self.item_index = item_index
+        self._place = place
+
+    def started(self, *facts: Any) -> None:
+        self._tell((self._place, "started", (*facts, worker_name())))
+
+    def ended(self, *facts: Any) -> None:
+        self._tell((self._place, "ended", facts))
+
+    def failed(self, *facts: Any) -> None:
+        self._tell((self._place, "failed", facts))
+
+    def node_started(self, *facts: Any) -> None:
+        self._tell((self._place, "node_started", (*facts, worker_name())))
+
+    def node_ended(self, *facts: Any) -> None:
+        self._tell((self._place, "node_ended", facts))
+
+    def node_failed(self, *facts: Any) -> None:
+        self._tell((self._place, "node_failed", facts))
+
+    def node_retried(self, *facts: Any) -> None:
+        self._tell((self._place, "node_retried", facts))
+
+    def node_replaced(self, *facts: Any) -> None:
+        self._tell((self._place, "node_replaced", facts))
+
+    def found(self, *facts: Any) -> None:
+        self._tell((self._place, "found", (*facts, worker_name())))
+
+    def missed(self, *facts: Any) -> None:
+        self._tell((self._place, "missed", facts))
+
+    def kept(self, *facts: Any) -> None:
+        self._tell((self._place, "kept", facts))
+
+    def reported(self, *facts: Any) -> None:
+        self._tell((self._place, "reported", facts))
+
+    def inner_started(self, *facts: Any) -> None:
+        self._tell((self._place, "inner_started", facts))
+
+    def inner_ended(self, *facts: Any) -> None:
+        self._tell((self._place, "inner_ended", facts))
+
+    def inner_failed(self, *facts: Any) -> None:
+        self._tell((self._place, "inner_failed", facts))
+
+    def item(self, step: int, index: int) -> Recorder:
+        return Recorder(self._tell, self._scene, index, (*self._place, (step, index)))
+
+    def scene(self, index: int) -> Scene:
+        del index
+        assert self._scene is not None  # noqa: S101 - given by those who do not override this
+        return self._scene
+
+
+def replay(witness: Witness, record: Record) -> None:
+    """Tell `witness` what a record says."""
+    place, told, facts = record
+    for step, index in place:
+        witness = witness.item(step, index)
+    getattr(witness, told)(*facts)
