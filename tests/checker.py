@@ -171,6 +171,27 @@ class Checker(Callback):
         key = ctx.path, ctx.item_index, id(node)
         self._expect(key in run.nodes, "a retry of no node", ctx)
 
+    # ------------------------------------------------------------ caches
+
+    def on_cache_check(self, ctx, node, signature):
+        self._note_cache("on_cache_check", ctx, node, signature, is_hit=False)
+
+    def on_cache_hit(self, ctx, node, signature):
+        self._note_cache("on_cache_hit", ctx, node, signature, is_hit=True)
+
+    def on_cache_miss(self, ctx, node, signature):
+        self._note_cache("on_cache_miss", ctx, node, signature, is_hit=False)
+
+    def on_cache_store(self, ctx, node, signature):
+        self._note_cache("on_cache_store", ctx, node, signature, is_hit=False)
+
+    def _note_cache(self, hook, ctx, node, signature, *, is_hit):
+        run = self._note(hook, ctx)
+        self._check_node(ctx, node)
+        self._expect((ctx.path, ctx.item_index, id(node)) in run.nodes, f"{hook} of no node", ctx)
+        self._expect(signature == ctx.signature is not None, "another signature", ctx)
+        self._expect(ctx.cache_hit is is_hit, f"{hook} with cache_hit={ctx.cache_hit}", ctx)
+
     def on_report(self, ctx, kind, data):
         run = self._note("on_report", ctx)
         key = ctx.path, ctx.item_index, id(ctx.node)

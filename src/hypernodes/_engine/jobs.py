@@ -201,7 +201,9 @@ class MapJob:
     ) -> Outcome:
         """Run an item; what happens is told in the scheduler's thread, before its outcome."""
         assert self.enter is not None  # noqa: S101 - only called where somebody observes
-        witness = posting(self.enter(index), partial(self._done.add, post=post))
+        witness: Witness = self.enter(index)
+        if self.engine.plan.inside is None:  # else whoever has all of the item tells of it at once
+            witness = posting(witness, partial(self._done.add, post=post))
         return self.engine.attempt_told(inputs, item, index, witness)
 
     def report(self, index: int, outcome: Outcome, post: Callable[[Message], None]) -> None:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from hypernodes._engine.failure import Given
     from hypernodes._engine.frame import Frame
     from hypernodes._engine.jobs import MapJob
+    from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._engine.observing.passes import Pass
+    from hypernodes._engine.observing.witness import Witness
     from hypernodes._engine.segments import Segment
     from hypernodes._engine.workers import Post
 
@@ -99,12 +102,16 @@ class _LocalCrew(Crew):
             return
         self._unsettled += 1
         if frame.witness is not None:
-            post = partial(self._done.add, post=self._post)
-            attempt = partial(attempt, witness=posting(frame.witness, post))
+            attempt = partial(attempt, witness=self._witness_of(frame.witness, frame.engine))
         self._segments.append(partial(self._attempt, attempt, then))
         if self._drains < self._workers.size:
             self._drains += 1
             self._submit(self._drained, self._drain)
+
+    def _witness_of(self, witness: Pass, engine: PipelineExecutionEngine) -> Witness:
+        if engine.plan.inside is not None:  # whoever has all of the item tells of it at once
+            return witness
+        return posting(witness, partial(self._done.add, post=self._post))
 
     def serve(self, job: MapJob) -> None:
         for _ in range(min(self._workers.size - job.drains, len(job.pending))):

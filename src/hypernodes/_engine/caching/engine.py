@@ -20,14 +20,12 @@ from hypernodes._engine.caching.orders import (
     ORDER,
     Call,
     FailedError,
-    ReplacedOutputs,
 )
 from hypernodes._engine.caching.prepared import Item, Prepared
 from hypernodes._engine.caching.telling import has_replaced, tell_found
 from hypernodes._engine.drive import drive
 from hypernodes._engine.flights import FLIGHTS
 from hypernodes._engine.kernel import NO_ITEM, maps_here
-from hypernodes._engine.observing.instrument import Replaced
 from hypernodes._engine.observing.posted import posting
 from hypernodes._engine.segments import split
 from hypernodes.cache._code import CodeSnapshot
@@ -270,7 +268,8 @@ class CachingEngine(KeyedEngine):
                 if in_thread is here:
                     check()
                 call = Call(index, in_thread, witness)
-                resolver.settle(ready, await self._made(ready, resolver, item, inputs, call))
+                outputs = await self._made(ready, resolver, item, inputs, call)
+                resolver.settle(ready, outputs, replaced=has_replaced(witness, ready))
         except FailedError as error:
             failure = error.failure
             return failure if index is None else failure.at_item(index, dict(item))
@@ -356,7 +355,7 @@ class CachingEngine(KeyedEngine):
         values: Mapping[Slot, Any],
         call: Call,
     ) -> Sequence[Any]:
-        """Return what a step gives, from the function itself; `Replaced` if hooks have changed it.
+        """Return what a step gives, from the function itself.
 
         Args:
             step: The step.
@@ -378,14 +377,7 @@ class CachingEngine(KeyedEngine):
                 result = await in_thread(partial(self.calls[step.index], *positional, **named))
         except Exception as error:  # noqa: BLE001 - whatever the user's function raised
             raise FailedError(self.failure(error, step, call.item)) from None
-        return _outputs(step, result, call.witness)
-
-
-def _outputs(step: Step, result: Any, witness: Witness | None) -> Sequence[Any]:
-    replaced = type(result) is Replaced
-    value = result.value if replaced else result
-    outputs = tuple(value) if step.unpacks else (value,)
-    return ReplacedOutputs(outputs) if replaced or has_replaced(witness, step) else outputs
+        return tuple(result) if step.unpacks else (result,)
 
 
 def _told_later(

@@ -98,7 +98,7 @@ class CachedFrame(Frame):
         then(given)
 
     def _keep_made(self, step: Step, order: Order, made: list[Any]) -> None:
-        is_own = not has_replaced(self.witness, step)
+        is_own = order.is_sound and not has_replaced(self.witness, step)
         kept = is_own and keep(self._engine, step, order, made)
         if self.witness is not None:
             self.witness.kept(step.index, clock(), order.made if kept else None)
@@ -130,12 +130,12 @@ class CachedFrame(Frame):
             self._engine.found(self._resolver, step, made, outputs, self.witness)
 
     def _take_made(self, step: Step, outcome: Mapping[Slot, Any]) -> None:
-        rows = self._rows.pop(step.index, None)
+        rows, replaced = self._rows.pop(step.index, None), has_replaced(self.witness, step)
         if rows is not None:
             order = self._engine.order(step, self._resolver, self._known, self.inputs)
-            if order is not None:
+            if order is not None and order.is_sound and not replaced:
                 keep_map(self._engine, step, order, rows)
-        self._resolver.settle(step, [outcome[slot] for slot in step.outputs])
+        self._resolver.settle(step, [outcome[slot] for slot in step.outputs], replaced=replaced)
 
     def _take_ready(self) -> list[Step]:
         if not self._engine.plan.request.ctx.in_order:

@@ -213,7 +213,8 @@ class KeyedEngine(PipelineExecutionEngine):
             return None
         keys = resolver.keys
         taken = tuple([keys[slot] or UNSTABLE for slot in self.scheme.takes[step.index]])
-        return Order(made, inputs.codes.parts[step.index], taken, item.since, inputs.once)
+        code, is_sound = inputs.codes.parts[step.index], not resolver.takes_replaced(step)
+        return Order(made, code, taken, item.since, inputs.once, is_sound)
 
 
 def _unstable(step: Step, parameter: str, reason: str) -> str:

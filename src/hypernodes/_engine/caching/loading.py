@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._engine.caching.keys import origin_of
+from hypernodes._engine.caching.prepared import FoundMap
 from hypernodes._engine.caching.records import node_name, parts_of
 from hypernodes._node import Node
 from hypernodes.abc import EntryRecord
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from hypernodes._engine.caching.keyed import KeyedEngine
     from hypernodes._engine.caching.orders import Order
-    from hypernodes._engine.caching.prepared import Found, Once
+    from hypernodes._engine.caching.prepared import Found, FoundPart, Once
     from hypernodes._engine.caching.shelf import Shelf
     from hypernodes._engine.plan import Step
 
@@ -109,10 +110,23 @@ def _load_map(engine: KeyedEngine, step: Step, rows: Sequence[Row], once: Once) 
     found = dict(zip(wanted, load(inner, list(wanted.values()), once), strict=True))
     if None in found.values():
         return None
-    return tuple(
+    lists = (
         [_pick(found[number, maker.index], row[column]) for number, row in enumerate(rows)]
         for column, maker in enumerate(makers)
     )
+    return FoundMap(
+        lists, [_parts_of(number, makers, wanted, found) for number in range(len(rows))]
+    )
+
+
+def _parts_of(
+    number: int,
+    makers: Sequence[Step],
+    wanted: Mapping[tuple[int, int], tuple[Step, str]],
+    found: Mapping[tuple[int, int], Found],
+) -> list[FoundPart]:
+    places = dict.fromkeys((number, maker.index) for maker in makers)
+    return [(*wanted[place], found[place] or ()) for place in places]
 
 
 def _pick(outputs: Found, key: str) -> Any:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypernodes._cancel import wait_for
 from hypernodes._engine.caching.loading import keep, load
-from hypernodes._engine.caching.orders import ReplacedOutputs
-from hypernodes._engine.caching.telling import tell_found
+from hypernodes._engine.caching.telling import has_replaced, tell_found
 from hypernodes._engine.flights import FLIGHTS
 from hypernodes._engine.observing.witness import clock
 from hypernodes._engine.workers import OCCUPIED
@@ -76,9 +75,8 @@ async def _made(
     if witness is not None:
         witness.missed(step.index, order.made)
     outputs = await engine.called(step, values, call)
-    kept = type(outputs) is not ReplacedOutputs and await call.in_thread(
-        keep, engine, step, order, outputs
-    )
+    is_own = order.is_sound and not has_replaced(witness, step)
+    kept = is_own and await call.in_thread(keep, engine, step, order, outputs)
     if witness is not None:
         witness.kept(step.index, clock(), order.made if kept else None)
     return outputs

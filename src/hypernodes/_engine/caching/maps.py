@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from hypernodes._engine.caching.loading import keep_map
 from hypernodes._engine.caching.orders import FailedError
 from hypernodes._engine.caching.prepared import Item
+from hypernodes._engine.caching.telling import has_replaced
 from hypernodes._engine.inner import items_of
 from hypernodes._engine.mapping import Items
 from hypernodes._engine.observing.instrument import map_told
@@ -103,6 +104,6 @@ def map_inside(
         lists: Sequence[Any] = map_told(step, inner, call.witness, taken, mapped)
     except Exception as error:  # noqa: BLE001 - whatever the user's function raised
         raise FailedError(engine.failure(error, step, call.item)) from None
-    if order is not None:
+    if order is not None and order.is_sound and not has_replaced(call.witness, step):
         keep_map(engine, step, order, rows_of(engine, step, items))
     return lists

@@ -31,6 +31,7 @@ class Order(NamedTuple):
         keys: The keys of its arguments.
         since: When it was looked up; see `Flights.now`.
         once: What the run has warned of.
+        is_sound: Whether it may be kept: its arguments are what their keys say.
     """
 
     made: str
@@ -38,14 +39,21 @@ class Order(NamedTuple):
     keys: tuple[Key, ...]
     since: int
     once: Once
+    is_sound: bool
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrived, (self.made, self.code, self.keys, self.once)
+        return _arrived, (self.made, self.code, self.keys, self.once, self.is_sound)
 
 
-def _arrived(made: str, code: str, keys: tuple[Key, ...], once: Once) -> Order:
+def _arrived(
+    made: str,
+    code: str,
+    keys: tuple[Key, ...],
+    once: Once,
+    is_sound: bool,  # noqa: FBT001 - unpickling passes by position
+) -> Order:
     """Return an order in another process, which has other flights."""
-    return Order(made, code, keys, FLIGHTS.now(), once)
+    return Order(made, code, keys, FLIGHTS.now(), once, is_sound)
 
 
 class Call(NamedTuple):
@@ -60,12 +68,6 @@ class Call(NamedTuple):
     item: int | None
     in_thread: InThread
     witness: Witness | None = None
-
-
-class ReplacedOutputs(tuple[Any, ...]):
-    """Outputs that hooks have put in the place of what was made: they are not kept."""
-
-    __slots__ = ()
 
 
 class Lookups(Segment):

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from hypernodes.exceptions import CacheWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+    from typing import Self
 
     from hypernodes._engine.caching.keys import Keys
     from hypernodes._engine.caching.shelf import Shelf
-    from hypernodes._engine.plan import Plan
+    from hypernodes._engine.plan import Plan, Step
     from hypernodes.abc import EntryRecord
 
 # Records that are written at once.
@@ -23,6 +24,29 @@ _TOGETHER: Final = 128
 
 Found = tuple[Any, ...] | None
 """The outputs that were found for a step, or None."""
+
+
+FoundPart = tuple["Step", str, tuple[Any, ...]]
+"""A step, the signature under which its outputs were found, and these."""
+
+
+class FoundMap(tuple[Any, ...]):  # noqa: SLOT001 - slots of a tuple have to be empty
+    """The outputs that were found for a mapped step.
+
+    Args:
+        lists: The outputs.
+        items: For each item, what they are made of.
+    """
+
+    items: Sequence[Sequence[FoundPart]]
+
+    def __new__(cls, lists: Iterable[Any], items: Sequence[Sequence[FoundPart]]) -> Self:
+        found = super().__new__(cls, lists)
+        found.items = items
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return tuple, (tuple(self),)
 
 
 class Codes(NamedTuple):

@@ -49,6 +49,7 @@ class Resolver:
         "_needed",
         "_prefixes",
         "_ready",
+        "_replaced",
         "_scheme",
         "_tell",
         "_uses",
@@ -76,6 +77,7 @@ class Resolver:
         self._prefixes = prefixes
         self._tell = tell
         self._uses = dict(scheme.uses)
+        self._replaced: set[Slot] = set()
         self._needed = {slot for slot in scheme.plan.results.values() if slot not in values}
         self._agenda: list[tuple[Callable[[Step], None], Step]] = []
         self._lookups: list[Step] = []
@@ -118,13 +120,29 @@ class Resolver:
     def look_at(self, step: Step, outputs: Sequence[Any] | None) -> None:
         """Take the values that were found for a step, or that there are none."""
         if outputs is not None:
-            self.settle(step, outputs)
+            self._settle(step, outputs)
             return
         self._agenda.append((self._want_arguments, step))
         self._work()
 
-    def settle(self, step: Step, outputs: Sequence[Any]) -> None:
-        """Take the values of a step."""
+    def takes_replaced(self, step: Step) -> bool:
+        """Tell whether a step takes values that are not what their keys say."""
+        replaced = self._replaced
+        return bool(replaced) and not replaced.isdisjoint(self._scheme.takes[step.index])
+
+    def settle(self, step: Step, outputs: Sequence[Any], *, replaced: bool = False) -> None:
+        """Take the values of a step.
+
+        Args:
+            step: The step.
+            outputs: What it gives.
+            replaced: Whether that is something else than what it has made of its arguments.
+        """
+        if self.made.get(step.index) and (replaced or self.takes_replaced(step)):
+            self._replaced.update(step.outputs)
+        self._settle(step, outputs)
+
+    def _settle(self, step: Step, outputs: Sequence[Any]) -> None:
         for slot, value in zip(step.outputs, outputs, strict=True):
             if slot in self._uses:
                 self.values[slot] = value

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     Read = Callable[[tuple[Any, ...], dict[str, Any]], "dict[str, Any]"]
 
 
-class Replaced:
-    """What hooks have put in the place of what a cached node has made.
+class _Replaced:
+    """What hooks have put in the place of what a node has made.
 
     Args:
         value: The value.
@@ -134,13 +134,11 @@ def _observed_inside(call: Call, step: Step, node: Node, cue: Cue) -> Call:
             raise
         finally:
             REPORTER.reset(token)
-        replaced = type(value) is Replaced
-        shown = value.value if replaced else value
-        witness.node_ended(index, clock(), shown if cue.output else None, stand.attempt)
-        if not replaced:
-            return value
-        witness.node_replaced(index)
-        return value if step.cached else shown
+        if type(value) is _Replaced:
+            value = value.value
+            witness.node_replaced(index)
+        witness.node_ended(index, clock(), value if cue.output else None, stand.attempt)
+        return value
 
     return observed
 
@@ -211,7 +209,7 @@ def _around(call: Call, step: Step, node: Node, cue: Cue) -> Call:
             inside = partial(wrapper, ctx, node, inputs, inside)
         value = inside()
         fitting = _fitting(value, node, step.path)
-        return fitting if made and value is made[-1] else Replaced(fitting)
+        return fitting if made and value is made[-1] else _Replaced(fitting)
 
     return around
 
@@ -282,7 +280,7 @@ def tell_inner_started(
         witness: Who is told, if somebody observes.
         step: The step.
         count: How many items there are, if that is known.
-        values: The step's arguments.
+        values: The step's arguments; None where they are not there.
     """
     if witness is None or step.inner is None:
         return None
@@ -308,7 +306,7 @@ def inner_inputs(inner: Inner, values: Any) -> dict[str, Any] | None:
     events = "on_pipeline_start", "on_pipeline_end", "on_pipeline_error", "on_map_start"
     if needs is None or not needs.reads("inputs", *events, "on_map_end"):
         return None
-    return dict(zip(inner.inputs, values, strict=True))
+    return {} if values is None else dict(zip(inner.inputs, values, strict=True))
 
 
 def inner_outputs(inner: Inner, values: Any) -> dict[str, Any] | None:

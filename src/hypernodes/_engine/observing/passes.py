@@ -201,9 +201,9 @@ class Pass(Witness):
     def node_replaced(self, index: int) -> None:
         with self._lock:
             self._replaced.add(index)
+            self.run.has_replaced = True
 
     def has_replaced(self, index: int) -> bool:
-        """Tell whether hooks have put another value in the place of what a node has made."""
         guest = self._guests.get(index)
         return index in self._replaced or (guest is not None and guest.has_replaced(0))
 
@@ -333,6 +333,8 @@ class Pass(Witness):
         with self._lock:
             run = self._runs.pop(index, None)
             if run is not None:
+                if run.has_replaced:
+                    self.node_replaced(index)
                 run.end(when, outputs)
                 values = None if outputs is None else tuple(outputs.values())
                 self._settle(index, when, values)

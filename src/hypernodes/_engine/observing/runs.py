@@ -57,6 +57,7 @@ class Run:
         self.engine: PipelineExecutionEngine | None = None
         self.is_open: bool = False
         self.has_failed: bool = False
+        self.has_replaced: bool = False
         self.fatal: BaseException | None = None
         self._passes: dict[int | None, Pass] = {}
         self._inputs: Mapping[str, Any] | None = None

@@ -90,6 +90,10 @@ class Witness(ABC):
         """Note that hooks have put another value in the place of what a node has made."""
 
     @abstractmethod
+    def has_replaced(self, index: int) -> bool:
+        """Tell whether hooks have replaced what a step has made, or something inside it."""
+
+    @abstractmethod
     def found(
         self,
         index: int,
@@ -167,6 +171,7 @@ class Recorder(Witness):
         scene: What is known here of the run; a subclass may know better.
         item_index: See `Witness`.
         place: The steps and items that lead to the pass.
+        around: Makes the records of the pass around, if this is one of an item inside it.
     """
 
     def __init__(
@@ -175,11 +180,14 @@ class Recorder(Witness):
         scene: Scene | None = None,
         item_index: int | None = None,
         place: tuple[tuple[int, int], ...] = (),
+        around: Recorder | None = None,
     ) -> None:
         self._tell = tell
         self._scene = scene
         self.item_index = item_index
         self._place = place
+        self._around = around
+        self._replaced: set[int] = set()
 
     def started(self, *facts: Any) -> None:
         self._tell((self._place, "started", (*facts, worker_name())))
@@ -202,8 +210,17 @@ class Recorder(Witness):
     def node_retried(self, *facts: Any) -> None:
         self._tell((self._place, "node_retried", facts))
 
-    def node_replaced(self, *facts: Any) -> None:
-        self._tell((self._place, "node_replaced", facts))
+    def node_replaced(self, index: int) -> None:
+        self._note_replaced(index)
+        self._tell((self._place, "node_replaced", (index,)))
+
+    def _note_replaced(self, index: int) -> None:
+        self._replaced.add(index)
+        if self._around is not None:
+            self._around._note_replaced(self._place[-1][0])  # noqa: SLF001 - one of its own kind
+
+    def has_replaced(self, index: int) -> bool:
+        return index in self._replaced
 
     def found(self, *facts: Any) -> None:
         self._tell((self._place, "found", (*facts, worker_name())))
@@ -227,7 +244,8 @@ class Recorder(Witness):
         self._tell((self._place, "inner_failed", facts))
 
     def item(self, step: int, index: int) -> Recorder:
-        return Recorder(self._tell, self._scene, index, (*self._place, (step, index)))
+        place = (*self._place, (step, index))
+        return Recorder(self._tell, self._scene, index, place, self)
 
     def scene(self, index: int) -> Scene:
         del index
