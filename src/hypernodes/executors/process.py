@@ -75,15 +75,20 @@ class ProcessPoolExecutor(PooledExecutor):
         output_name: OutputName,
     ) -> tuple[PipelineExecutionEngine, Iterator[Mapping[str, Any]]] | None:
         found = super()._open_items(pipeline, items, inputs, ctx, output_name)
-        if found is None or not (found[0].leaves_inside or found[0].is_tied):
+        if found is None or not _needs_driver(found[0]):
             return found
-        # The driver has to run what has an executor of its own, and to keep what only it can, so
-        # it needs the nodes one by one.
+        # The driver has to run what has an executor of its own, to keep what only it can, and to
+        # tell of what another executor would do in a worker: it needs the nodes one by one.
         ctx = replace(ctx, nodes_on=None)
         return super()._open_items(pipeline, found[1], inputs, ctx, output_name)
 
     def _gains(self, engine: PipelineExecutionEngine) -> bool:
         return bool(engine.plan.steps)
+
+
+def _needs_driver(engine: PipelineExecutionEngine) -> bool:
+    is_told = engine.is_observed and engine.plan.inside is not None
+    return is_told or engine.leaves_inside or engine.is_tied
 
 
 def _usable_cores() -> int:

@@ -189,8 +189,8 @@ class Recorder(Witness):
         self._around = around
         self._replaced: set[int] = set()
 
-    def started(self, *facts: Any) -> None:
-        self._tell((self._place, "started", (*facts, worker_name())))
+    def started(self, when: float, item: Any, given: Any, worker: str | None = None) -> None:
+        self._tell((self._place, "started", (when, item, given, worker or worker_name())))
 
     def ended(self, *facts: Any) -> None:
         self._tell((self._place, "ended", facts))
@@ -198,8 +198,10 @@ class Recorder(Witness):
     def failed(self, *facts: Any) -> None:
         self._tell((self._place, "failed", facts))
 
-    def node_started(self, *facts: Any) -> None:
-        self._tell((self._place, "node_started", (*facts, worker_name())))
+    def node_started(
+        self, index: int, when: float, inputs: Any, worker: str | None = None
+    ) -> None:
+        self._tell((self._place, "node_started", (index, when, inputs, worker or worker_name())))
 
     def node_ended(self, *facts: Any) -> None:
         self._tell((self._place, "node_ended", facts))
@@ -222,8 +224,11 @@ class Recorder(Witness):
     def has_replaced(self, index: int) -> bool:
         return index in self._replaced
 
-    def found(self, *facts: Any) -> None:
-        self._tell((self._place, "found", (*facts, worker_name())))
+    def found(
+        self, index: int, when: float, signature: str, shown: Any, worker: str | None = None
+    ) -> None:
+        facts = index, when, signature, shown, worker or worker_name()
+        self._tell((self._place, "found", facts))
 
     def missed(self, *facts: Any) -> None:
         self._tell((self._place, "missed", facts))
@@ -245,7 +250,7 @@ class Recorder(Witness):
 
     def item(self, step: int, index: int) -> Recorder:
         place = (*self._place, (step, index))
-        return Recorder(self._tell, self._scene, index, place, self)
+        return Recorder(self._tell, self.scene(step), index, place, self)
 
     def scene(self, index: int) -> Scene:
         del index
