@@ -232,11 +232,11 @@ def _fitting(value: Any, node: Node, path: tuple[str, ...]) -> Any:
 
 
 def _inner_call(step: Step, inner: Inner) -> Call:
-    if not inner.elsewhere:
-        return partial(_map_here, step, inner)
     if inner.ctx.nodes_on is not None:
         call = inner_call(inner, step.path)
         return lambda witness, *values: item_elsewhere(witness, partial(call, *values))
+    if not inner.elsewhere:
+        return partial(_map_here, step, inner)
     if isinstance(step.node, Node):
         return partial(_node_elsewhere, step, inner)
     return partial(_pipeline_elsewhere, step, inner)

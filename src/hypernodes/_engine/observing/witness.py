@@ -198,9 +198,7 @@ class Recorder(Witness):
     def failed(self, *facts: Any) -> None:
         self._tell((self._place, "failed", facts))
 
-    def node_started(
-        self, index: int, when: float, inputs: Any, worker: str | None = None
-    ) -> None:
+    def node_started(self, index: int, when: float, inputs: Any, worker: str | None = None) -> None:
         self._tell((self._place, "node_started", (index, when, inputs, worker or worker_name())))
 
     def node_ended(self, *facts: Any) -> None:
