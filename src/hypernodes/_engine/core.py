@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.inner import items_of
 from hypernodes._engine.jobs import Batch, Collector, MapJob, Receiver
+from hypernodes.exceptions import SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -116,7 +117,10 @@ class Core(ABC):
             return
         job = self._job(inner.engine(shared), shared, collector, len(batch))
         frame.jobs.append(job)
-        self._add(job, batch)
+        try:
+            self._add(job, batch)
+        except SerializationError as error:  # of what the items share, which this run has made
+            self._settle(frame, segment, frame.engine.failure(error, segment.steps[0], frame.index))
 
     def _job(
         self,

@@ -166,14 +166,16 @@ class ProcessCrew(Crew):
             del self._unread[id(entries)]
         take(source, entries, outcomes)
 
-    @staticmethod
-    def _take_items(source: Any, entries: list[Any], outcomes: list[Any]) -> None:
+    def _take_items(self, source: Any, entries: list[Any], outcomes: list[Any]) -> None:
         items = list(map(source.job.items.pop, entries))
         if Failure in set(map(type, outcomes)):
             for place, outcome in enumerate(outcomes):
                 if type(outcome) is Failure:
                     outcomes[place] = outcome.at_item(entries[place], items[place])
         source.job.receive(list(zip(entries, outcomes, strict=True)))
+        if source.job.is_over and self._maps.pop(source.job, None) is not None:
+            source.close()
+            self._pool.drop(source)
 
     def _take_given(self, source: Source, entries: list[Any], outcomes: list[Any]) -> None:
         del source

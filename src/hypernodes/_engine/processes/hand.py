@@ -19,7 +19,7 @@ from hypernodes._engine.processes.board import (
     read_watch,
     unmap_board,
 )
-from hypernodes._engine.processes.parcels import Parcel, unlink, unpack
+from hypernodes._engine.processes.parcels import Parcel, number_of, unlink, unpack
 from hypernodes._engine.processes.sources import Chunk, Death
 from hypernodes._engine.processes.wire import BLOCK, Reader, frame
 
@@ -57,7 +57,8 @@ class Hand:
         self.retired = False
         self.death: Death | None = None
         self.killed = False
-        self.last_news = time.monotonic()
+        self.born = self.last_news = time.monotonic()
+        self.last_file = -1
         self._cells = cells
         self._sent = 0
         self._reader = Reader()
@@ -219,6 +220,7 @@ class Hand:
         self.last_news = time.monotonic()
         chunk = self._chunk(number)
         self.done += count
+        self.last_file = max(self.last_file, *map(number_of, Parcel(*parcel).files), -1)
         if chunk.source.closed:
             unlink(Parcel(*parcel).files)
             chunk.received += count
@@ -335,7 +337,7 @@ class Hand:
         if death is None:
             death, at = self._death(*read_watch(self._cells)[:3]), self._cells[CURSOR] - 1
         if self.chunks and self._is_fruitless:
-            self.chunks[0].source.bury_fruitless()
+            self.chunks[0].source.bury_fruitless(self.born)
         for chunk in list(self.chunks):
             self._let_go(chunk)
             if chunk is reading and self._cells[READING] > 0:
