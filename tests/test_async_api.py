@@ -378,9 +378,10 @@ def test_a_timeout_around_it_works(config, way):
         limit.reschedule(asyncio.get_running_loop().time())
 
     async def main():
+        limit = asyncio.timeout(None)
+        expiring = asyncio.create_task(expire(limit))
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(None) as limit:
-                expiring = asyncio.create_task(expire(limit))
+            async with limit:
                 await WAYS[way](Pipeline([node("y")(probe.later)]), config)
         await expiring
         await until(probe.cancelled)
