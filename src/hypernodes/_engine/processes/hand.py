@@ -26,7 +26,7 @@ from hypernodes._engine.processes.wire import BLOCK, Reader, frame
 if TYPE_CHECKING:
     from hypernodes.config import RetryPolicy
 
-KNOWN: Final = 8
+KNOWN: Final = 64
 BLOCKS_IN_A_ROW: Final = 16
 
 
