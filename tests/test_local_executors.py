@@ -1214,3 +1214,46 @@ def test_functions_that_cross_two_executors_within_their_timeouts_do_not_deadloc
         ]
         expected = [{"y": [{"z": 1}, {"z": 1}]}]
         assert [found.result(LIMIT) for found in maps] == [expected, expected]
+
+
+@pytest.mark.parametrize("way", ["failure", "cancelled"])
+@pytest.mark.parametrize(
+    "executor",
+    [
+        ThreadPoolExecutor(max_workers=1),
+        ThreadPoolExecutor(max_workers=3),
+        AsyncExecutor(max_concurrency=2),
+    ],
+    ids=repr,
+)
+def test_calls_that_nobody_waits_for_keep_no_place(executor, way):
+    begun, release = threading.Semaphore(0), threading.Event()
+    config = RuntimeConfig(executor=executor)
+
+    def stuck(x):
+        begun.release()
+        if x < 0:
+            raise ZeroDivisionError
+        release.wait(LIMIT)
+
+    pipeline = Pipeline([node("y")(stuck)])
+
+    async def cancelled():
+        task = asyncio.create_task(pipeline.amap({"x": range(8)}, map_over="x", config=config))
+        await asyncio.to_thread(begun.acquire)
+        task.cancel()
+        await asyncio.wait([task])
+
+    def failing():
+        with pytest.raises(ZeroDivisionError):
+            pipeline.map({"x": [5, 5, -1]}, map_over="x", config=config)
+
+    if way == "cancelled":
+        asyncio.run(cancelled())
+    elif executor != ThreadPoolExecutor(max_workers=1):  # there the first item is waited for
+        failing()
+    double = Pipeline([node("y")(lambda x: 2 * x)])
+    found = within(LIMIT / 2, lambda: double.map({"x": range(9)}, map_over="x", config=config))
+    release.set()
+
+    assert found == [{"y": 2 * x} for x in range(9)]

@@ -89,11 +89,22 @@ class DaemonThreads(futures.Executor):
         try:
             yield
         finally:
-            with self._lock:
-                self._lent -= 1
-                if self._is_one_too_many and self._idle.acquire(blocking=False):
-                    self._serving -= 1
-                    self._queue.put(None)
+            self._take_back()
+
+    def replace(self, future: futures.Future[Any]) -> None:
+        """Let another thread work until `future`, a call that nobody waits for, is over."""
+        with self._lock:
+            self._lent += 1
+            if not self._queue.empty():
+                self._add_thread()
+        future.add_done_callback(lambda _: self._take_back())
+
+    def _take_back(self) -> None:
+        with self._lock:
+            self._lent -= 1
+            if self._is_one_too_many and self._idle.acquire(blocking=False):
+                self._serving -= 1
+                self._queue.put(None)
 
     def _add_thread(self) -> None:
         """Start a thread, if there is room for one."""
