@@ -886,7 +886,7 @@ def test_after_a_failure_of_the_dispatcher_the_next_run_gets_other_workers():
         broken = REGISTRY.of(executor, executor.open_workers)
         broken._tick = fail
         # The run may also hear first that the pool is closed, which it is because of that.
-        with pytest.raises((RuntimeError, HyperNodesError), match="ours|closed"):
+        with pytest.raises((RuntimeError, HyperNodesError), match=r"ours|closed"):
             pipeline.run({"x": 2}, config=config)
         assert pipeline.run({"x": 3}, config=config) == {"y": 3}
         assert REGISTRY.of(executor, executor.open_workers) is not broken
