@@ -49,9 +49,9 @@ class LocalWorkers(Workers):
     def submit(self, work: Callable[..., Any], *args: Any) -> futures.Future[Any]:
         """Start `work(*args)` as soon as there is room."""
 
-    @abstractmethod
     def replace(self, future: futures.Future[Any]) -> None:
-        """Give the place of a call that nobody waits for to others, until it is over."""
+        """Give the place of a call that nobody waits for to others; by default, nothing is done."""
+        del future
 
     def crew(self, executor: Hashable, post: Post) -> Crew:
         crew = _LocalCrew(self, executor, post)
