@@ -373,10 +373,17 @@ def test_cancelling_is_prompt_and_drops_what_has_not_started(config, way):
 def test_a_timeout_around_it_works(config, way):
     probe = Probe()
 
+    async def expire(limit):
+        await until(probe.begun)
+        limit.reschedule(asyncio.get_running_loop().time())
+
     async def main():
+        limit = asyncio.timeout(None)
+        expiring = asyncio.create_task(expire(limit))
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.1):
+            async with limit:
                 await WAYS[way](Pipeline([node("y")(probe.later)]), config)
+        await expiring
         await until(probe.cancelled)
         return await DOUBLE.arun({"x": 1}, config=config)
 

@@ -832,14 +832,11 @@ class Witness:
         return sum(reference() is not None for reference in self._values[name])
 
     def note(self, *names):
-        self.seen |= {name: self.alive(name) for name in names}
-
-    def note_end(self, name):
-        """Note how many are alive, once the thread that drops them had a moment to do so."""
-        deadline = time.perf_counter() + 0.5
-        while self.alive(name) and time.perf_counter() < deadline:
+        """Note how many are alive, once the threads that drop them had a moment to do so."""
+        deadline = time.perf_counter() + LIMIT / 4
+        while any(map(self.alive, names)) and time.perf_counter() < deadline:
             time.sleep(0.001)
-        self.note(name)
+        self.seen |= {name: self.alive(name) for name in names}
 
 
 @pytest.fixture
@@ -899,7 +896,7 @@ def test_what_only_the_first_step_of_a_chain_needs_is_let_go_before_its_end(loca
         node("c")(lambda a: 1),
         node("d")(lambda b, c: witness.make("d")),
         node("e")(lambda d: witness.make("e")),
-        node("f")(lambda e: witness.note("a", "d")),
+        node("f")(lambda e: witness.note("a")),
         node("g")(lambda d: 1),
         node("h")(lambda f, g: witness.note("e")),
     ]
@@ -916,7 +913,7 @@ def test_what_several_chains_take_is_let_go_when_each_has_taken_it(parallel, wit
         node("a")(lambda x: witness.make("a")),
         node("b")(lambda a: 1),
         node("c")(lambda b: taken.wait(LIMIT)),
-        node("d")(lambda c: witness.note_end("a")),
+        node("d")(lambda c: witness.note("a")),
         node("e")(lambda a: 1),
         node("f")(lambda e: taken.set()),
     ]
@@ -1217,3 +1214,46 @@ def test_functions_that_cross_two_executors_within_their_timeouts_do_not_deadloc
         ]
         expected = [{"y": [{"z": 1}, {"z": 1}]}]
         assert [found.result(LIMIT) for found in maps] == [expected, expected]
+
+
+@pytest.mark.parametrize("way", ["failure", "cancelled"])
+@pytest.mark.parametrize(
+    "executor",
+    [
+        ThreadPoolExecutor(max_workers=1),
+        ThreadPoolExecutor(max_workers=3),
+        AsyncExecutor(max_concurrency=2),
+    ],
+    ids=repr,
+)
+def test_calls_that_nobody_waits_for_keep_no_place(executor, way):
+    begun, release = threading.Semaphore(0), threading.Event()
+    config = RuntimeConfig(executor=executor)
+
+    def stuck(x):
+        begun.release()
+        if x < 0:
+            raise ZeroDivisionError
+        release.wait(LIMIT)
+
+    pipeline = Pipeline([node("y")(stuck)])
+
+    async def cancelled():
+        task = asyncio.create_task(pipeline.amap({"x": range(8)}, map_over="x", config=config))
+        await asyncio.to_thread(begun.acquire)
+        task.cancel()
+        await asyncio.wait([task])
+
+    def failing():
+        with pytest.raises(ZeroDivisionError):
+            pipeline.map({"x": [5, 5, -1]}, map_over="x", config=config)
+
+    if way == "cancelled":
+        asyncio.run(cancelled())
+    elif executor != ThreadPoolExecutor(max_workers=1):  # there the first item is waited for
+        failing()
+    double = Pipeline([node("y")(lambda x: 2 * x)])
+    found = within(LIMIT / 2, lambda: double.map({"x": range(9)}, map_over="x", config=config))
+    release.set()
+
+    assert found == [{"y": 2 * x} for x in range(9)]

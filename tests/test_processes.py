@@ -315,7 +315,7 @@ def test_a_death_of_shared_inputs_is_blamed_on_no_piece(hand, chunk):
     hand._cells[board.READING] = -chunk.token
     hand.bury()
     chunk.source.put_back.assert_called_once_with(chunk, ["a", "b", "c"])
-    chunk.source.bury_fruitless.assert_called_once_with()
+    chunk.source.bury_fruitless.assert_called_once_with(hand.born)
 
 
 def test_only_the_piece_that_ran_is_blamed(hand, chunk):

@@ -1,10 +1,13 @@
 """The threads of a pool: what `concurrent.futures` promises, but for the end of the program."""
 
 import threading
+import time
+from collections import Counter
 
 import pytest
 
 from hypernodes._engine.threads import DaemonThreads
+from hypernodes._lending import place_lent
 
 LIMIT = 10
 
@@ -111,3 +114,34 @@ threading.Thread(target=work).start()
 
 def test_a_map_in_a_thread_goes_on_when_the_main_thread_has_ended(run_script):
     assert run_script(AT_THE_END, seconds=20).stdout == "20\n"
+
+
+def test_after_a_place_was_lent_no_more_threads_work_than_the_size():
+    pool = DaemonThreads(1, "test")
+    begun, release = threading.Event(), threading.Event()
+
+    def waiting():
+        with place_lent():
+            begun.set()
+            release.wait(LIMIT)
+
+    waits = pool.submit(waiting)
+    begun.wait(LIMIT)
+    pool.submit(lambda: None).result(LIMIT)  # by another thread, meanwhile
+    release.set()
+    waits.result(LIMIT)
+    counts, lock = Counter(), threading.Lock()
+
+    def work():
+        with lock:
+            counts["now"] += 1
+            counts["most"] = max(counts["most"], counts["now"])
+        time.sleep(0.005)
+        with lock:
+            counts["now"] -= 1
+
+    for future in [pool.submit(work) for _ in range(12)]:
+        future.result(LIMIT)
+    pool.shutdown()
+
+    assert counts["most"] == 1

@@ -15,6 +15,7 @@ from hypernodes._engine.failure import Failure
 from hypernodes._engine.jobs import Batch, Collector, LookedUp, MapJob, Receiver
 from hypernodes._engine.observing.instrument import tell_inner_started
 from hypernodes._engine.twins import Twins
+from hypernodes.exceptions import SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -127,7 +128,10 @@ class Core(ABC):
             return
         job = self._job(engine, shared, collector, len(batch), enter)
         frame.jobs.append(job)
-        self._add(job, batch)
+        try:
+            self._add(job, batch)
+        except SerializationError as error:  # of what the items share, which this run has made
+            self._settle(frame, segment, frame.engine.failure(error, segment.steps[0], frame.index))
 
     def _job(
         self,

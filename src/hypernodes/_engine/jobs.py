@@ -45,6 +45,11 @@ TURN: Final = 0.05
 class Receiver(ABC):
     """Who gets the outcomes of a map."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it will get no more."""
+        return False
+
     @abstractmethod
     def put(self, index: int, outcome: Outcome) -> None:
         """Receive the outcome of an item."""
@@ -171,6 +176,11 @@ class MapJob:
         if self._open_frames is not None:
             self._open_frames(self)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody waits for outcomes any more."""
+        return self._receiver.is_over
+
     def receive(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
         """Hand over outcomes of items that have no frame."""
         self._receiver.put_all(outcomes)
@@ -272,7 +282,7 @@ class Collector(Receiver):
         settle: Called once, with what the step gives, or the failure.
     """
 
-    __slots__ = ("_count", "_frame", "_rows", "_settle", "_step")
+    __slots__ = ("_count", "_frame", "_left", "_rows", "_settle", "_step")
 
     def __init__(
         self,
@@ -286,8 +296,14 @@ class Collector(Receiver):
         self._count = count
         self._settle = settle
         self._rows: dict[int, Outcome] = {}
+        self._left = count
+
+    @property
+    def is_over(self) -> bool:
+        return self._frame.closed or self._left <= 0
 
     def put(self, index: int, outcome: Outcome) -> None:
+        self._left -= 1
         if self._frame.closed:
             return
         self._rows[index] = outcome

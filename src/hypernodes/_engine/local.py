@@ -53,6 +53,10 @@ class LocalWorkers(Workers):
     def submit(self, work: Callable[..., Any], *args: Any) -> futures.Future[Any]:
         """Start `work(*args)` as soon as there is room."""
 
+    def replace(self, future: futures.Future[Any]) -> None:
+        """Give the place of a call that nobody waits for to others; by default, nothing is done."""
+        del future
+
     def crew(self, executor: Hashable, post: Post) -> Crew:
         crew = _LocalCrew(self, executor, post)
         with self._lock:
@@ -131,6 +135,9 @@ class _LocalCrew(Crew):
         if not over:
             self._cancellation.ask()
             _ABANDONED.update(self._in_flight)
+            for future in tuple(self._in_flight):
+                if future.running():
+                    self._workers.replace(future)
 
     # ------------------------------------------------------------ on workers
 

@@ -67,6 +67,9 @@ class LoopWorkers(LocalWorkers):
         except RuntimeError as error:
             raise closed_error() from error
 
+    def replace(self, future: futures.Future[Any]) -> None:
+        self._pool.replace(future)
+
     def serve(self, scheduler: TaskScheduler) -> None:
         """Work for `scheduler`, until these workers are closed."""
         self._schedulers.add(scheduler)
@@ -214,6 +217,8 @@ class TaskScheduler(Core):
         except asyncio.CancelledError:
             if future.cancelled() and not _this_task().cancelling():
                 raise closed_error() from None
+            if future.running():
+                self._crew.replace(future)
             raise
 
     # ------------------------------------------------------------ where things run

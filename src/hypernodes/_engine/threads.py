@@ -51,6 +51,7 @@ class DaemonThreads(futures.Executor):
         self._idle = threading.Semaphore(0)
         self._threads: list[threading.Thread] = []
         self._names = itertools.count()
+        self._serving = 0
         self._lent = 0
         self._closed = False
 
@@ -88,13 +89,28 @@ class DaemonThreads(futures.Executor):
         try:
             yield
         finally:
-            with self._lock:
-                self._lent -= 1
+            self._take_back()
+
+    def replace(self, future: futures.Future[Any]) -> None:
+        """Let another thread work until `future`, a call that nobody waits for, is over."""
+        with self._lock:
+            self._lent += 1
+            if not self._queue.empty():
+                self._add_thread()
+        future.add_done_callback(lambda _: self._take_back())
+
+    def _take_back(self) -> None:
+        with self._lock:
+            self._lent -= 1
+            if self._is_one_too_many and self._idle.acquire(blocking=False):
+                self._serving -= 1
+                self._queue.put(None)
 
     def _add_thread(self) -> None:
         """Start a thread, if there is room for one."""
-        if self._closed or len(self._threads) >= self._size + self._lent:
+        if self._closed or self._serving >= self._size + self._lent:
             return
+        self._serving += 1
         name = f"{self._name}_{next(self._names)}"
         thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._threads.append(thread)
@@ -105,17 +121,19 @@ class DaemonThreads(futures.Executor):
         while (work := self._next()) is not None:
             work.run()
             del work
+        with self._lock, suppress(ValueError):
+            self._threads.remove(threading.current_thread())
 
     def _next(self) -> _Work | None:
         with suppress(Empty):
             return self._queue.get_nowait()
         with self._lock:
-            if self._is_one_too_many:
-                self._threads.remove(threading.current_thread())
+            if self._is_one_too_many and self._queue.empty():
+                self._serving -= 1
                 return None
         self._idle.release()
         return self._queue.get()
 
     @property
     def _is_one_too_many(self) -> bool:
-        return len(self._threads) > self._size + self._lent and self._queue.empty()
+        return self._serving > self._size + self._lent

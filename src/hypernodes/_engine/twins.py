@@ -47,6 +47,10 @@ class Twins(Receiver):
             first[index] = item
         return first
 
+    @property
+    def is_over(self) -> bool:
+        return self._receiver.is_over
+
     def put(self, index: int, outcome: Outcome) -> None:
         self._receiver.put(index, outcome)
         self._release(index, outcome)

@@ -53,6 +53,9 @@ class _Threads(LocalWorkers):
         except RuntimeError as error:
             raise closed_error() from error
 
+    def replace(self, future: futures.Future[Any]) -> None:
+        self._pool.replace(future)
+
     def close(self) -> None:
         super().close()
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -192,8 +192,8 @@ class ProcessCrew(Crew):
             del self._unread[id(entries)]
         take(source, entries, outcomes, told or [None] * len(entries), news.lost)
 
-    @staticmethod
     def _take_items(
+        self,
         source: Any,
         entries: list[Any],
         outcomes: list[Any],
@@ -211,6 +211,9 @@ class ProcessCrew(Crew):
                 story = Story(outcome, records, lost)
                 tell_item(job.enter(index), job.engine, job.inputs, item, story)
         job.receive(list(zip(entries, outcomes, strict=True)))
+        if job.is_over and self._maps.pop(job, None) is not None:
+            source.close()
+            self._pool.drop(source)
 
     def _take_given(
         self,

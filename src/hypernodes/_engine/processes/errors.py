@@ -27,6 +27,8 @@ class PackedError(NamedTuple):
         state: Pickles of what stands in its `__dict__`, by name.
         trace: The worker's traceback, as text.
         note: What to know about a stand-in.
+        notes: Its notes.
+        members: Of a group that cannot be read again as a whole, its exceptions.
     """
 
     whole: bytes | None
@@ -35,6 +37,8 @@ class PackedError(NamedTuple):
     state: dict[str, bytes]
     trace: str
     note: str | None = None
+    notes: tuple[str, ...] = ()
+    members: tuple[PackedError, ...] = ()
 
 
 class PackedFailure(NamedTuple):
@@ -71,10 +75,17 @@ def unpack_failure(packed: PackedFailure, index: int | None) -> Failure:
 
 def pack_error(error: BaseException) -> PackedError:
     """Return `error`, ready to travel."""
+    return _parts(error)._replace(notes=_notes(error))
+
+
+def _parts(error: BaseException) -> PackedError:
     trace = _trace(error)
     whole = _dumped(error)
-    if whole is not None and type(pickle.loads(whole)) is type(error):  # noqa: S301 - our own
+    if whole is not None and _is_same(pickle.loads(whole), error):  # noqa: S301 - our own
         return PackedError(whole, b"", (), {}, trace)
+    if isinstance(error, BaseExceptionGroup):
+        members = tuple(map(pack_error, error.exceptions))
+        return PackedError(None, b"", (pickle.dumps(error.message),), {}, trace, members=members)
     kinds = ((kind, _dumped(kind)) for kind in type(error).__mro__)
     kind, name = next((kind, found) for kind, found in kinds if found is not None)
     if kind is not type(error):
@@ -86,10 +97,17 @@ def pack_error(error: BaseException) -> PackedError:
 
 
 def _stand_in(error: BaseException, kind: bytes, trace: str) -> PackedError:
-    notes = _dumped([str(note) for note in getattr(error, "__notes__", ())])
-    state = {"__notes__": notes} if notes is not None else {}
     note = f"hypernodes: stands for a {type(error).__qualname__}, which cannot travel"
-    return PackedError(None, kind, (pickle.dumps(_spelled(error)),), state, trace, note)
+    return PackedError(None, kind, (pickle.dumps(_spelled(error)),), {}, trace, note)
+
+
+def _is_same(again: object, error: BaseException) -> bool:
+    """Return whether `again`, read from a pickle of `error`, has lost nothing but perhaps notes."""
+    return type(again) is type(error) and _spelled(again) == _spelled(error)
+
+
+def _notes(error: BaseException) -> tuple[str, ...]:
+    return tuple(map(_spelled, getattr(error, "__notes__", ())))
 
 
 def unpack_error(packed: PackedError) -> BaseException:
@@ -99,8 +117,9 @@ def unpack_error(packed: PackedError) -> BaseException:
     except Exception as reason:  # noqa: BLE001 - whatever reading it raised
         error = RuntimeError(packed.trace.strip().rpartition("\n")[2])
         error.add_note(f"hypernodes: stands for an error that cannot be read here: {reason!r}")
-    if packed.note is not None:
-        annotate(error, packed.note)
+    for note in (*packed.notes, packed.note):
+        if note is not None:
+            annotate(error, note)
     BaseException.__setattr__(error, "__cause__", WorkerTraceback(packed.trace))
     return error
 
@@ -108,6 +127,9 @@ def unpack_error(packed: PackedError) -> BaseException:
 def _rebuilt(packed: PackedError) -> BaseException:
     if packed.whole is not None:
         return loads_at_home(packed.whole)  # type: ignore[no-any-return]
+    if packed.members:
+        message = loads_at_home(packed.args[0])
+        return BaseExceptionGroup(message, [unpack_error(member) for member in packed.members])
     kind = loads_at_home(packed.kind)
     args = [loads_at_home(value) for value in packed.args]
     error: BaseException = kind.__new__(kind, *args)

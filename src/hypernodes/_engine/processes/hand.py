@@ -19,14 +19,14 @@ from hypernodes._engine.processes.board import (
     read_watch,
     unmap_board,
 )
-from hypernodes._engine.processes.parcels import Parcel, unlink, unpack
+from hypernodes._engine.processes.parcels import Parcel, number_of, unlink, unpack
 from hypernodes._engine.processes.sources import Chunk, Death
 from hypernodes._engine.processes.wire import BLOCK, Reader, frame
 
 if TYPE_CHECKING:
     from hypernodes.config import RetryPolicy
 
-KNOWN: Final = 8
+KNOWN: Final = 64
 BLOCKS_IN_A_ROW: Final = 16
 
 
@@ -57,7 +57,8 @@ class Hand:
         self.retired = False
         self.death: Death | None = None
         self.killed = False
-        self.last_news = time.monotonic()
+        self.born = self.last_news = time.monotonic()
+        self.last_file = -1
         self._cells = cells
         self._sent = 0
         self._reader = Reader()
@@ -220,9 +221,10 @@ class Hand:
         chunk = self._chunk(number)
         self.done += count
         records = None if told is None else Parcel(*told)
+        files = Parcel(*parcel).files + (() if records is None else records.files)
+        self.last_file = max(self.last_file, *map(number_of, files), -1)
         if chunk.source.closed:
-            unlink(Parcel(*parcel).files)
-            unlink(() if records is None else records.files)
+            unlink(files)
             chunk.received += count
         else:
             chunk.source.receive(chunk, count, Parcel(*parcel), records)
@@ -337,7 +339,7 @@ class Hand:
         if death is None:
             death, at = self._death(*read_watch(self._cells)[:3]), self._cells[CURSOR] - 1
         if self.chunks and self._is_fruitless:
-            self.chunks[0].source.bury_fruitless()
+            self.chunks[0].source.bury_fruitless(self.born)
         for chunk in list(self.chunks):
             self._let_go(chunk)
             if chunk is reading and self._cells[READING] > 0:

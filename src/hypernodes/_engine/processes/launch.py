@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import subprocess
@@ -48,8 +49,11 @@ class Server:
     """
 
     def __init__(self, method: str, depot: Depot) -> None:
-        self._socket, theirs = socket.socketpair()
-        with theirs:
+        self._socket, given = socket.socketpair()
+        # Not in the place of a standard stream that is closed: what is printed would go there.
+        number = fcntl.fcntl(given, fcntl.F_DUPFD_CLOEXEC, 3)
+        given.close()
+        with socket.socket(fileno=number) as theirs:
             facts = {
                 "path": import_path(),
                 "module": "hypernodes._engine.processes.server",
@@ -77,6 +81,11 @@ class Server:
                 raise
         ours.setblocking(False)  # noqa: FBT003 - the standard library's own
         return ours, map_board(board)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its process has ended."""
+        return self._process.poll() is not None
 
     def close(self) -> None:
         """End the server and what workers it has left."""

@@ -38,6 +38,7 @@ class Ledger:
         self.cells = cells
         self._tell = tell
         self.count = 0
+        self.timed = 0
         self._calls: Counter[tuple[str, ...]] = Counter()
         self._spent: Mapping[Key, int] = {}
         self.ordinal = 0
@@ -72,6 +73,7 @@ class Ledger:
             if timeout is None and policy is None and not careful:
                 return UNWATCHED
             self.count += 1
+            self.timed += timeout is not None
             number = self.count
             self._tell(number, token, path, timeout, policy)
             return _BoardWatch(self, number, path, timeout, GRACE if coroutine else 0.0)

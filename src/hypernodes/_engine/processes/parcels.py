@@ -28,6 +28,8 @@ from hypernodes._dispatch.needs import shipping
 from hypernodes._engine.processes.depth import call_deeply
 
 LARGE: Final = 1 << 20
+MOST_MAPPED: Final = 50
+"""Buffers of one parcel, beyond which they are read, where each mapping keeps a descriptor."""
 _MAPS_KEEP_DESCRIPTORS: Final = sys.version_info < (3, 13)
 
 
@@ -157,9 +159,25 @@ class Depot:
             os.close(fd)
         return Stored(path, raw.nbytes)
 
+    def discard(self, pid: int | None, last: int) -> None:
+        """Remove what a process that is gone has written, but not sent.
+
+        Args:
+            pid: The process.
+            last: The number of the last file that it has sent.
+        """
+        for folder in (self.folder, self.spare):
+            files = map(str, Path(folder).glob(f"{pid}-*"))
+            unlink(path for path in files if number_of(path) > last)
+
     def close(self) -> None:
         """Remove the files."""
         remove(self.folder, self.spare)
+
+
+def number_of(path: str) -> int:
+    """Return the number of a file among those of its writer."""
+    return int(path.rpartition("-")[2])
 
 
 class _NeedsCloudpickle(Exception):  # noqa: N818 - a signal, never seen outside
@@ -195,7 +213,8 @@ def unpack(parcel: Parcel, *, keep: bool = False, loads: Loads = pickle.loads) -
         keep: Whether its files are mapped, as others read them too; else each is read and removed.
         loads: Reads the pickle.
     """
-    take = _mapped if keep or not _MAPS_KEEP_DESCRIPTORS else _read
+    few = len(parcel.buffers) <= MOST_MAPPED
+    take = _mapped if (keep and few) or not _MAPS_KEEP_DESCRIPTORS else _read
     try:
         data = take(parcel.data) if isinstance(parcel.data, Stored) else parcel.data
         buffers = [take(stored) for stored in parcel.buffers]

@@ -66,6 +66,7 @@ class Pool(Workers):
         self._server: Server | None = Server(method, self.depot)
         self._numbers = itertools.count()
         self._failed_starts = 0
+        self._failed_at = 0.0
         self._mail: deque[Callable[[], None]] = deque()
         self._wake, self._bell = socket.socketpair()
         self._wake.setblocking(False)  # noqa: FBT003 - the standard library's own
@@ -262,8 +263,7 @@ class Pool(Workers):
                 hand.kill()
             hand.close()
         self._hands.clear()
-        if self._server is not None:
-            self._server.close()
+        self._close_server()
         self._selector.close()
         self._wake.close()
         self._bell.close()
@@ -297,6 +297,11 @@ class Pool(Workers):
                 return
             hand.give(chunk, next(self._numbers))
             hand.flush()
+
+    def _close_server(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
 
     def _candidate(self) -> Hand | None:
         """Return an idle worker; None to start one; else the one with the fewest chunks."""
@@ -336,9 +341,9 @@ class Pool(Workers):
                 hand = Hand(*self._server.start_worker())
             except OSError as error:
                 reason = error
-                if self._server is not None:
-                    self._server.close()
-                    self._server = None
+                if self._hands and not (self._server is None or self._server.is_gone):
+                    return None  # nothing is left to open, but those who are there can go on
+                self._close_server()
                 continue
             self._hands.append(hand)
             self._selector.register(hand.socket, selectors.EVENT_READ, partial(self._on_news, hand))
@@ -402,12 +407,15 @@ class Pool(Workers):
 
     def _on_death(self, hand: Hand) -> None:
         self._leave_out(hand)
-        if hand.pid is None and not hand.killed:
+        # What ends several at once counts once.
+        if hand.pid is None and not hand.killed and hand.born > self._failed_at:
             self._failed_starts += 1
+            self._failed_at = time.monotonic()
         if self._failed_starts >= MOST_FAILED_STARTS:
             self._failed_starts = 0
             self._stop_all(_start_error("see what they wrote to stderr"))
         hand.bury()
+        self.depot.discard(hand.pid, hand.last_file)
         hand.close()
 
     def _dismiss(self, hand: Hand) -> None:

@@ -56,6 +56,7 @@ def _directory() -> str | None:
 
 def main(facts: dict[str, Any]) -> None:
     """Serve until the driver is gone."""
+    _open_streams()
     for number in SHRUGGED:  # sent to a whole group; it has to tidy up after its driver
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children leave no zombies
@@ -79,6 +80,18 @@ def main(facts: dict[str, Any]) -> None:
     for folder in facts["folders"]:
         shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
+
+
+def _open_streams() -> None:
+    """Open standard streams that are closed, lest sockets come to lie where users print."""
+    for stream in range(3):
+        try:
+            os.fstat(stream)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            os.dup2(opened, stream)
+            if opened != stream:
+                os.close(opened)
 
 
 def _receive(connection: socket.socket) -> list[int] | None:

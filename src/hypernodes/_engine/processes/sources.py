@@ -151,6 +151,7 @@ class Source(ABC):
         self._alone: list[tuple[float, int, Any, Trouble]] = []
         self._order = itertools.count()
         self._fruitless = 0
+        self._fruitless_at = 0.0
 
     @property
     @abstractmethod
@@ -226,6 +227,9 @@ class Source(ABC):
             if len(entries) == 1:
                 self._deliver(self, entries, self._unpackable(entries[0], error))
                 return None
+        except BaseException as error:  # noqa: BLE001 - other runs have no part in it
+            self.stop(error)
+            return None
         good = [entry for entry in entries if self._travels(entry)]
         return Chunk(self, good, self._pack(good)) if good else None
 
@@ -270,18 +274,26 @@ class Source(ABC):
             cause: Any = unpack_error(packed)
             self.stop(blame.load_error(self.engine, cause))
 
-    def bury_fruitless(self) -> None:
-        """Count a worker that died without having run a piece; too many in a row end the run."""
+    def bury_fruitless(self, born: float) -> None:
+        """Count a worker that died without having run a piece; too many in a row end the run.
+
+        Args:
+            born: When it was started: what ends several workers at once counts once.
+        """
+        if born <= self._fruitless_at:
+            return
         self._fruitless += 1
+        self._fruitless_at = time.monotonic()
         if self._fruitless >= MOST_FRUITLESS and not self.closed:
-            self.stop(_crash((), None))
+            self.stop(_fruitless())
 
     def bury_read(self, chunk: Chunk) -> None:
-        """Decide about a chunk whose worker died while it read it."""
+        """Decide about a chunk whose worker died while it read it, or packed what it gave."""
+        entries = chunk.entries[chunk.received :]
         if len(chunk.entries) == 1:
             self.bury(chunk, chunk.entries[0], Death())
             return
-        for entry in chunk.entries:
+        for entry in entries:
             self._run_alone(entry, Trouble())
 
     def bury(self, chunk: Chunk, entry: Any, death: Death) -> None:
@@ -323,7 +335,7 @@ class Source(ABC):
             step = steps[0]
         path = death.path or (step.path if step is not None else ())
         found = death._replace(path=path)
-        attempts = death.attempt or trouble.crashes or 1
+        attempts = death.attempt or max(1, trouble.crashes - 1)  # the first is forgiven
         return _described(self._error_for(index, found), path, index, attempts)
 
     @staticmethod
@@ -350,6 +362,14 @@ def _described(
     if path:
         annotate(error, node_note(path, index))
     return Failure(error, index, path[-1] if path else None, path, attempts=attempts)
+
+
+def _fruitless() -> WorkerCrashedError:
+    message = (
+        "one worker process after the other died before it had run anything, perhaps while it read "
+        "the pipeline or the shared inputs; these may not fit into memory, or crash native code"
+    )
+    return WorkerCrashedError(message, node=None, path=(), index=None)
 
 
 def _crash(path: tuple[str, ...], index: int | None) -> WorkerCrashedError:

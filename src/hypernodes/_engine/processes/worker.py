@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.observing.witness import Record
 
 PULSE: Final = 0.2
+AGED: Final = 0.001
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -91,6 +92,7 @@ class _Job(NamedTuple):
     values: dict[int, Any]
     context: Context
     is_watched: bool
+    is_timed: bool
     scenery: Scenery | None
 
 
@@ -167,11 +169,13 @@ class Worker:
         settings.apply(self._settings)
         watching = copy_context()
         watching.run(NEW_WATCH.set, self._ledger.watches(token, careful=careful))
-        watches = self._ledger.count
+        watches, timed = self._ledger.count, self._ledger.timed
         self._cells[READING] = -token
         try:
             job = watching.run(_loaded, *(Parcel(*parcel) for parcel in parcels))
-            self._jobs[token] = job._replace(is_watched=self._ledger.count > watches)
+            self._jobs[token] = job._replace(
+                is_watched=self._ledger.count > watches, is_timed=self._ledger.timed > timed
+            )
         except BaseException as error:  # noqa: BLE001 - whatever the user's classes raise
             self._jobs[token] = pack_error(error)
         finally:
@@ -203,7 +207,7 @@ class Worker:
         del found
         run, indices = (_run_items, body[1]) if kind == "items" else (_run_segment, (body[2],))
         self._chunk = chunk = _Running(number, job, indices)
-        begin = partial(self._ledger.open, spent) if job.is_watched else None
+        begin = partial(self._begin, chunk, spent) if job.is_watched else None
         started = perf_counter()
         try:
             job.context.copy().run(
@@ -215,7 +219,17 @@ class Worker:
         self._chunk = None
         del body
         _flush()
-        self._report(chunk, last=True)
+        self._cells[READING] = base + 1  # what ends the process now does so with the whole chunk
+        try:
+            self._report(chunk, last=True)
+        finally:
+            self._cells[READING] = 0
+
+    def _begin(self, chunk: _Running, spent: Any) -> None:
+        """Begin a piece that may be ended from outside: send first what that must not undo."""
+        self._ledger.open(spent)
+        if chunk.done and (chunk.job.is_timed or perf_counter() - chunk.reported > AGED):
+            self._report(chunk)
 
     def _read(self, base: int, parcel: Any) -> tuple[str, Any] | None:
         """Return what a chunk holds, or None if the driver has taken it back."""
@@ -232,6 +246,7 @@ class Worker:
     def _report(self, chunk: _Running, *, last: bool = False) -> None:
         """Send what is done of a chunk and has not been sent."""
         with chunk.lock:
+            chunk.reported = perf_counter()
             count = len(chunk.done)
             if not count and not last:
                 return
@@ -258,6 +273,7 @@ class _Running:
         self.done: deque[Any] = deque()
         self.lock = threading.Lock()
         self.seconds = 0.0
+        self.reported = perf_counter()
 
 
 def _loaded(engine_parcel: Parcel, inputs_parcel: Parcel, facts_parcel: Parcel) -> _Job:
@@ -274,7 +290,7 @@ def _loaded(engine_parcel: Parcel, inputs_parcel: Parcel, facts_parcel: Parcel) 
     if engine.is_observed and scene is not None:
         run_id, parent_run_id, mode = scene
         scenery = Scenery(run_id, parent_run_id, mode, engine.plan.pipeline)
-    return _Job(engine, inputs, values, context, is_watched=False, scenery=scenery)
+    return _Job(engine, inputs, values, context, is_watched=False, is_timed=False, scenery=scenery)
 
 
 def _compile_inner(engine: PipelineExecutionEngine) -> None:
