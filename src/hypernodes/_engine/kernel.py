@@ -79,6 +79,32 @@ class PipelineExecutionEngine:
         """Return those of `inputs` that the plan needs."""
         return {name: inputs[name] for name in self.plan.shared}
 
+    def strangers(self, inputs: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        """Return names and hashes of code that matters and is not here what it is in the driver.
+
+        Args:
+            inputs: As `shared_inputs` has returned them there.
+        """
+        del inputs
+        return ()
+
+    def distrust(self, inputs: Mapping[str, Any], names: Sequence[str]) -> None:
+        """Take note that such code has run.
+
+        Args:
+            inputs: As `prepared` has returned them.
+            names: The functions.
+        """
+
+    def warn(self, inputs: Mapping[str, Any], about: Hashable, message: str) -> None:
+        """Repeat a warning about a cache from a worker, unless the run has had its like.
+
+        Args:
+            inputs: As `prepared` has returned them.
+            about: What it is about.
+            message: The warning.
+        """
+
     def look_up(
         self, inputs: Mapping[str, Any], batch: Batch, enter: Enter | None = None
     ) -> tuple[list[tuple[int, Outcome]], Batch]:

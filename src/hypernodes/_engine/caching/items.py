@@ -14,7 +14,7 @@ from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
 from hypernodes._engine.observing.instrument import item_elsewhere
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.jobs import Batch
@@ -69,6 +69,15 @@ class ItemEngine(PipelineExecutionEngine):
 
     def shared_inputs(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         return self.inside.shared_inputs(inputs)
+
+    def strangers(self, inputs: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        return self.inside.strangers(inputs)
+
+    def distrust(self, inputs: Mapping[str, Any], names: Sequence[str]) -> None:
+        self.inside.distrust(inputs, names)
+
+    def warn(self, inputs: Mapping[str, Any], about: Hashable, message: str) -> None:
+        self.inside.warn(inputs, about, message)
 
     def finish(self, inputs: Mapping[str, Any]) -> None:
         self.inside.finish(inputs)

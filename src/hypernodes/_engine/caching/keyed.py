@@ -17,11 +17,12 @@ from hypernodes._engine.kernel import PipelineExecutionEngine
 from hypernodes.cache._code import CodeSnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping, Sequence
 
     from hypernodes._engine.caching.keys import Key, Keys
-    from hypernodes._engine.caching.prepared import Codes
+    from hypernodes._engine.caching.prepared import Codes, Oath
     from hypernodes._engine.plan import Slot, Step
+    from hypernodes.cache._exact import ExactSnapshot
     from hypernodes.cache._walk import Identify
 
 
@@ -126,7 +127,25 @@ class KeyedEngine(PipelineExecutionEngine):
         return self._reader.by_type
 
     def shared_inputs(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-        return self.prepared(inputs).only(self.plan.shared)
+        prepared = self.prepared(inputs)
+        return prepared.shipped(self.plan.shared, self._reader.oath(prepared.codes))
+
+    def read_exactly(self, snapshot: ExactSnapshot) -> Oath:
+        """Return what the code of functions is, exactly as it runs here.
+
+        Args:
+            snapshot: Reads it.
+        """
+        return self._reader.read_exactly(snapshot)
+
+    def strangers(self, inputs: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        return self._reader.strangers(self.prepared(inputs).oath)
+
+    def distrust(self, inputs: Mapping[str, Any], names: Sequence[str]) -> None:
+        self.prepared(inputs).once.distrust(names)
+
+    def warn(self, inputs: Mapping[str, Any], about: Hashable, message: str) -> None:
+        self.prepared(inputs).once.warn(about, lambda: message)
 
     def prepared_from(
         self,

@@ -160,6 +160,8 @@ def keep_map(engine: KeyedEngine, step: Step, order: Order, rows: Sequence[Row])
 
 
 def _put(engine: KeyedEngine, step: Step, order: Order, value: Any) -> bool:
+    if not order.once.is_trusted:
+        return False
     shelf = engine.shelf(step)
     is_kept = shelf.put(order.made, value, step, order.once)
     if is_kept:
