@@ -246,7 +246,7 @@ def test_warnings_of_workers_come_once_to_the_driver(executor, tmp_path):
 
 
 def test_each_node_whose_values_cannot_be_pickled_warns_once(executor, tmp_path):
-    pipeline = Pipeline([node("y")(lambda x: (n for n in (x,))), node("z")(lambda y: list(y))])
+    pipeline = Pipeline([node("y")(lambda x: (n for n in (x,))), node("z")(lambda y: [*y])])
     spec = CacheSpec(kind="disk", path=tmp_path / "kept")
     config = RuntimeConfig(cache=spec, executor=executor)
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes._engine.caching.keys import prefix, value_key
+from hypernodes._engine.caching.keys import prefix
 from hypernodes._engine.caching.prepared import Codes
 from hypernodes._engine.caching.scheme import parameters
 from hypernodes._node import Node
 from hypernodes.cache._exact import ExactSnapshot
 from hypernodes.cache._parts import NoStableIdentityError
 from hypernodes.cache._remembered import CodeMemory
+from hypernodes.cache._values import value_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from hypernodes._engine.caching.keyed import KeyedEngine
     from hypernodes._engine.caching.keys import Keys
-    from hypernodes._engine.caching.prepared import Oath
+    from hypernodes._engine.caching.prepared import Doubt, Oath
     from hypernodes._engine.plan import Inner, Step
     from hypernodes.cache._code import CodeHash, CodeSnapshot
 
@@ -130,6 +131,16 @@ class CodeReader:
         salt = self._engine.shelf(step).salt
         shape = inner.map_mode, inner.map_over, inner.inputs, inner.given
         return prefix("map", salt, *shape, bound, results)
+
+
+def other_code(names: Sequence[str]) -> Doubt:
+    """Return why nothing is kept of functions that are not the same in a worker."""
+    message = (
+        f"{', '.join(names)}: not the same in worker processes as here, so nothing is kept of this "
+        f"run; perhaps the file has changed since it was imported (reload the module), or a value "
+        f"that the code uses was changed here while the program runs (pass it in as an input)"
+    )
+    return ("code", *names), message
 
 
 def _sworn(function: Any, snapshot: ExactSnapshot) -> tuple[str, str]:

@@ -41,7 +41,7 @@ class CachedFrame(Frame):
         witness: Who is told, if somebody observes.
     """
 
-    __slots__ = ("_engine", "_known", "_once", "_resolver", "_rows", "_running")
+    __slots__ = ("_away", "_engine", "_known", "_once", "_resolver", "_rows", "_running")
 
     inputs: Prepared
 
@@ -62,6 +62,7 @@ class CachedFrame(Frame):
         self._resolver = engine.resolver(inputs, item, self.values)
         self._rows: dict[int, list[Row]] = {}
         self._running = 0
+        self._away: set[int] = set()
 
     def first(self) -> list[Segment]:
         return self._next()
@@ -71,6 +72,7 @@ class CachedFrame(Frame):
         if isinstance(segment, Lookups):
             return {LOOKUPS: (segment.wanted, self._once)}
         taken: dict[Slot, Any] = {slot: self._resolver.values[slot] for slot in segment.takes}
+        self._engine.check_arguments(step, self._resolver, self.inputs)
         order = self._engine.order(step, self._resolver, self._known, self.inputs)
         if order is not None:
             taken[ORDER] = order
@@ -82,6 +84,7 @@ class CachedFrame(Frame):
         self, segment: Segment, taken: dict[Slot, Any], then: Callable[[Given], None]
     ) -> Callable[[Given], None]:
         step = segment.steps[0]
+        self._away.add(step.index)
         if ORDER not in taken or not self._engine.shelf(step).is_tied:
             return then
         order = taken.pop(ORDER)
@@ -135,6 +138,8 @@ class CachedFrame(Frame):
             order = self._engine.order(step, self._resolver, self._known, self.inputs)
             if order is not None and order.is_sound and not replaced:
                 keep_map(self._engine, step, order, rows)
+        if not (step.index in self._away or self._engine.plan.request.ctx.in_order):
+            self._engine.recheck_arguments(step, self._resolver, self.inputs)
         self._resolver.settle(step, [outcome[slot] for slot in step.outputs], replaced=replaced)
 
     def _take_ready(self) -> list[Step]:
@@ -154,6 +159,6 @@ class CachedFrame(Frame):
             self.closed = True
             self.jobs.clear()
             if self.index is None:
-                self._once.finish()
+                self._engine.finish(self.inputs)
             self._end(self._resolver.outputs())
         return ready
