@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from hypernodes import MISS, CacheError, MemoryCache
+from hypernodes import MISS, CacheError, MemoryCache, SerializationError
 
 
 def put_all(cache, *names):

@@ -128,6 +128,10 @@ class Resolver:
         self._agenda.append((self._want_arguments, step))
         self._work()
 
+    def look_again(self, step: Step) -> None:
+        """Want a step that could run looked up once more."""
+        self._lookups.append(step)
+
     def takes_replaced(self, step: Step) -> bool:
         """Tell whether a step takes values that are not what their keys say."""
         replaced = self._replaced
