@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     PlainSerializer,
@@ -23,9 +22,10 @@ from pydantic import (
 )
 
 from hypernodes import _kinds
+from hypernodes._described import Described
 from hypernodes._dispatch.needs import SHIPPING, Needs, identities
 from hypernodes._dispatch.plugins import REGISTRY as PLUGINS
-from hypernodes.exceptions import HyperNodesError, InputError, hint
+from hypernodes.exceptions import HyperNodesError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,7 @@ ExceptionType = Annotated[
 ]
 
 
-class RetryPolicy(BaseModel):
+class RetryPolicy(Described):
     """How often and when a failed attempt at a node is made again.
 
     The pause before extra attempt n (from 1) is `initial_delay * multiplier ** (n - 1)` seconds, at
@@ -87,8 +87,6 @@ class RetryPolicy(BaseModel):
         >>> RetryPolicy(max_retries=2, retry_on=(ConnectionError,)).max_retries
         2
     """
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     max_retries: Attempts = 3
     initial_delay: Seconds = 0.1
@@ -130,7 +128,7 @@ def _nothing_but(empty: object, what: str, value: object) -> object:
     return value
 
 
-class RuntimeConfig(BaseModel):
+class RuntimeConfig(Described):
     """Where (backend) and how (executor) pipelines run, and what befalls each node.
 
     Frozen, equal by value and hashable. The config in force is the first there is of: the call's,
@@ -163,10 +161,10 @@ class RuntimeConfig(BaseModel):
         SequentialExecutor()
     """
 
+    IN_ORDER: ClassVar[int] = 0
     __slots__ = ("_cast", "_hash")
     _cast: Any
     _hash: int
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     backend: _kinds.AnyBackend = Field(default_factory=partial(_kinds.build_backend, "local"))
     executor: _kinds.AnyExecutor = Field(default_factory=partial(_kinds.build_executor, "thread"))
@@ -186,14 +184,6 @@ class RuntimeConfig(BaseModel):
     ] = 0
     timeout: Timeout | None = None
     callback_errors: Literal["log", "warn", "raise"] = "log"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_unknown(cls, given: Any) -> Any:
-        for name in given if isinstance(given, dict) else ():
-            if name not in cls.model_fields:
-                raise ValueError(f"a RuntimeConfig has no {name!r}; {hint(name, cls.model_fields)}")
-        return given
 
     @model_validator(mode="after")
     def _read_callbacks(self) -> Self:
@@ -257,9 +247,6 @@ class RuntimeConfig(BaseModel):
             yield config
         finally:
             _used.reset(token)
-
-    def __str__(self) -> str:
-        return repr(self)
 
     def __hash__(self) -> int:
         # Asked for at every run: worked out once, in a slot that is neither copied nor pickled.
