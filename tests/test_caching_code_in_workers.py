@@ -3,6 +3,7 @@
 import importlib
 import sys
 import textwrap
+import threading
 import warnings
 
 import pytest
@@ -254,3 +255,62 @@ def test_each_node_whose_values_cannot_be_pickled_warns_once(executor, tmp_path)
         found = pipeline.map({"x": range(40)}, map_over="x", output_name="z", config=config)
     assert [row["z"] for row in found] == [[n] for n in range(40)]
     assert len(told) == 1
+
+
+CLASSES = """
+import enum, pathlib
+from dataclasses import dataclass
+from hypernodes import Pipeline, RuntimeConfig, node
+from hypernodes.cache import DiskCache
+from hypernodes.executors import ProcessPoolExecutor
+
+class Colour(enum.Enum):
+    RED = 1
+
+@dataclass
+class Point:
+    x: int
+    colour: Colour = Colour.RED
+
+def make(x):
+    with open("calls", "a") as file:
+        file.write("made ")
+    return Point(x)
+
+def moved(point):
+    return Point(point.x + 1, point.colour)
+
+if __name__ == "__main__":
+    pipeline = Pipeline([node("point")(make), node("end")(moved)])
+    with ProcessPoolExecutor(max_workers=1) as executor:
+        config = RuntimeConfig(cache=DiskCache("kept"), executor=executor)
+        for _ in range(2):
+            found = pipeline.map({"x": [1, 2]}, map_over="x", config=config, output_name="end")
+            assert [row["end"] for row in found] == [Point(2), Point(3)]
+            assert pipeline.run({"x": 7}, config=config)["end"] == Point(8)
+    here = RuntimeConfig(cache=DiskCache("kept"), executor="sequential")
+    assert pipeline.run({"x": 7}, config=here)["end"] == Point(8)
+    assert pathlib.Path("calls").read_text() == "made made made "
+"""
+
+
+def test_instances_of_classes_of_scripts_are_kept_by_workers(run_script):
+    run_script(CLASSES)
+
+
+@pytest.mark.parametrize("name", ["thread", "async"])
+def test_equal_items_that_cannot_be_kept_run_beside_one_another(name):
+    barrier = threading.Barrier(2)
+
+    def wait_for_another(x):
+        if started.acquire(blocking=False):  # one is awaited in the map, one among those that run
+            return (n for n in (x,))
+        barrier.wait(20)
+        return (n for n in (x,))
+
+    started = threading.Semaphore(2)
+    pipeline = Pipeline([node("y")(wait_for_another)])
+    config = RuntimeConfig(cache=MemoryCache(), executor=name)
+    with pytest.warns(CacheWarning, match="is not kept"):
+        found = pipeline.map({"x": [1] * 4}, map_over="x", config=config)
+    assert [[*row["y"]] for row in found] == [[1]] * 4

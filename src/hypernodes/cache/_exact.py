@@ -29,6 +29,11 @@ class ExactSnapshot(CodeSnapshot):
         True
     """
 
+    @property
+    def classes(self) -> list[type]:
+        """The classes of the user's that were met."""
+        return [each for each in self._kept if isinstance(each, type)]
+
     def _contents(self, definition: Any) -> tuple[bytes, Uses]:
         own, uses = contents(definition, self.identify, read_bytecode)
         return own, ((name, _WITHOUT_IDENTITY if value is None else value) for name, value in uses)

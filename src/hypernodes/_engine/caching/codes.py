@@ -14,18 +14,15 @@ from hypernodes.cache._remembered import CodeMemory
 from hypernodes.cache._values import value_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from hypernodes._engine.caching.keyed import KeyedEngine
     from hypernodes._engine.caching.keys import Keys
-    from hypernodes._engine.caching.prepared import Doubt, Oath
+    from hypernodes._engine.caching.prepared import Oath
     from hypernodes._engine.plan import Inner, Step
     from hypernodes.cache._code import CodeHash, CodeSnapshot
 
 MEMORY: Final = CodeMemory()
-
-SWORN: Final[set[tuple[str, str]]] = set()
-"""What code in this process, a worker, has been found to be the same as in its driver."""
 
 
 class CodeReader:
@@ -84,23 +81,6 @@ class CodeReader:
         inner = sorted(self._engine.inner_engines.items())
         return (*own, *(part for _, engine in inner for part in engine.read_exactly(snapshot)))
 
-    def strangers(self, oath: Oath) -> tuple[tuple[str, str], ...]:
-        """Return those that are not the same here as where an oath was made.
-
-        What has once been the same here stays so, whatever it does to its module meanwhile: code
-        that is new is a new oath.
-
-        Args:
-            oath: As `oath` has returned it there.
-        """
-        if SWORN.issuperset(oath):
-            return ()
-        here = self.read_exactly(ExactSnapshot())
-        others = [sworn for sworn, own in zip(oath, here, strict=True) if sworn != own]
-        strangers = tuple(sworn for sworn in others if sworn not in SWORN)
-        SWORN.update(set(oath).difference(strangers))
-        return strangers
-
     def _put_together(
         self, found: list[CodeHash], inner: Mapping[int, Codes], maps: Mapping[int, str]
     ) -> Codes:
@@ -131,16 +111,6 @@ class CodeReader:
         salt = self._engine.shelf(step).salt
         shape = inner.map_mode, inner.map_over, inner.inputs, inner.given
         return prefix("map", salt, *shape, bound, results)
-
-
-def other_code(names: Sequence[str]) -> Doubt:
-    """Return why nothing is kept of functions that are not the same in a worker."""
-    message = (
-        f"{', '.join(names)}: not the same in worker processes as here, so nothing is kept of this "
-        f"run; perhaps the file has changed since it was imported (reload the module), or a value "
-        f"that the code uses was changed here while the program runs (pass it in as an input)"
-    )
-    return ("code", *names), message
 
 
 def _sworn(function: Any, snapshot: ExactSnapshot) -> tuple[str, str]:

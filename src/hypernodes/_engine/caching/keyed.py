@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+from hypernodes._engine.caching.arrival import other_code, welcome
 from hypernodes._engine.caching.changes import Guard
-from hypernodes._engine.caching.codes import CodeReader, other_code
+from hypernodes._engine.caching.codes import CodeReader
 from hypernodes._engine.caching.keys import UNSTABLE
 from hypernodes._engine.caching.orders import Order
 from hypernodes._engine.caching.prepared import Carried, Item, Once, Prepared
@@ -141,7 +142,7 @@ class KeyedEngine(PipelineExecutionEngine):
         return self._reader.read_exactly(snapshot)
 
     def strangers(self, inputs: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-        return self._reader.strangers(self.prepared(inputs).oath)
+        return welcome(self._reader, self.prepared(inputs).oath)
 
     def doubt(self, inputs: Mapping[str, Any], strangers: Sequence[str] = ()) -> Doubt | None:
         if strangers:
