@@ -300,17 +300,20 @@ def test_instances_of_classes_of_scripts_are_kept_by_workers(run_script):
 
 @pytest.mark.parametrize("name", ["thread", "async"])
 def test_equal_items_that_cannot_be_kept_run_beside_one_another(name):
-    barrier = threading.Barrier(2)
+    company = threading.Event()
+    running = []
 
-    def wait_for_another(x):
-        if started.acquire(blocking=False):  # one is awaited in the map, one among those that run
-            return (n for n in (x,))
-        barrier.wait(20)
+    def look_around(x):
+        running.append(x)
+        if len(running) > 1:
+            company.set()
+        company.wait(0.5)  # those that lead have none
+        running.pop()
         return (n for n in (x,))
 
-    started = threading.Semaphore(2)
-    pipeline = Pipeline([node("y")(wait_for_another)])
+    pipeline = Pipeline([node("y")(look_around)])
     config = RuntimeConfig(cache=MemoryCache(), executor=name)
     with pytest.warns(CacheWarning, match="is not kept"):
-        found = pipeline.map({"x": [1] * 4}, map_over="x", config=config)
-    assert [[*row["y"]] for row in found] == [[1]] * 4
+        found = pipeline.map({"x": [1] * 6}, map_over="x", config=config)
+    assert [[*row["y"]] for row in found] == [[1]] * 6
+    assert company.is_set()
