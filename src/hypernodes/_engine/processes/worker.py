@@ -253,6 +253,8 @@ class Worker:
             job.context.copy().run(
                 run, job, body, _Claims(self._cells, base, begin), chunk.done.append
             )
+            if run is _run_segment:
+                self._distrust(token, job, job.engine.doubt(job.inputs))
         except BaseException as error:  # noqa: BLE001 - ends the run, in the driver
             chunk.done.append(_Raised(pack_error(error)))
         chunk.seconds = perf_counter() - started
