@@ -124,7 +124,7 @@ def _observed_inside(call: Call, step: Step, node: Node, cue: Cue) -> Call:
         if witness is None:
             return call(*args, **kwargs)
         inputs = read(args, kwargs)
-        witness.node_started(index, clock(), inputs if cue.inputs else None)
+        witness.node_started(index, clock(), dict(inputs) if cue.inputs else None)
         stand = Stand(witness, index, cue)
         token = REPORTER.set(stand)
         try:

@@ -36,11 +36,11 @@ def observed_run(
     with _Staged(run):
         token = SCENE.set(run)
         try:
-            run.begin(clock(), inputs)
+            run.begin(clock(), dict(inputs))
             found = call(pipeline, inputs, ctx, outputs)
         finally:
             SCENE.reset(token)
-        run.end(clock(), found)
+        run.end(clock(), dict(found))
     return found
 
 
@@ -84,14 +84,21 @@ class ObservedMap:
         context = copy_context()
         context.run(SCENE.set, run)
         with _Staged(run):
-            run.begin(clock(), self._inputs)
+            run.begin(clock(), dict(self._inputs))
             run.begin_map(clock(), self._count)
             for entry in _inside(context, start):
                 outcome = entry if ordered else entry[1]
                 if on_error == "raise" and type(outcome) is Failure:
                     run.fatal = outcome.error
                 yield entry
-            run.end(clock(), self._results)
+            run.end(clock(), self._shown_results())
+
+    def _shown_results(self) -> list[Any] | None:
+        """Return a copy of the results, down to each item's dict, if somebody reads them."""
+        needs = self._ctx.config.needs
+        if self._results is None or needs is None or not needs.reads("outputs", "on_pipeline_end"):
+            return None
+        return [dict(each) if type(each) is dict else each for each in self._results]
 
 
 def _inside(context: Context, start: Callable[[], Iterable[Any]]) -> Iterator[Any]:

@@ -181,11 +181,7 @@ def tell_item(
         return
     _tell(witness, engine, records, lost)
     _, told, facts = records[-1]
-    when = facts[0] if told == OVER else clock()
-    if isinstance(outcome, Failure):
-        witness.failed(when, outcome.error)
-    else:
-        witness.ended(when, outcome)
+    engine.closed(witness, outcome, facts[0] if told == OVER else clock())
 
 
 def tell_segment(
