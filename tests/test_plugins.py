@@ -457,6 +457,8 @@ def replaced(self, ctx, other=None):
         (lambda self, ctx: lambda: ctx.path, {"inputs", "outputs"}),
         (lambda self, ctx: [ctx for _ in "ab"], {"inputs", "outputs"}),
         (lambda self, ctx: locals(), {"inputs", "outputs"}),
+        (lambda self, ctx: ctx.__dict__["inputs"], {"inputs", "outputs"}),
+        (lambda *args: args[-1].path, {"inputs", "outputs"}),
         (lambda self, ctx, node: (ctx, node), {"inputs", "outputs"}),
         (passed_on, {"inputs", "outputs"}),
         (replaced, {"inputs", "outputs"}),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.observing.witness import Record, Recorder, Scenery, clock, replay
 from hypernodes._engine.processes.errors import PackedError, pack_error, unpack_error
-from hypernodes._engine.processes.parcels import check_readable, unpack
+from hypernodes._engine.processes.parcels import check_readable, loads_at_home, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -138,6 +138,8 @@ def _that_travels(value: Any, depot: Depot) -> Any:
     except Exception:  # noqa: BLE001 - whatever the user's classes raise
         if type(value) is dict:
             return {name: _that_travels(part, depot) for name, part in value.items()}
+        if type(value) is tuple:
+            return tuple(_that_travels(part, depot) for part in value)
         return Withheld(type(value).__name__)
     return value
 
@@ -147,7 +149,7 @@ def _that_travels(value: Any, depot: Depot) -> Any:
 
 def unpack_records(parcel: Parcel) -> list[list[Record]]:
     """Return the records of some pieces."""
-    return [[_unpacked(record) for record in records] for records in unpack(parcel)]
+    return [[_unpacked(record) for record in records] for records in unpack(parcel, loads=loads_at_home)]
 
 
 def _unpacked(record: Record) -> Record:
