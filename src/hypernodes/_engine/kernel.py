@@ -398,9 +398,7 @@ class PipelineExecutionEngine:
             own = dict(item) if audience.inputs else None
             witness.started(clock(), own, given)
 
-    def closed(
-        self, witness: Witness | None, outcome: Outcome, when: float | None = None
-    ) -> None:
+    def closed(self, witness: Witness | None, outcome: Outcome, when: float | None = None) -> None:
         """Tell a witness of the end of a pass.
 
         Args:

@@ -129,7 +129,8 @@ class _Registry:
     """The open workers, by the executor that they belong to."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # callbacks have their say while workers are opened
+        self._lock = threading.Lock()
+        self._gates: dict[Hashable, threading.RLock] = {}
         self._open: dict[Hashable, Workers] = {}
 
     def of(self, executor: Hashable, opened: Callable[[], Workers]) -> Workers:
@@ -137,7 +138,7 @@ class _Registry:
         workers = self._open.get(executor)
         if workers is not None and not workers.is_over:
             return workers
-        with self._lock:
+        with self._gate(executor):
             workers = self._open.get(executor)
             if workers is None or workers.is_over:
                 if workers is not None:
@@ -147,15 +148,21 @@ class _Registry:
 
     def close(self, executor: Hashable) -> None:
         """End the workers of `executor` and its equals."""
-        with self._lock:
+        with self._gate(executor):
             workers = self._open.pop(executor, None)
         if workers is not None:
             workers.close()
             workers.part()
 
+    def _gate(self, executor: Hashable) -> threading.RLock:
+        """Return what is held while workers are opened: that, and callbacks, may take their time."""
+        with self._lock:
+            return self._gates.setdefault(executor, threading.RLock())
+
     def forget(self) -> None:
         """Forget what only the parent of a forked process has."""
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        self._gates = {}
         self._open = {}
 
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 from hypernodes._cancel import Abandoned
 from hypernodes._dispatch.session import Halted, Session, add_note
 from hypernodes._engine.failure import Failure
-from hypernodes._engine.observing.passes import Guest, abandoned
+from hypernodes._engine.observing.passes import abandoned
 from hypernodes._engine.observing.runs import SCENE, Run
 from hypernodes._engine.observing.witness import clock
 from hypernodes._engine.results import close
@@ -91,6 +91,7 @@ class ObservedMap:
                 if on_error == "raise" and type(outcome) is Failure:
                     run.fatal = outcome.error
                 yield entry
+                run.session.keep_pace()
             run.end(clock(), self._shown_results())
 
     def _shown_results(self) -> list[Any] | None:
@@ -115,8 +116,7 @@ def _inside(context: Context, start: Callable[[], Iterable[Any]]) -> Iterator[An
 def _new_run(pipeline: Pipeline, ctx: RunContext, *, is_map: bool = False) -> Run:
     """Return a run of its own, or one inside the node whose code asks for it."""
     scene = SCENE.get()
-    around = scene.run if isinstance(scene, Guest) else scene
-    parent = None if around is None else around.run_id
+    parent = None if scene is None else scene.run.run_id
     return Run(Session(), pipeline, ctx, uuid4().hex, parent, is_map=is_map)
 
 
@@ -146,6 +146,8 @@ class _Staged:
             reason = None if isinstance(shown, Abandoned) else shown
             run.fail(clock(), abandoned(run.label) if reason is None else reason)
         session.finish(hastily=shown is not None and not isinstance(shown, Exception))
+        if session.fatal is not None and session.fatal is not error:
+            raise session.fatal
         if session.error is None:
             return
         if shown is None:

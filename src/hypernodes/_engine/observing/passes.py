@@ -411,7 +411,7 @@ class Entrance:
     @property
     def run(self) -> Run:
         """The run that the items belong to."""
-        return self._scene.run if isinstance(self._scene, Guest) else self._scene
+        return self._scene.run
 
     def __call__(self, index: int) -> Pass:
         return self._scene.enter(self._engine, index)

@@ -149,7 +149,9 @@ def _that_travels(value: Any, depot: Depot) -> Any:
 
 def unpack_records(parcel: Parcel) -> list[list[Record]]:
     """Return the records of some pieces."""
-    return [[_unpacked(record) for record in records] for records in unpack(parcel, loads=loads_at_home)]
+    return [
+        [_unpacked(record) for record in records] for records in unpack(parcel, loads=loads_at_home)
+    ]
 
 
 def _unpacked(record: Record) -> Record:
