@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from pydantic import (
 from hypernodes import _kinds
 from hypernodes._dispatch.needs import SHIPPING, Needs, identities
 from hypernodes._dispatch.plugins import REGISTRY as PLUGINS
-from hypernodes.exceptions import InputError, hint
+from hypernodes.exceptions import HyperNodesError, InputError, hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,6 +105,8 @@ def _is_policy(value: object) -> bool:
 def _as_callbacks(value: object) -> tuple[object, ...]:
     if isinstance(value, list | tuple):
         return tuple(value)
+    if value is None:
+        raise ValueError("None is no list of callbacks; for no callbacks, leave it out")
     raise ValueError(f"{value!r} is no list of callbacks; put it into one: [{value!r}]")
 
 
@@ -235,6 +237,9 @@ class RuntimeConfig(BaseModel):
             return cls(**fields)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
             raise InputError(f"the config file {os.fspath(path)!r} is wrong: {error}") from error
+        except HyperNodesError as error:
+            error.add_note(f"in the config file {os.fspath(path)!r}")
+            raise
 
     @staticmethod
     @contextmanager
@@ -294,7 +299,7 @@ class RuntimeConfig(BaseModel):
     def table(self) -> Table | None:
         """The calls for events under this config; None where nobody observes."""
         callbacks: object = self.callbacks
-        if isinstance(callbacks, Needs) or not (callbacks or PLUGINS.number()):
+        if isinstance(callbacks, Needs) or (not callbacks and PLUGINS.is_empty):
             return None
         return self._cast_of_callbacks().table(self.callback_errors)
 
@@ -308,13 +313,13 @@ class RuntimeConfig(BaseModel):
         return None if table is None else table.needs
 
     def _cast_of_callbacks(self) -> Cast:
-        try:
+        with suppress(AttributeError):
             cast: Cast = self._cast
-        except AttributeError:
-            from hypernodes._dispatch.table import cast_of  # noqa: PLC0415 - pluggy
+            return cast
+        from hypernodes._dispatch.table import cast_of  # noqa: PLC0415 - pluggy
 
-            cast = cast_of(self.callbacks)
-            object.__setattr__(self, "_cast", cast)
+        cast = cast_of(self.callbacks)
+        object.__setattr__(self, "_cast", cast)
         return cast
 
 
@@ -387,7 +392,7 @@ class _Default:
 def _from_variable(path: str) -> RuntimeConfig:
     try:
         return RuntimeConfig.from_file(path)
-    except (OSError, InputError) as error:
+    except (OSError, HyperNodesError) as error:
         error.add_note(f"the environment variable {CONFIG_VARIABLE} names {path!r}")
         raise
 

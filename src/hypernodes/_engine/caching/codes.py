@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes._engine.caching.keys import prefix, value_key
+from hypernodes._engine.caching.keys import prefix
 from hypernodes._engine.caching.prepared import Codes
 from hypernodes._engine.caching.scheme import parameters
 from hypernodes._node import Node
+from hypernodes.cache._exact import ExactSnapshot
 from hypernodes.cache._parts import NoStableIdentityError
 from hypernodes.cache._remembered import CodeMemory
+from hypernodes.cache._values import value_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from hypernodes._engine.caching.keyed import KeyedEngine
     from hypernodes._engine.caching.keys import Keys
+    from hypernodes._engine.caching.prepared import Doubt, Oath
     from hypernodes._engine.plan import Inner, Step
     from hypernodes.cache._code import CodeHash, CodeSnapshot
 
 MEMORY: Final = CodeMemory()
+
+SWORN: Final[set[tuple[str, str]]] = set()
+"""What code in this process, a worker, has been found to be the same as in its driver."""
 
 
 class CodeReader:
@@ -36,6 +42,7 @@ class CodeReader:
         self._engine = engine
         self._last: tuple[Any, Codes] | None = None
         self.by_type: dict[int, tuple[str, ...]] = {}
+        self._sworn: tuple[Codes, Oath] | None = None
         steps = engine.plan.steps
         self._calls = [step for step in steps if isinstance(step.node, Node) and self._counts(step)]
 
@@ -56,6 +63,43 @@ class CodeReader:
         if self._last is None or self._last[0] != facts:
             self._last = facts, self._put_together(found, inner, maps)
         return self._last[1]
+
+    def oath(self, codes: Codes) -> Oath:
+        """Return what the code of each function is, exactly as it runs here.
+
+        Args:
+            codes: What signatures begin with now.
+        """
+        if self._sworn is None or self._sworn[0] is not codes:
+            self._sworn = codes, self.read_exactly(ExactSnapshot())
+        return self._sworn[1]
+
+    def read_exactly(self, snapshot: ExactSnapshot) -> Oath:
+        """Return the same, read anew.
+
+        Args:
+            snapshot: Reads it.
+        """
+        own = [_sworn(step.node.func, snapshot) for step in self._calls]  # type: ignore[attr-defined]
+        inner = sorted(self._engine.inner_engines.items())
+        return (*own, *(part for _, engine in inner for part in engine.read_exactly(snapshot)))
+
+    def strangers(self, oath: Oath) -> tuple[tuple[str, str], ...]:
+        """Return those that are not the same here as where an oath was made.
+
+        What has once been the same here stays so, whatever it does to its module meanwhile: code
+        that is new is a new oath.
+
+        Args:
+            oath: As `oath` has returned it there.
+        """
+        if SWORN.issuperset(oath):
+            return ()
+        here = self.read_exactly(ExactSnapshot())
+        others = [sworn for sworn, own in zip(oath, here, strict=True) if sworn != own]
+        strangers = tuple(sworn for sworn in others if sworn not in SWORN)
+        SWORN.update(set(oath).difference(strangers))
+        return strangers
 
     def _put_together(
         self, found: list[CodeHash], inner: Mapping[int, Codes], maps: Mapping[int, str]
@@ -87,6 +131,21 @@ class CodeReader:
         salt = self._engine.shelf(step).salt
         shape = inner.map_mode, inner.map_over, inner.inputs, inner.given
         return prefix("map", salt, *shape, bound, results)
+
+
+def other_code(names: Sequence[str]) -> Doubt:
+    """Return why nothing is kept of functions that are not the same in a worker."""
+    message = (
+        f"{', '.join(names)}: not the same in worker processes as here, so nothing is kept of this "
+        f"run; perhaps the file has changed since it was imported (reload the module), or a value "
+        f"that the code uses was changed here while the program runs (pass it in as an input)"
+    )
+    return ("code", *names), message
+
+
+def _sworn(function: Any, snapshot: ExactSnapshot) -> tuple[str, str]:
+    module, name = (getattr(function, n, "") for n in ("__module__", "__qualname__"))
+    return f"{module}.{name}", snapshot.describe(function).digest
 
 
 def _results(engine: KeyedEngine, inner: Inner, codes: Codes) -> tuple[str, ...] | None:
