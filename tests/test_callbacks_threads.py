@@ -73,7 +73,8 @@ found = []
 def run_others(self):
     plain = RuntimeConfig(executor=executor)
     found.append(PIPELINE.run({{"x": 5}}, config=plain)["total"])
-    found.extend(each["total"] for each in PIPELINE.map({{"x": [5, 5]}}, map_over="x", config=plain))
+    results = PIPELINE.map({{"x": [5, 5]}}, map_over="x", config=plain)
+    found.extend(each["total"] for each in results)
 
 if __name__ == "__main__":
     callback = type("Runs", (Callback,), {{"errors": "raise", {hook!r}: run_others}})

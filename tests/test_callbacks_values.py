@@ -113,6 +113,10 @@ class Unfriendly:
         raise TypeError("stays here")
 
 
+def make_unfriendly(x):
+    return Unfriendly(x)
+
+
 class Keeps(Callback):
     """Keeps all values of nodes that it is given."""
 
@@ -130,7 +134,7 @@ class Keeps(Callback):
 
 
 def test_a_hit_with_inputs_that_cannot_travel_is_told_like_any_other(executor, tmp_path):
-    made = node("made", cache=False)(lambda x: Unfriendly(x))
+    made = node("made", cache=False)(make_unfriendly)
     pipeline = Pipeline([made, node("y")(lambda made: 2 * made.x)])
     keeps = Keeps()
     cache = {"kind": "disk", "path": str(tmp_path)}

@@ -16,8 +16,8 @@ VALUES: Final = frozenset({"inputs", "outputs"})
 def values_read(function: Callable[..., Any], name: str) -> frozenset[str]:
     """Return which `VALUES` of its argument `name` a function may read.
 
-    All of them, unless the argument is one of its own (a decorator's wrapper may hide it), and every
-    use of it is a public attribute taken from it on the spot.
+    All of them, unless the argument is one of its own (a decorator's wrapper may hide it), and
+    every use of it is a public attribute taken from it on the spot.
 
     Args:
         function: A hook.

@@ -155,7 +155,7 @@ class _Registry:
             workers.part()
 
     def _gate(self, executor: Hashable) -> threading.RLock:
-        """Return what is held while workers are opened: that, and callbacks, may take their time."""
+        """Return what is held while workers are opened, which may take its time."""
         with self._lock:
             return self._gates.setdefault(executor, threading.RLock())
 

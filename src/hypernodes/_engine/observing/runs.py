@@ -182,7 +182,7 @@ SCENE: Final[ContextVar[Run | Guest | None]] = ContextVar("hypernodes_scene", de
 
 
 def tell_aside(engine: PipelineExecutionEngine) -> None:
-    """Have a thread tell of what `engine` runs, if it is observed: what runs on a loop must not wait."""
+    """Have a thread tell of what `engine` runs, if that is observed: nobody on a loop may wait."""
     scene = SCENE.get() if engine.is_observed else None
     if scene is not None:
         scene.run.session.tell_aside()
