@@ -142,7 +142,7 @@ def test_a_hit_with_inputs_that_cannot_travel_is_told_like_any_other(executor, t
     for _ in range(2):
         found = pipeline.map({"x": range(8)}, map_over="x", output_name="y", config=config)
         assert found == [{"y": 2 * x} for x in range(8)]
-    assert sorted(name for name, _ in keeps.inputs) == ["made"] * 16 + ["y"] * 16
+    assert sorted(name for name, _ in keeps.inputs) == ["make_unfriendly"] * 16 + ["y"] * 16
     outputs = [output for name, output, _ in keeps.outputs if name == "y"]
     assert sorted(outputs) == sorted([2 * x for x in range(8)] * 2)
 

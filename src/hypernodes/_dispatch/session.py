@@ -130,9 +130,7 @@ class Session:
 
     def _failed(self, call: Call, error: Exception) -> tuple[CallbackError, ...]:
         """Do with a failure what its policy says; return it if it is to end the run."""
-        what = (
-            f"{call.hook} of callback {call.observer.label} failed: {type(error).__name__}: {error}"
-        )
+        what = f"{call.hook} of callback {call.observer.label} failed: {_described(error)}"
         failure = CallbackError(what, callback=call.observer.label, hook=call.hook)
         failure.__cause__ = error
         if call.policy == "raise":
@@ -244,6 +242,7 @@ class _Background:
 
     def __init__(self, name: str, context: Context | None = None) -> None:
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._is_over = False
         run = (context or Context()).run
         self._thread = threading.Thread(target=run, args=(self._serve,), name=name, daemon=True)
         self._thread.start()
@@ -263,11 +262,13 @@ class _Background:
         done.wait()
 
     def end(self, seconds: float | None) -> None:
+        """Wait until what was put is done; what is not, after some seconds, is dropped."""
         self._queue.put(None)
         self._thread.join(seconds)
+        self._is_over = True
 
     def _serve(self) -> None:
-        while (call := self._queue.get()) is not None:
+        while (call := self._queue.get()) is not None and not self._is_over:
             try:
                 call()
             except BaseException:
@@ -279,6 +280,14 @@ def _moment(ctx: Any) -> Any:
     kept = copy(ctx)
     kept._worker = ctx.worker  # noqa: SLF001 - who tells is another thread
     return kept
+
+
+def _described(error: Exception) -> str:
+    kind = type(error).__name__
+    try:
+        return f"{kind}: {error}"
+    except Exception:  # noqa: BLE001 - its class is the user's
+        return f"{kind}, whose text cannot be had"
 
 
 def add_note(error: BaseException, failure: CallbackError) -> None:

@@ -142,17 +142,18 @@ class _Registry:
             workers = self._open.get(executor)
             if workers is None or workers.is_over:
                 if workers is not None:
+                    del self._open[executor]
                     workers.part()
-                workers = self._open[executor] = opened()
+                made = opened()
+                _end(self._open.pop(executor, None))  # what callbacks have used meanwhile
+                workers = self._open[executor] = made
             return workers
 
     def close(self, executor: Hashable) -> None:
         """End the workers of `executor` and its equals."""
         with self._gate(executor):
             workers = self._open.pop(executor, None)
-        if workers is not None:
-            workers.close()
-            workers.part()
+        _end(workers)
 
     def _gate(self, executor: Hashable) -> threading.RLock:
         """Return what is held while workers are opened, which may take its time."""
@@ -164,6 +165,12 @@ class _Registry:
         self._lock = threading.Lock()
         self._gates = {}
         self._open = {}
+
+
+def _end(workers: Workers | None) -> None:
+    if workers is not None:
+        workers.close()
+        workers.part()
 
 
 REGISTRY: Final = _Registry()

@@ -7,15 +7,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakSet
 
+from hypernodes._dispatch.session import Session
 from hypernodes._engine.observing.runs import SCENE
 from hypernodes._engine.observing.script import calls
-from hypernodes._engine.observing.witness import clock
+from hypernodes._engine.observing.witness import Scenery, clock
 from hypernodes.callbacks import CallbackContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hypernodes._engine.observing.runs import Run
     from hypernodes._engine.observing.script import Calls
     from hypernodes._engine.workers import Workers
     from hypernodes.config import RuntimeConfig
@@ -48,25 +48,24 @@ def opened(
         config: The config in force for what needs them.
         open_workers: Opens them, given the options.
     """
-    scene, table = SCENE.get(), config.table
+    current, table = SCENE.get(), config.table
     options: dict[str, Any] = {}
-    if scene is None or table is None:
+    if current is None or table is None:
         return open_workers(options)
-    run, place = scene.run, _Opening(scene.run.path, config)
+    run, place = current.run, _Opening(current.run.path, config)
     starts, stops = calls(table, "on_executor_start"), calls(table, "on_executor_stop")
-    run.session.fire_and_wait(starts, _context(run, place), executor, options)
+    ctx = CallbackContext(run, place, clock(), run.item_index)
+    run.session.fire_and_wait(starts, ctx, executor, options)
     workers = open_workers(options)
     if stops:
-        workers.farewell = partial(_tell_stop, stops, run, place, executor, options)
+        scene = Scenery(run.run_id, run.parent_run_id, run.mode, run.pipeline)
+        workers.farewell = partial(_tell_stop, stops, scene, place, executor, options)
         _open.add(workers)
     return workers
 
 
 def _tell_stop(
-    stops: Calls, run: Run, place: _Opening, executor: object, options: dict[str, Any]
+    stops: Calls, scene: Scenery, place: _Opening, executor: object, options: dict[str, Any]
 ) -> None:
-    run.session.fire_late(stops, _context(run, place), executor, options)
-
-
-def _context(run: Run, place: _Opening) -> CallbackContext:
-    return CallbackContext(run, place, clock(), run.item_index)
+    """Tell of the closing, which comes when the run may be long over: nothing is kept of it."""
+    Session().fire_late(stops, CallbackContext(scene, place, clock()), executor, options)
