@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from contextvars import Context, copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
-from hypernodes._cancel import Abandoned
+from hypernodes._cancel import Abandoned, waking
 from hypernodes._dispatch.session import Halted, Session, add_note
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.observing.passes import abandoned
@@ -33,7 +35,7 @@ def observed_run(
 ) -> dict[str, Any]:
     """Run a pipeline by `call`, which takes the other arguments, before observers."""
     run = _new_run(pipeline, ctx)
-    with _Staged(run):
+    with waking(partial(_give_up, run)), _Staged(run):
         token = SCENE.set(run)
         try:
             run.begin(clock(), dict(inputs))
@@ -83,7 +85,7 @@ class ObservedMap:
         run = _new_run(self._pipeline, self._ctx, is_map=True)
         context = copy_context()
         context.run(SCENE.set, run)
-        with _Staged(run):
+        with waking(partial(_give_up, run)), _Staged(run):
             run.begin(clock(), dict(self._inputs))
             run.begin_map(clock(), self._count)
             for entry in _inside(context, start):
@@ -118,6 +120,12 @@ def _new_run(pipeline: Pipeline, ctx: RunContext, *, is_map: bool = False) -> Ru
     scene = SCENE.get()
     parent = None if scene is None else scene.run.run_id
     return Run(Session(), pipeline, ctx, uuid4().hex, parent, is_map=is_map)
+
+
+def _give_up(run: Run) -> None:
+    """Tell that a run has been cancelled, though a node that cannot be stopped may still work."""
+    ended = clock(), abandoned(run.label)
+    threading.Thread(target=run.fail, args=ended, name="hypernodes-end", daemon=True).start()
 
 
 class _Staged:

@@ -31,6 +31,7 @@ class Pass(Witness):
     _inputs: Mapping[str, Any] | None = None
     _started: float | None = None
     _worker: str | None = None
+    _fatal: BaseException | None = None
     is_over: bool = False
 
     def __init__(self, run: Run, script: Script, index: int | None, *, is_item: bool) -> None:
@@ -91,11 +92,17 @@ class Pass(Witness):
             for part in self._lent:
                 part.failed(when, error)
             for run in reversed(self._open_runs()):
-                run.fail(when, error if run.has_failed else abandoned(run.label))
+                run.fail(when, error if run.has_failed else run.fatal_error or abandoned(run.label))
             self._close()
             if self._is_item and self._started is not None:
                 duration = max(0.0, when - self._started)
                 self._fire("on_item_error", when, self.index, error, duration, error=error)
+
+    @property
+    def fatal_error(self) -> BaseException | None:
+        """What a node of it, or inside it, has raised that ends the run."""
+        inside: tuple[Pass | Run, ...] = (*self._lent, *self._open_runs())
+        return self._fatal or next(filter(None, (part.fatal_error for part in inside)), None)
 
     def _end_runs(self, when: float) -> None:
         """End the dissolved pipelines some of whose steps were not needed."""
@@ -175,6 +182,8 @@ class Pass(Witness):
             if index in self._nodes:
                 self._nodes[index].attempt = attempt
                 self._mark(index)
+                if not isinstance(error, Exception):
+                    self._fatal = error
                 self._fail_node(index, when, error)
 
     def _fail_node(self, index: int, when: float, error: BaseException) -> None:

@@ -80,6 +80,11 @@ class Run:
         """What the callbacks of the outermost run share."""
         return self.session.state
 
+    @property
+    def fatal_error(self) -> BaseException | None:
+        """What a node inside has raised that ends the outermost run."""
+        return next(filter(None, (part.fatal_error for part in tuple(self._passes.values()))), None)
+
     # ------------------------------------------------------------ its own events
 
     def begin(self, when: float, inputs: Mapping[str, Any] | None) -> None:
@@ -117,7 +122,7 @@ class Run:
     def _end_passes(self, when: float) -> None:
         self._admits = False  # first: none begins any more
         for part in reversed(list(self._passes.values())):
-            part.failed(when, abandoned(f"item {part.index}"))
+            part.failed(when, part.fatal_error or abandoned(f"item {part.index}"))
 
     def _end_map(self, when: float, error: BaseException | None = None) -> None:
         if self._map_started is not None:
