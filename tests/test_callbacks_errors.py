@@ -188,3 +188,21 @@ def test_a_cancelled_run_is_told_before_a_node_that_cannot_be_stopped_ends(execu
         may_end.set()
     checker.check()
     assert "on_node_end" not in [hook for hook, *_ in checker.seen]
+
+
+def fails_or_not(p):
+    if p == "fails":
+        raise KeyError(p)
+    return p
+
+
+def test_events_that_come_after_the_failure_of_a_neighbour_go_nowhere(executor):
+    checker = Checker()
+    leaf = Pipeline([node("a")(fails_or_not), node("b")(lambda a: a)], name="leaf")
+    middle = Pipeline([leaf.as_node(map_over="p")], name="middle")
+    top = Pipeline([middle.as_node(map_over="p")], name="top")
+    config = RuntimeConfig(executor=executor, callbacks=[checker])
+    for _ in range(20):
+        with pytest.raises(KeyError, match="fails"):
+            top.run({"p": [["fails"], ["x", "y"], [1, 2], [1, 2, 3]]}, config=config)
+    checker.check()

@@ -6,7 +6,7 @@ from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.observing.script import calls
-from hypernodes._engine.observing.witness import Witness
+from hypernodes._engine.observing.witness import Record, Recorder, Witness
 from hypernodes.callbacks import CallbackContext
 
 if TYPE_CHECKING:
@@ -359,9 +359,7 @@ class Pass(Witness):
         inner = self._parts[step].step.inner
         run = self._runs.get(step)
         if inner is None or run is None:  # it is over: whatever is told now goes nowhere
-            late = Pass(self.run, self._script, index, is_item=False)
-            late.is_over = True
-            return late
+            return Recorder(_forget, self.run, index)
         run.engine = run.engine or inner.item_engine
         return run.enter(run.engine, index)
 
@@ -444,6 +442,11 @@ class Guest:
         """Return a pass for the node."""
         del index
         return self._around.lend(self.run, engine, self._step)
+
+
+def _forget(record: Record) -> None:
+    """Tell nobody."""
+    del record
 
 
 def abandoned(what: str) -> futures.CancelledError:
