@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import time
 import weakref
 
 import pytest
@@ -97,7 +98,9 @@ def big(x, big):
     return x
 
 
-@pytest.mark.parametrize("executor", [ThreadPoolExecutor(max_workers=5), AsyncExecutor()])
+@pytest.mark.parametrize(
+    "executor", [ThreadPoolExecutor(max_workers=5), AsyncExecutor(max_concurrency=57)]
+)
 def test_workers_keep_nothing_of_the_run_that_opened_them(executor):
     seen = []
 
@@ -116,6 +119,9 @@ def test_workers_keep_nothing_of_the_run_that_opened_them(executor):
         pipeline.map({"x": [1, 2, 3], "big": given}, map_over="x", config=config)
         del given
         gc.collect()
+        deadline = time.monotonic() + 10  # a worker drops its last piece of work in a moment
+        while kept() is not None and time.monotonic() < deadline:
+            time.sleep(0.001)
         assert kept() is None
         assert not seen
     ((run_id, *facts),) = seen
