@@ -11,16 +11,19 @@ from uuid import uuid4
 from hypernodes._cancel import Abandoned, waking
 from hypernodes._dispatch.session import Halted, Session, add_note
 from hypernodes._engine.failure import Failure
+from hypernodes._engine.observing.instrument import Stand
 from hypernodes._engine.observing.passes import abandoned
 from hypernodes._engine.observing.runs import SCENE, Run
 from hypernodes._engine.observing.witness import clock
 from hypernodes._engine.results import close
+from hypernodes.callbacks import REPORTER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
     from types import TracebackType
 
     from hypernodes.abc import RunContext
+    from hypernodes.callbacks import Scene
     from hypernodes.pipeline import Pipeline
 
 _END: Final = object()
@@ -117,8 +120,11 @@ def _inside(context: Context, start: Callable[[], Iterable[Any]]) -> Iterator[An
 
 def _new_run(pipeline: Pipeline, ctx: RunContext, *, is_map: bool = False) -> Run:
     """Return a run of its own, or one inside the node whose code asks for it."""
-    scene = SCENE.get()
-    parent = None if scene is None else scene.run.run_id
+    scene, stand = SCENE.get(), REPORTER.get()
+    around: Scene | None = None if scene is None else scene.run
+    if around is not None and isinstance(stand, Stand) and stand.scene.state is around.state:
+        around = stand.scene  # a pipeline inside of it
+    parent = None if around is None else around.run_id
     return Run(Session(), pipeline, ctx, uuid4().hex, parent, is_map=is_map)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hypernodes._engine.failure import Failure
-from hypernodes._engine.observing.witness import Record, Recorder, Scenery, clock, replay
+from hypernodes._engine.observing.witness import Record, Recorder, clock, replay
 from hypernodes._engine.processes.errors import PackedError, pack_error, unpack_error
 from hypernodes._engine.processes.parcels import check_readable, loads_at_home, unpack
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from hypernodes._engine.failure import Outcome
     from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._engine.observing.stage import Stage
     from hypernodes._engine.observing.witness import Witness
     from hypernodes._engine.plan import Step
     from hypernodes._engine.processes.parcels import Depot, Parcel
@@ -41,6 +43,9 @@ class Told(NamedTuple):
 
     outcome: Any
     records: list[Record]
+
+
+NOTHING: Final[Mapping[int, str]] = MappingProxyType({})
 
 
 class Raised(NamedTuple):
@@ -107,13 +112,21 @@ class PieceRecorder(Recorder):
 
     Args:
         records: Where they are put.
-        scenery: What is known here of the run.
+        stage: What is known here of the runs.
         item_index: See `Witness`.
+        signatures: Under what steps were looked up in the driver.
     """
 
-    def __init__(self, records: list[Record], scenery: Scenery, item_index: int | None) -> None:
-        super().__init__(records.append, scenery, item_index)
+    def __init__(
+        self,
+        records: list[Record],
+        stage: Stage,
+        item_index: int | None,
+        signatures: Mapping[int, str] = NOTHING,
+    ) -> None:
+        super().__init__(records.append, stage, item_index)
         self._records = records
+        self._signatures.update(signatures)
 
     def ended(self, *facts: Any) -> None:
         self._records.append(((), OVER, facts[:1]))
