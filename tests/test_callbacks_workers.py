@@ -16,6 +16,7 @@ from hypernodes import (
     ThreadPoolExecutor,
     get_default_config,
     node,
+    register_plugins,
     report,
 )
 from hypernodes.config import current_config
@@ -97,7 +98,9 @@ def big(x, big):
     return x
 
 
-@pytest.mark.parametrize("executor", [ThreadPoolExecutor(max_workers=5), AsyncExecutor()])
+@pytest.mark.parametrize(
+    "executor", [ThreadPoolExecutor(max_workers=8), AsyncExecutor(max_concurrency=8)]
+)
 def test_workers_keep_nothing_of_the_run_that_opened_them(executor):
     seen = []
 
@@ -136,7 +139,7 @@ def test_a_hook_that_uses_the_workers_that_are_being_opened_leaves_none_behind()
         def on_executor_stop(self, executor):
             stopped.append(executor)
 
-    executor = ThreadPoolExecutor(max_workers=5)
+    executor = ThreadPoolExecutor(max_workers=9)
     executor.close()
     before = {*threading.enumerate()}
     config = RuntimeConfig(executor=executor, callbacks=[Uses()])
@@ -144,3 +147,42 @@ def test_a_hook_that_uses_the_workers_that_are_being_opened_leaves_none_behind()
     executor.close()
     assert stopped == [executor]
     assert {*threading.enumerate()} <= before
+
+
+class AddsTen(Callback):
+    def wrap_node(self, call):
+        return call() + 10
+
+    def on_report(self, kind, data):
+        REPORTED.append(data["x"])
+
+
+REPORTED = []
+
+
+@node
+def reports(x):
+    report("x", x=x)
+    return x
+
+
+@pytest.mark.parametrize("how", ["plugin", "own config", "nested", "config in force"])
+def test_wrap_node_is_called_in_runs_that_user_code_starts_in_any_worker(executor, how):
+    REPORTED.clear()
+    config = RuntimeConfig(executor=executor)
+    wrapped = RuntimeConfig(executor="sequential", callbacks=[AddsTen()])
+    inner = Pipeline([reports], name="inner")
+    if how == "plugin":
+        register_plugins(AddsTen())
+    elif how == "own config":
+        inner = inner.with_config(wrapped)
+    elif how == "nested":
+        inner = Pipeline([Pipeline([reports.with_config(wrapped)]).as_node()], name="inner")
+    outer = Pipeline([node("y")(lambda x: inner.run({"x": x})["reports"])])
+    used = wrapped if how == "config in force" else RuntimeConfig()
+    with RuntimeConfig.use(used):
+        found = outer.map({"x": [1, 2]}, map_over="x", config=config)
+    added = 20 if how == "plugin" else 10
+    assert [each["y"] for each in found] == [1 + added, 2 + added]
+    is_told = how == "plugin" or not isinstance(executor, ProcessPoolExecutor)
+    assert sorted(REPORTED) == ([1, 2] if is_told else [])

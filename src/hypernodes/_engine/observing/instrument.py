@@ -55,12 +55,13 @@ class Stand:
         cue: What is to be told.
     """
 
-    __slots__ = ("_cue", "_index", "_witness", "attempt")
+    __slots__ = ("_around", "_cue", "_index", "_witness", "attempt")
 
     def __init__(self, witness: Witness, index: int, cue: Cue) -> None:
         self._witness = witness
         self._index = index
         self._cue = cue
+        self._around = REPORTER.get()
         self.attempt = 1
 
     @property
@@ -69,9 +70,11 @@ class Stand:
         return self._witness.stage.scene(self._index)
 
     def reported(self, kind: str, data: dict[str, Any]) -> None:
-        """Tell what the code reports."""
+        """Tell what the code reports; what nobody wants here is for the node around, if any."""
         if self._cue.reports:
             self._witness.reported(self._index, clock(), kind, data)
+        elif self._around is not None:
+            self._around.reported(kind, data)
 
     def retried(self, error: BaseException, attempt: int, delay: float) -> None:
         """Tell of a failed attempt that will be made again."""
