@@ -9,6 +9,7 @@ from hypernodes._engine.failure import Failure
 from hypernodes._engine.observing.witness import Record, Recorder, clock, replay
 from hypernodes._engine.processes.errors import PackedError, pack_error, unpack_error
 from hypernodes._engine.processes.parcels import check_readable, loads_at_home, unpack
+from hypernodes.exceptions import NodeTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -225,7 +226,7 @@ def tell_item(
     """
     outcome, records, lost = story
     if records is None:
-        engine.opened(inputs, item, witness)
+        engine.opened(inputs, item, witness, clock() - _least_duration(outcome, lost))
         _tell_of_death(witness, list(engine.plan.steps), outcome, lost)
         engine.closed(witness, outcome)
         return
@@ -282,6 +283,16 @@ def _tell_of_death(
     for step in steps:
         if step.path == outcome.path and step.inner is None:
             now = clock()
-            witness.node_started(step.index, now, None)
+            witness.node_started(step.index, now - _least_duration(outcome, lost), None)
             _tell_lost(witness, step, lost)
             witness.node_failed(step.index, now, outcome.error, outcome.attempts)
+
+
+def _least_duration(outcome: Outcome, lost: Sequence[Lost]) -> float:
+    """Return how many seconds a node has taken at least, as far as timeouts and delays tell."""
+    if not isinstance(outcome, Failure):
+        return 0.0
+    mine = [attempt for attempt in lost if attempt.path == outcome.path]
+    errors = [outcome.error, *(attempt.error for attempt in mine)]
+    late = [error.timeout for error in errors if isinstance(error, NodeTimeoutError)]
+    return sum(filter(None, late)) + sum(attempt.delay for attempt in mine)
