@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from dataclasses import dataclass
 from functools import partial
 
 import pytest
@@ -229,3 +230,24 @@ def test_a_node_that_is_late_has_taken_as_long_as_its_timeout(executor, how):
     with pytest.raises(TimeoutError):
         run()
     assert durations[0] >= 0.4
+
+
+@dataclass(frozen=True)
+class FrozenError(Exception):
+    """Refuses to be changed in any way."""
+
+    code: int
+
+
+def test_an_error_that_refuses_to_be_changed_surfaces_as_itself(executor):
+    def fail(x):
+        raise FrozenError(x)
+
+    errors = Errors()
+    config = RuntimeConfig(executor=executor, callbacks=[errors])
+    with pytest.raises(FrozenError):
+        Pipeline([node("y")(fail)]).run({"x": 7}, config=config)
+    assert [(level, error.code) for level, error, _ in errors.seen] == [
+        ("node", 7),
+        ("pipeline", 7),
+    ]

@@ -38,7 +38,7 @@ def observed_run(
 ) -> dict[str, Any]:
     """Run a pipeline by `call`, which takes the other arguments, before observers."""
     run = _new_run(pipeline, ctx)
-    with waking(partial(_give_up, run)), _Staged(run):
+    with _Staged(run):
         token = SCENE.set(run)
         try:
             run.begin(clock(), dict(inputs))
@@ -88,7 +88,7 @@ class ObservedMap:
         run = _new_run(self._pipeline, self._ctx, is_map=True)
         context = copy_context()
         context.run(SCENE.set, run)
-        with waking(partial(_give_up, run)), _Staged(run):
+        with _Staged(run):
             run.begin(clock(), dict(self._inputs))
             run.begin_map(clock(), self._count)
             for entry in _inside(context, start):
@@ -140,9 +140,11 @@ class _Staged:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._session = run.session
+        self._waking = waking(partial(_give_up, run))
 
     def __enter__(self) -> None:
         """Begin nothing: the run begins inside."""
+        self._waking.__enter__()
 
     def __exit__(
         self,
@@ -151,6 +153,7 @@ class _Staged:
         trace: TracebackType | None,
     ) -> None:
         del kind, trace
+        self._waking.__exit__(None, None, None)  # not the error: it may refuse to be changed
         run, session = self._run, self._session
         shown = run.fatal if isinstance(error, GeneratorExit) else error
         if isinstance(error, Halted):
