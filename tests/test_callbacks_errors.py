@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+import time
+from dataclasses import dataclass
 from functools import partial
 
 import pytest
@@ -206,3 +208,46 @@ def test_events_that_come_after_the_failure_of_a_neighbour_go_nowhere(executor):
         with pytest.raises(KeyError, match="fails"):
             top.run({"p": [["fails"], ["x", "y"], [1, 2], [1, 2, 3]]}, config=config)
     checker.check()
+
+
+@pytest.mark.parametrize("how", ["run", "map"])
+def test_a_node_that_is_late_has_taken_as_long_as_its_timeout(executor, how):
+    durations = []
+
+    class Takes(Callback):
+        def on_node_error(self, duration):
+            durations.append(duration)
+
+    @node(timeout=0.2, retries=1)
+    def late(x):
+        time.sleep(30)
+
+    config = RuntimeConfig(executor=executor, callbacks=[Takes()])
+    if how == "run":
+        run = partial(Pipeline([late]).run, {"x": 1}, config=config)
+    else:
+        run = partial(Pipeline([late]).map, {"x": [1]}, map_over="x", config=config)
+    with pytest.raises(TimeoutError):
+        run()
+    assert durations[0] >= 0.4
+
+
+@dataclass(frozen=True)
+class FrozenError(Exception):
+    """Refuses to be changed in any way."""
+
+    code: int
+
+
+def test_an_error_that_refuses_to_be_changed_surfaces_as_itself(executor):
+    def fail(x):
+        raise FrozenError(x)
+
+    errors = Errors()
+    config = RuntimeConfig(executor=executor, callbacks=[errors])
+    with pytest.raises(FrozenError):
+        Pipeline([node("y")(fail)]).run({"x": 7}, config=config)
+    assert [(level, error.code) for level, error, _ in errors.seen] == [
+        ("node", 7),
+        ("pipeline", 7),
+    ]

@@ -427,14 +427,25 @@ class PipelineExecutionEngine:
         return Script(self.plan, self.audience.watched)
 
     def opened(
-        self, inputs: Mapping[str, Any], item: Mapping[str, Any], witness: Witness | None
+        self,
+        inputs: Mapping[str, Any],
+        item: Mapping[str, Any],
+        witness: Witness | None,
+        when: float | None = None,
     ) -> None:
-        """Tell a witness of the start of a pass."""
+        """Tell a witness of the start of a pass.
+
+        Args:
+            inputs: The inputs that all items share.
+            item: The item's own.
+            witness: Who is told, if somebody observes.
+            when: The time; None for now.
+        """
         audience = self.audience
         if witness is not None and audience is not None:
             given = audience.values(self.plan, inputs, item)
             own = dict(item) if audience.inputs else None
-            witness.started(clock(), own, given)
+            witness.started(clock() if when is None else when, own, given)
 
     def closed(self, witness: Witness | None, outcome: Outcome, when: float | None = None) -> None:
         """Tell a witness of the end of a pass.

@@ -61,9 +61,13 @@ class ItemEngine(PipelineExecutionEngine):
         return self.inside.script
 
     def opened(
-        self, inputs: Mapping[str, Any], item: Mapping[str, Any], witness: Witness | None
+        self,
+        inputs: Mapping[str, Any],
+        item: Mapping[str, Any],
+        witness: Witness | None,
+        when: float | None = None,
     ) -> None:
-        self.inside.opened(inputs, item, witness)
+        self.inside.opened(inputs, item, witness, when)
 
     @property
     def is_tied(self) -> bool:

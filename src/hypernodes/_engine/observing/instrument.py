@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._cancel import Abandoned
 from hypernodes._dispatch.session import Halted
@@ -23,9 +23,14 @@ if TYPE_CHECKING:
     from hypernodes._engine.mapping import Items
     from hypernodes._engine.observing.script import Cue
     from hypernodes._engine.plan import Inner, Step
+    from hypernodes.callbacks import Scene
 
     Call = Callable[..., Any]
     Read = Callable[[tuple[Any, ...], dict[str, Any]], "dict[str, Any]"]
+
+
+_OUTERMOST: Final = 2
+"""How many names lead to a node of the outermost pipeline."""
 
 
 class _Replaced:
@@ -50,18 +55,26 @@ class Stand:
         cue: What is to be told.
     """
 
-    __slots__ = ("_cue", "_index", "_witness", "attempt")
+    __slots__ = ("_around", "_cue", "_index", "_witness", "attempt")
 
     def __init__(self, witness: Witness, index: int, cue: Cue) -> None:
         self._witness = witness
         self._index = index
         self._cue = cue
+        self._around = REPORTER.get()
         self.attempt = 1
 
+    @property
+    def scene(self) -> Scene:
+        """The run that the node belongs to."""
+        return self._witness.stage.scene(self._index)
+
     def reported(self, kind: str, data: dict[str, Any]) -> None:
-        """Tell what the code reports."""
+        """Tell what the code reports; what nobody wants here is for the node around, if any."""
         if self._cue.reports:
             self._witness.reported(self._index, clock(), kind, data)
+        elif self._around is not None:
+            self._around.reported(kind, data)
 
     def retried(self, error: BaseException, attempt: int, delay: float) -> None:
         """Tell of a failed attempt that will be made again."""
@@ -173,7 +186,8 @@ def _has_stand(step: Step, cue: Cue) -> bool:
     assert isinstance(step.node, Node)  # noqa: S101 - asked of functions
     own = step.node.retries
     retries = step.config.retries if own is None else own
-    return cue.reports or (cue.attempts and retries != 0)
+    is_nested = len(step.path) > _OUTERMOST  # then its code cannot know its run otherwise
+    return cue.reports or is_nested or (cue.attempts and retries != 0)
 
 
 def _tell_failed(
@@ -221,8 +235,9 @@ def _around(call: Call, step: Step, node: Node, cue: Cue) -> Call:
     is_kept = step.cached
 
     def around(witness: Witness, inputs: Any, args: Any, kwargs: Any) -> Any:
-        scene = witness.scene(step.index)
+        scene = witness.stage.scene(step.index)
         ctx = CallbackContext(scene, step, clock(), witness.item_index, inputs)
+        ctx.signature = witness.signature(step.index)
         made = _Made(is_kept, args, kwargs)
         inside: Any = partial(made.call, call)
         for wrapper in reversed(cue.wrappers):

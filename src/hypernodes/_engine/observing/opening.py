@@ -10,7 +10,8 @@ from weakref import WeakSet
 from hypernodes._dispatch.session import Session
 from hypernodes._engine.observing.runs import SCENE
 from hypernodes._engine.observing.script import calls
-from hypernodes._engine.observing.witness import Scenery, clock
+from hypernodes._engine.observing.stage import Scenery
+from hypernodes._engine.observing.witness import clock
 from hypernodes.callbacks import CallbackContext
 
 if TYPE_CHECKING:

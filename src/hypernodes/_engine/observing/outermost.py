@@ -11,16 +11,19 @@ from uuid import uuid4
 from hypernodes._cancel import Abandoned, waking
 from hypernodes._dispatch.session import Halted, Session, add_note
 from hypernodes._engine.failure import Failure
+from hypernodes._engine.observing.instrument import Stand
 from hypernodes._engine.observing.passes import abandoned
 from hypernodes._engine.observing.runs import SCENE, Run
 from hypernodes._engine.observing.witness import clock
 from hypernodes._engine.results import close
+from hypernodes.callbacks import REPORTER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
     from types import TracebackType
 
     from hypernodes.abc import RunContext
+    from hypernodes.callbacks import Scene
     from hypernodes.pipeline import Pipeline
 
 _END: Final = object()
@@ -35,7 +38,7 @@ def observed_run(
 ) -> dict[str, Any]:
     """Run a pipeline by `call`, which takes the other arguments, before observers."""
     run = _new_run(pipeline, ctx)
-    with waking(partial(_give_up, run)), _Staged(run):
+    with _Staged(run):
         token = SCENE.set(run)
         try:
             run.begin(clock(), dict(inputs))
@@ -85,7 +88,7 @@ class ObservedMap:
         run = _new_run(self._pipeline, self._ctx, is_map=True)
         context = copy_context()
         context.run(SCENE.set, run)
-        with waking(partial(_give_up, run)), _Staged(run):
+        with _Staged(run):
             run.begin(clock(), dict(self._inputs))
             run.begin_map(clock(), self._count)
             for entry in _inside(context, start):
@@ -117,8 +120,11 @@ def _inside(context: Context, start: Callable[[], Iterable[Any]]) -> Iterator[An
 
 def _new_run(pipeline: Pipeline, ctx: RunContext, *, is_map: bool = False) -> Run:
     """Return a run of its own, or one inside the node whose code asks for it."""
-    scene = SCENE.get()
-    parent = None if scene is None else scene.run.run_id
+    scene, stand = SCENE.get(), REPORTER.get()
+    around: Scene | None = None if scene is None else scene.run
+    if around is not None and isinstance(stand, Stand) and stand.scene.state is around.state:
+        around = stand.scene  # a pipeline inside of it
+    parent = None if around is None else around.run_id
     return Run(Session(), pipeline, ctx, uuid4().hex, parent, is_map=is_map)
 
 
@@ -134,9 +140,11 @@ class _Staged:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._session = run.session
+        self._waking = waking(partial(_give_up, run))
 
     def __enter__(self) -> None:
         """Begin nothing: the run begins inside."""
+        self._waking.__enter__()
 
     def __exit__(
         self,
@@ -145,6 +153,7 @@ class _Staged:
         trace: TracebackType | None,
     ) -> None:
         del kind, trace
+        self._waking.__exit__(None, None, None)  # not the error: it may refuse to be changed
         run, session = self._run, self._session
         shown = run.fatal if isinstance(error, GeneratorExit) else error
         if isinstance(error, Halted):

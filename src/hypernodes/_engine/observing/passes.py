@@ -6,6 +6,7 @@ from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.observing.script import calls
+from hypernodes._engine.observing.stage import Stage, nested_id
 from hypernodes._engine.observing.witness import Record, Recorder, Witness
 from hypernodes.callbacks import CallbackContext
 
@@ -274,7 +275,7 @@ class Pass(Witness):
             scope = self._script.plan.scopes[number]
             found = self._runs.get(-1 - number)
             if found is None:
-                run_id = self._nested_id(f"p{number}")
+                run_id = nested_id(self.run, self.index, f"p{number}")
                 found = run.nested(scope.pipeline, scope.ctx, run_id, self.item_index)
                 self._runs[-1 - number] = found
                 self._left[number] = self._script.counts[number]
@@ -284,10 +285,6 @@ class Pass(Witness):
 
     def _open_runs(self) -> list[Run]:
         return list(self._runs.values()) if self._script.has_runs else []
-
-    def _nested_id(self, what: str) -> str:
-        item = "" if self.index is None else f"{self.index}."
-        return f"{self.run.run_id}.{item}{what}"
 
     def _there(self, slots: Mapping[str, Slot]) -> dict[str, Any]:
         return {name: self._values[slot] for name, slot in slots.items() if slot in self._values}
@@ -311,9 +308,17 @@ class Pass(Witness):
             if -1 - number in self._runs:
                 self._runs[-1 - number].has_failed = True
 
-    def scene(self, index: int) -> Run:
-        chain = self._script.chains[index]
-        return self._runs.get(-1 - chain[-1], self.run) if chain else self.run
+    @property
+    def stage(self) -> Stage:
+        return Stage(self._script.plan, self.run, self.index)
+
+    @property
+    def signatures(self) -> dict[int, str]:
+        """Under what steps that are under way were looked up."""
+        return dict(self._missed)
+
+    def signature(self, index: int) -> str | None:
+        return self._missed.get(index)
 
     # ------------------------------------------------------------ pipelines inside a step
 
@@ -333,7 +338,12 @@ class Pass(Witness):
         assert inner is not None  # noqa: S101 - only asked of such steps
         with self._lock:
             outer = self._opened(index, when)
-            facts = inner.pipeline, inner.ctx, self._nested_id(f"s{index}"), self.item_index
+            facts = (
+                inner.pipeline,
+                inner.ctx,
+                nested_id(self.run, self.index, f"s{index}"),
+                self.item_index,
+            )
             run = self._runs[index] = outer.nested(*facts, is_map=is_map)
             run.begin(when, inputs)
             return run
@@ -359,7 +369,7 @@ class Pass(Witness):
         inner = self._parts[step].step.inner
         run = self._runs.get(step)
         if inner is None or run is None:  # it is over: whatever is told now goes nowhere
-            return Recorder(_forget, self.run, index)
+            return Recorder(_forget, self.stage.item(step, index), index)
         run.engine = run.engine or inner.item_engine
         return run.enter(run.engine, index)
 

@@ -5,23 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from hypernodes._engine.observing.witness import Record, Recorder, Witness, replay
+from hypernodes._engine.observing.witness import Recorder, Witness, replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from hypernodes.callbacks import Scene
-
-
-class _Posted(Recorder):
-    """A recorder in the process of its witness, who knows the run."""
-
-    def __init__(self, witness: Witness, tell: Callable[[Record], None]) -> None:
-        super().__init__(tell, item_index=witness.item_index)
-        self._witness = witness
-
-    def scene(self, index: int) -> Scene:
-        return self._witness.scene(index)
 
 
 def posting(witness: Witness, post: Callable[[Callable[[], None]], None]) -> Witness:
@@ -31,4 +18,5 @@ def posting(witness: Witness, post: Callable[[Callable[[], None]], None]) -> Wit
         witness: Who is to be told.
         post: Takes what that thread has to call.
     """
-    return _Posted(witness, lambda record: post(partial(replay, witness, record)))
+    tell = lambda record: post(partial(replay, witness, record))  # noqa: E731 - binds two names
+    return Recorder(tell, witness.stage, witness.item_index)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes._dispatch.needs import CACHE_EVENTS, NODE_EVENTS, RUN_EVENTS
+from hypernodes._dispatch.needs import CACHE_EVENTS, NODE_EVENTS, RUN_EVENTS, Needs
 from hypernodes._dispatch.plugins import REGISTRY as PLUGINS
 from hypernodes._nested import PipelineNode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    from hypernodes._dispatch.needs import Needs
     from hypernodes._dispatch.table import Call, Table
     from hypernodes._engine.plan import Dissolved, Plan, Slot, Step
     from hypernodes._node import BaseNode
+    from hypernodes.abc import RunContext
     from hypernodes.config import RuntimeConfig
     from hypernodes.pipeline import Pipeline
 
@@ -28,6 +28,10 @@ def calls(table: Table | None, hook: str) -> Calls:
     return () if table is None else table.calls(hook)
 
 
+WRAPPED: Final = -1
+"""The audience of a run in a worker that nobody there observes, but that hooks are called in."""
+
+
 def audience_of(pipeline: Pipeline, config: RuntimeConfig, *, pinned: bool) -> int:
     """Return 0 if nobody observes a run of `pipeline`; else a number that changes with plugins.
 
@@ -36,20 +40,47 @@ def audience_of(pipeline: Pipeline, config: RuntimeConfig, *, pinned: bool) -> i
         config: The config in force for it.
         pinned: Whether that rules all that is inside, too.
     """
-    is_watched = config.table is not None or (not pinned and _inner_tables(pipeline))
-    return PLUGINS.number() + 1 if is_watched else 0
+    if _in_force(pipeline, config, _has_table, pinned=pinned):
+        return PLUGINS.number() + 1
+    return WRAPPED if _in_force(pipeline, config, _has_wrappers, pinned=pinned) else 0
 
 
-def _inner_tables(pipeline: Pipeline) -> bool:
-    """Return whether a config inside of a pipeline has callbacks."""
+def _in_force(
+    pipeline: Pipeline,
+    config: RuntimeConfig,
+    fits: Callable[[RuntimeConfig], bool],
+    *,
+    pinned: bool,
+) -> bool:
+    """Return whether the config of a run, or one inside of its pipeline, is such a one."""
+    return fits(config) or (not pinned and any(map(fits, _own_configs(pipeline))))
+
+
+def _own_configs(pipeline: Pipeline) -> Iterator[RuntimeConfig]:
+    """Yield the configs inside of a pipeline."""
     for node in pipeline.nodes:
         inner = node.pipeline if isinstance(node, PipelineNode) else None
         own = node.config or (None if inner is None else inner.own_config)
-        if own is not None and own.table is not None:
-            return True
-        if inner is not None and _inner_tables(inner):
-            return True
-    return False
+        if own is not None:
+            yield own
+        if inner is not None:
+            yield from _own_configs(inner)
+
+
+def _has_table(config: RuntimeConfig) -> bool:
+    return config.table is not None
+
+
+def _has_wrappers(config: RuntimeConfig) -> bool:
+    return config.needs is not None and bool(config.needs.wrappers)
+
+
+def _needs_of(config: RuntimeConfig, ctx: RunContext) -> Needs | None:
+    """Return what is asked for under a config in a plan that was made for `ctx`."""
+    needs = config.needs
+    if needs is None or ctx.audience != WRAPPED:
+        return needs
+    return Needs(frozenset(), needs.wrappers)
 
 
 class Cue:
@@ -57,10 +88,11 @@ class Cue:
 
     Args:
         step: The step.
+        needs: What is asked for at the step.
         watched: The slots of values that dissolved pipelines take or give.
 
     Attributes:
-        needs: What is asked for at the step.
+        needs: As given.
         is_silent: Whether nobody wants to know anything, nor is anything called around it.
         inputs: Whether with its inputs.
         output: Whether with its output.
@@ -69,8 +101,8 @@ class Cue:
         attempts: Whether attempts are counted.
     """
 
-    def __init__(self, step: Step, watched: frozenset[Slot]) -> None:
-        self.needs: Needs | None = step.config.needs
+    def __init__(self, step: Step, needs: Needs | None, watched: frozenset[Slot]) -> None:
+        self.needs: Needs | None = needs
         self.inputs: bool = self._reads(
             "inputs", *NODE_EVENTS, *CACHE_EVENTS, "on_report", "wrap_node"
         )
@@ -107,10 +139,13 @@ class Audience:
 
     def __init__(self, plan: Plan) -> None:
         self.watched: frozenset[Slot] = frozenset(_read_slots(plan.scopes))
-        self.cues: tuple[Cue, ...] = tuple(Cue(step, self.watched) for step in plan.steps)
+        ctx = plan.request.ctx
+        self.cues: tuple[Cue, ...] = tuple(
+            Cue(step, _needs_of(step.config, ctx), self.watched) for step in plan.steps
+        )
         there = {*plan.shared.values(), *plan.mapped.values(), *plan.constants}
         self.given: frozenset[Slot] = self.watched & there
-        needs = plan.request.ctx.config.needs
+        needs = _needs_of(ctx.config, ctx)
         items = ("on_item_start", "on_item_end", "on_item_error")
         self.inputs: bool = needs is not None and needs.reads("inputs", *items)
         self.outputs: bool = needs is not None and needs.reads("outputs", *items)

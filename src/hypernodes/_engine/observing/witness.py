@@ -5,15 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from hypernodes._engine.observing.stage import Stage
     from hypernodes._engine.plan import Slot
-    from hypernodes.callbacks import Scene
-    from hypernodes.pipeline import Pipeline
 
 clock: Final = time.monotonic
 """What events are timed by: seconds, the same in all processes of a machine."""
@@ -142,9 +140,14 @@ class Witness(ABC):
     def item(self, step: int, index: int) -> Witness:
         """Return who is told of an item of the map inside a step."""
 
+    @property
     @abstractmethod
-    def scene(self, index: int) -> Scene:
-        """Return the run that a step belongs to, for the context of what is called around it."""
+    def stage(self) -> Stage:
+        """What is known of the runs around steps, for what is called around nodes."""
+
+    @abstractmethod
+    def signature(self, index: int) -> str | None:
+        """Return under what a step was looked up, if it was."""
 
 
 Record = tuple[tuple[tuple[int, int], ...], str, tuple[Any, ...]]
@@ -152,23 +155,12 @@ Record = tuple[tuple[tuple[int, int], ...], str, tuple[Any, ...]]
 from the outermost one of the work; the method of `Witness`; its arguments."""
 
 
-@dataclass(slots=True)
-class Scenery:
-    """What a worker elsewhere knows of the run that it works for; see `Scene`."""
-
-    run_id: str
-    parent_run_id: str | None
-    mode: str
-    pipeline: Pipeline
-    state: dict[str, Any] = field(default_factory=dict)
-
-
 class Recorder(Witness):
     """Makes records, for a witness who is elsewhere.
 
     Args:
         tell: Takes the records.
-        scene: What is known here of the run; a subclass may know better.
+        stage: What is known here of the runs.
         item_index: See `Witness`.
         place: The steps and items that lead to the pass.
         around: Makes the records of the pass around, if this is one of an item inside it.
@@ -177,17 +169,25 @@ class Recorder(Witness):
     def __init__(
         self,
         tell: Callable[[Record], None],
-        scene: Scene | None = None,
+        stage: Stage,
         item_index: int | None = None,
         place: tuple[tuple[int, int], ...] = (),
         around: Recorder | None = None,
     ) -> None:
         self._tell = tell
-        self._scene = scene
+        self._stage = stage
         self.item_index = item_index
         self._place = place
         self._around = around
         self._replaced: set[int] = set()
+        self._signatures: dict[int, str] = {}
+
+    @property
+    def stage(self) -> Stage:
+        return self._stage
+
+    def signature(self, index: int) -> str | None:
+        return self._signatures.get(index)
 
     def started(self, when: float, item: Any, given: Any, worker: str | None = None) -> None:
         self._tell((self._place, "started", (when, item, given, worker or worker_name())))
@@ -228,8 +228,9 @@ class Recorder(Witness):
         facts = index, when, signature, shown, worker or worker_name()
         self._tell((self._place, "found", facts))
 
-    def missed(self, *facts: Any) -> None:
-        self._tell((self._place, "missed", facts))
+    def missed(self, index: int, signature: str) -> None:
+        self._signatures[index] = signature
+        self._tell((self._place, "missed", (index, signature)))
 
     def kept(self, *facts: Any) -> None:
         self._tell((self._place, "kept", facts))
@@ -248,12 +249,7 @@ class Recorder(Witness):
 
     def item(self, step: int, index: int) -> Recorder:
         place = (*self._place, (step, index))
-        return Recorder(self._tell, self.scene(step), index, place, self)
-
-    def scene(self, index: int) -> Scene:
-        del index
-        assert self._scene is not None  # noqa: S101 - given by those who do not override this
-        return self._scene
+        return Recorder(self._tell, self._stage.item(step, index), index, place, self)
 
 
 def replay(witness: Witness, record: Record) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hypernodes._engine.failure import Failure
-from hypernodes._engine.observing.witness import Record, Recorder, Scenery, clock, replay
+from hypernodes._engine.observing.witness import Record, Recorder, clock, replay
 from hypernodes._engine.processes.errors import PackedError, pack_error, unpack_error
 from hypernodes._engine.processes.parcels import check_readable, loads_at_home, unpack
+from hypernodes.exceptions import NodeTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from hypernodes._engine.failure import Outcome
     from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._engine.observing.stage import Stage
     from hypernodes._engine.observing.witness import Witness
     from hypernodes._engine.plan import Step
     from hypernodes._engine.processes.parcels import Depot, Parcel
@@ -41,6 +44,9 @@ class Told(NamedTuple):
 
     outcome: Any
     records: list[Record]
+
+
+NOTHING: Final[Mapping[int, str]] = MappingProxyType({})
 
 
 class Raised(NamedTuple):
@@ -107,13 +113,21 @@ class PieceRecorder(Recorder):
 
     Args:
         records: Where they are put.
-        scenery: What is known here of the run.
+        stage: What is known here of the runs.
         item_index: See `Witness`.
+        signatures: Under what steps were looked up in the driver.
     """
 
-    def __init__(self, records: list[Record], scenery: Scenery, item_index: int | None) -> None:
-        super().__init__(records.append, scenery, item_index)
+    def __init__(
+        self,
+        records: list[Record],
+        stage: Stage,
+        item_index: int | None,
+        signatures: Mapping[int, str] = NOTHING,
+    ) -> None:
+        super().__init__(records.append, stage, item_index)
         self._records = records
+        self._signatures.update(signatures)
 
     def ended(self, *facts: Any) -> None:
         self._records.append(((), OVER, facts[:1]))
@@ -212,7 +226,7 @@ def tell_item(
     """
     outcome, records, lost = story
     if records is None:
-        engine.opened(inputs, item, witness)
+        engine.opened(inputs, item, witness, clock() - _least_duration(outcome, lost))
         _tell_of_death(witness, list(engine.plan.steps), outcome, lost)
         engine.closed(witness, outcome)
         return
@@ -269,6 +283,16 @@ def _tell_of_death(
     for step in steps:
         if step.path == outcome.path and step.inner is None:
             now = clock()
-            witness.node_started(step.index, now, None)
+            witness.node_started(step.index, now - _least_duration(outcome, lost), None)
             _tell_lost(witness, step, lost)
             witness.node_failed(step.index, now, outcome.error, outcome.attempts)
+
+
+def _least_duration(outcome: Outcome, lost: Sequence[Lost]) -> float:
+    """Return how many seconds a node has taken at least, as far as timeouts and delays tell."""
+    if not isinstance(outcome, Failure):
+        return 0.0
+    mine = [attempt for attempt in lost if attempt.path == outcome.path]
+    errors = [outcome.error, *(attempt.error for attempt in mine)]
+    late = [error.timeout for error in errors if isinstance(error, NodeTimeoutError)]
+    return sum(filter(None, late)) + sum(attempt.delay for attempt in mine)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from hypernodes import config as _config
 from hypernodes._dispatch.plugins import REGISTRY as PLUGINS
 from hypernodes._engine.failure import Failure
-from hypernodes._engine.observing.witness import Scenery
+from hypernodes._engine.observing.stage import Scenery, Stage
 from hypernodes._engine.processes import blame, settings
 from hypernodes._engine.processes.board import CURSOR, LIMIT, READING, VOID, map_board
 from hypernodes._engine.processes.errors import PackedError, pack_error, pack_failure
@@ -388,7 +388,7 @@ def _attempt_of(job: _Job) -> Callable[..., Any]:
 
     def attempt(inputs: Mapping[str, Any], item: Mapping[str, Any], index: int) -> Told:
         records: list[Record] = []
-        witness = PieceRecorder(records, scenery, index)
+        witness = PieceRecorder(records, Stage(job.engine.plan, scenery, index), index)
         try:
             return Told(job.engine.attempt_told(inputs, item, index, witness), records)
         except BaseException as error:  # noqa: BLE001 - ends the run, in the driver
@@ -406,7 +406,7 @@ def _rows(names: tuple[str, ...], columns: list[list[Any]]) -> Iterator[dict[str
 
 def _run_segment(job: _Job, body: Any, claims: _Claims, append: Callable[[Any], None]) -> None:
     """Run a segment, unless the driver has taken it back."""
-    number, values, index = body
+    number, values, index, told = body
     cells, base, begin = claims
     segment = job.engine.segments[number]
     cells[CURSOR] = base + 1
@@ -416,7 +416,10 @@ def _run_segment(job: _Job, body: Any, claims: _Claims, append: Callable[[Any], 
         begin()
     shared = {slot: job.values[slot] for slot in segment.takes if slot in job.values}
     records: list[Record] = []
-    witness = None if job.scenery is None else PieceRecorder(records, job.scenery, index)
+    witness = None
+    if job.scenery is not None and told is not None:
+        pass_index, *facts = told
+        witness = PieceRecorder(records, Stage(job.engine.plan, job.scenery, pass_index), *facts)
     try:
         given = job.engine.attempt_segment(
             number, shared | values, index, lambda: cells[VOID] != base + 1, witness
