@@ -37,6 +37,7 @@ class Observer:
         errors: What its failures do, or None for what the config says.
         reads: Which values its hooks take from the context; None for what their code says.
         is_plugin: Whether it was registered for all runs.
+        is_overview: Whether it wants to hear nothing of what is inside the items of maps, but maps.
     """
 
     given: object
@@ -48,6 +49,7 @@ class Observer:
     errors: str | None
     reads: frozenset[str] | None
     is_plugin: bool
+    is_overview: bool
 
 
 def read_callback(given: object, *, is_plugin: bool = False) -> Observer:
@@ -92,7 +94,8 @@ def _observer(
         options = ", ".join(map(repr, POLICIES))
         message = f"errors of callback {label} is {errors!r}; give one of {options}, or None"
         raise CallbackError(message, callback=label)
-    return Observer(given, callback, label, hooks, order, async_mode, errors, reads, is_plugin)
+    facts = order, async_mode, errors, reads, is_plugin, getattr(callback, "_is_overview", False)
+    return Observer(given, callback, label, hooks, *facts)
 
 
 def _values_of(reads: Any, label: str) -> frozenset[str] | None:

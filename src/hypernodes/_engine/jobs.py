@@ -282,7 +282,7 @@ class Collector(Receiver):
         settle: Called once, with what the step gives, or the failure.
     """
 
-    __slots__ = ("_count", "_frame", "_left", "_rows", "_settle", "_step")
+    __slots__ = ("_count", "_frame", "_left", "_rows", "_settle", "_step", "_tally")
 
     def __init__(
         self,
@@ -297,6 +297,7 @@ class Collector(Receiver):
         self._settle = settle
         self._rows: dict[int, Outcome] = {}
         self._left = count
+        self._tally = None if frame.witness is None else frame.witness.tally(self._step.index)
 
     @property
     def is_over(self) -> bool:
@@ -306,6 +307,8 @@ class Collector(Receiver):
         self._left -= 1
         if self._frame.closed:
             return
+        if self._tally is not None:
+            self._tally.add(outcome)
         self._rows[index] = outcome
         if isinstance(outcome, Failure) or len(self._rows) == self._count:
             self.finish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,13 @@ from hypernodes._engine.failure import Faulted
 from hypernodes._engine.inner import gather, inner_call, inputs_of, items_of, outcomes, whole_item
 from hypernodes._engine.observing.passes import Guest, Pass
 from hypernodes._engine.observing.runs import SCENE
+from hypernodes._engine.observing.tally import Tally, counted
 from hypernodes._engine.observing.witness import Witness, clock
 from hypernodes._node import Node
 from hypernodes.callbacks import REPORTER, CallbackContext
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from hypernodes._engine.mapping import Items
     from hypernodes._engine.observing.script import Cue
@@ -80,7 +82,7 @@ def instrumented(step: Step, cue: Cue) -> Call:
         return _inner_call(step, step.inner)
     assert isinstance(step.node, Node)  # noqa: S101 - what is no function has a plan inside
     call = node_call(step.node, step.path, step.config, told=tell_retry)
-    if cue.wrappers or _has_stand(step, cue):
+    if cue.wrappers or cue.settings or _has_stand(step, cue):
         return _observed_inside(call, step, step.node, cue)
     return _observed(call, step, step.node, cue)
 
@@ -128,7 +130,8 @@ def _observed_inside(call: Call, step: Step, node: Node, cue: Cue) -> Call:
         stand = Stand(witness, index, cue)
         token = REPORTER.set(stand)
         try:
-            value = around(witness, inputs, args, kwargs)
+            with _set_up(witness, step, cue):
+                value = around(witness, inputs, args, kwargs)
         except Exception as error:
             witness.node_failed(index, clock(), *_described(error, stand))
             raise
@@ -153,7 +156,8 @@ def _observed_later(call: Callable[..., Awaitable[Any]], step: Step, node: Node,
         stand = Stand(witness, index, cue)
         token = REPORTER.set(stand)
         try:
-            value = await call(*args, **kwargs)
+            with _set_up(witness, step, cue):
+                value = await call(*args, **kwargs)
         except Exception as error:
             witness.node_failed(index, clock(), *_described(error, stand))
             raise
@@ -193,6 +197,19 @@ def _reader(step: Step, node: Node) -> Read:
 
 
 # ---------------------------------------------------------------- what is called around nodes
+
+
+@contextmanager
+def _set_up(witness: Witness, step: Step, cue: Cue) -> Iterator[None]:
+    """Enter what surrounds a node; what that notes on its context is told."""
+    with ExitStack() as stack:
+        if cue.settings:
+            ctx = CallbackContext(witness.scene(step.index), step, clock(), witness.item_index)
+            for setting in cue.settings:
+                stack.enter_context(setting(ctx))
+            if ctx.note is not None:
+                witness.node_noted(step.index, ctx.note)
+        yield
 
 
 def _around(call: Call, step: Step, node: Node, cue: Cue) -> Call:
@@ -262,13 +279,29 @@ def map_told(
         return _elsewhere_told(step, inner, witness, values, items)
     engine = inner.engine(items.shared)
     enter = tell_inner_started(witness, step, items.count, values)
+    entries = engine.attempt_all(items.shared, items.items, enter)
     try:
-        lists = gather(inner, engine.attempt_all(items.shared, items.items, enter))
+        with _counting(witness, step) as tally:
+            lists = gather(inner, counted(entries, tally))
     except Exception as error:
         tell_inner_failed(witness, step, _described(error)[0])
         raise
     tell_inner_ended(witness, step, lists)
     return lists
+
+
+@contextmanager
+def _counting(witness: Witness | None, step: Step) -> Iterator[Tally]:
+    """Give what counts the items of the map inside a step, and have a witness told of it."""
+    if isinstance(witness, Pass):
+        yield witness.tally(step.index)
+        return
+    tally = Tally()
+    try:
+        yield tally
+    finally:
+        if witness is not None:
+            witness.inner_went(step.index, tally.ended, tally.failed)
 
 
 def tell_inner_started(
@@ -360,14 +393,14 @@ def _elsewhere_told(
     step: Step, inner: Inner, witness: Witness | None, values: Sequence[Any], items: Items | None
 ) -> Any:
     if not isinstance(witness, Pass):
-        return _elsewhere(step, inner, values, items)
+        return _elsewhere(step, inner, values, items, Tally())
     is_map = items is not None
     run = witness.nest(step.index, clock(), inner_inputs(inner, values), is_map=is_map)
     token = SCENE.set(run)
     try:
         if items is not None:
             run.begin_map(clock(), items.count)
-        lists = _elsewhere(step, inner, values, items)
+        lists = _elsewhere(step, inner, values, items, run.tally)
     except Exception as error:
         witness.inner_failed(step.index, clock(), _described(error)[0])
         raise
@@ -377,7 +410,9 @@ def _elsewhere_told(
     return lists
 
 
-def _elsewhere(step: Step, inner: Inner, values: Sequence[Any], items: Items | None) -> Any:
+def _elsewhere(
+    step: Step, inner: Inner, values: Sequence[Any], items: Items | None, tally: Tally
+) -> Any:
     if items is None:
         return _run_elsewhere(step, inner, values)
-    return gather(inner, outcomes(inner, items))
+    return gather(inner, counted(outcomes(inner, items), tally))

@@ -6,6 +6,7 @@ from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.observing.script import calls
+from hypernodes._engine.observing.tally import Tally
 from hypernodes._engine.observing.witness import Witness
 from hypernodes.callbacks import CallbackContext
 
@@ -31,6 +32,8 @@ class Pass(Witness):
     _inputs: Mapping[str, Any] | None = None
     _started: float | None = None
     _worker: str | None = None
+    _has_hit: bool = False
+    _has_missed: bool = False
     is_over: bool = False
 
     def __init__(self, run: Run, script: Script, index: int | None, *, is_item: bool) -> None:
@@ -77,6 +80,8 @@ class Pass(Witness):
                 return
             self._end_runs(when)
             self._close()
+            if self._has_hit and not self._has_missed:
+                self.run.tally.cached += 1
             if self._is_item and self._started is not None:
                 duration = max(0.0, when - self._started)
                 self._fire("on_item_end", when, self.index, outputs, duration, outputs=outputs)
@@ -196,6 +201,11 @@ class Pass(Witness):
             finally:
                 ctx.attempt, ctx.exception = attempt + 1, None
 
+    def node_noted(self, index: int, note: str) -> None:
+        with self._lock:
+            if index in self._nodes:
+                self._nodes[index].note = note
+
     # ------------------------------------------------------------ caches
 
     def node_replaced(self, index: int) -> None:
@@ -222,13 +232,14 @@ class Pass(Witness):
             if ctx is None:
                 return
             self._check(part, ctx, signature)
-            ctx.cache_hit = True
+            ctx.cache_hit = self._has_hit = True
             self._session.fire(part.hits, ctx, part.node, signature)
             self._end_node(index, when, when, value, 1)
 
     def missed(self, index: int, signature: str) -> None:
         with self._lock:
             self._missed[index] = signature
+            self._has_missed = True
 
     def kept(self, index: int, when: float, signature: str | None) -> None:
         with self._lock:
@@ -328,6 +339,17 @@ class Pass(Witness):
             run = self._runs[index] = outer.nested(*facts, is_map=is_map)
             run.begin(when, inputs)
             return run
+
+    def inner_went(self, index: int, ended: int, failed: int) -> None:
+        with self._lock:
+            tally = self.tally(index)
+            tally.ended += ended
+            tally.failed += failed
+
+    def tally(self, index: int) -> Tally:
+        """Return where the items of the map inside a step are counted."""
+        run = self._runs.get(index)
+        return Tally() if run is None else run.tally
 
     def inner_ended(self, index: int, when: float, outputs: Mapping[str, Any] | None) -> None:
         with self._lock:

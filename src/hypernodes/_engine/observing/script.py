@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from hypernodes._dispatch.needs import CACHE_EVENTS, NODE_EVENTS, RUN_EVENTS
+from hypernodes._dispatch.needs import CACHE_EVENTS, COUNTER, ITEM_EVENTS, NODE_EVENTS, RUN_EVENTS
 from hypernodes._dispatch.plugins import REGISTRY as PLUGINS
 from hypernodes._nested import PipelineNode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from hypernodes._dispatch.needs import Needs
     from hypernodes._dispatch.table import Call, Table
@@ -58,6 +58,8 @@ class Cue:
     Args:
         step: The step.
         watched: The slots of values that dissolved pipelines take or give.
+        scopes: The dissolved pipelines of the plan.
+        is_inside: Whether it is inside of an item.
 
     Attributes:
         needs: What is asked for at the step.
@@ -67,10 +69,19 @@ class Cue:
         retries: Whether failed attempts are told.
         reports: Whether reports are told.
         attempts: Whether attempts are counted.
+        wrappers: What is called around it.
+        settings: What gives the context managers that it runs in.
     """
 
-    def __init__(self, step: Step, watched: frozenset[Slot]) -> None:
-        self.needs: Needs | None = step.config.needs
+    def __init__(
+        self,
+        step: Step,
+        watched: frozenset[Slot],
+        scopes: Sequence[Dissolved],
+        *,
+        is_inside: bool,
+    ) -> None:
+        self.needs: Needs | None = _needs(step.config, is_inside=is_inside)
         self.inputs: bool = self._reads(
             "inputs", *NODE_EVENTS, *CACHE_EVENTS, "on_report", "wrap_node"
         )
@@ -80,8 +91,14 @@ class Cue:
         self.reports: bool = self._listens("on_report")
         self.attempts: bool = self._listens("on_node_end", "on_node_retry")
         self.wrappers: tuple[Wrapper, ...] = self.needs.wrappers if self.needs is not None else ()
-        listens = self._listens(*NODE_EVENTS, *CACHE_EVENTS, "on_report")
-        self.is_silent: bool = not (listens or self.wrappers or step.scope is not None)
+        self.settings: tuple[Wrapper, ...] = self.needs.settings if self.needs is not None else ()
+        listens = self._listens(*NODE_EVENTS, "on_report")
+        if step.cached:
+            listens = listens or self._listens(*CACHE_EVENTS, COUNTER)
+        around = any(
+            _tells_runs(scopes[number], is_inside=is_inside) for number in chain(scopes, step.scope)
+        )
+        self.is_silent: bool = not (listens or self.wrappers or self.settings or around)
 
     def _listens(self, *names: str) -> bool:
         return self.needs is not None and self.needs.listens(*names)
@@ -107,14 +124,16 @@ class Audience:
 
     def __init__(self, plan: Plan) -> None:
         self.watched: frozenset[Slot] = frozenset(_read_slots(plan.scopes))
-        self.cues: tuple[Cue, ...] = tuple(Cue(step, self.watched) for step in plan.steps)
+        is_inside = bool(plan.mapped)
+        self.cues: tuple[Cue, ...] = tuple(
+            Cue(step, self.watched, plan.scopes, is_inside=is_inside) for step in plan.steps
+        )
         there = {*plan.shared.values(), *plan.mapped.values(), *plan.constants}
         self.given: frozenset[Slot] = self.watched & there
         needs = plan.request.ctx.config.needs
-        items = ("on_item_start", "on_item_end", "on_item_error")
-        self.inputs: bool = needs is not None and needs.reads("inputs", *items)
-        self.outputs: bool = needs is not None and needs.reads("outputs", *items)
-        has_items = needs is not None and needs.listens(*items)
+        self.inputs: bool = needs is not None and needs.reads("inputs", *ITEM_EVENTS)
+        self.outputs: bool = needs is not None and needs.reads("outputs", *ITEM_EVENTS)
+        has_items = needs is not None and needs.listens(*ITEM_EVENTS)
         inner = any(step.inner is not None for step in plan.steps)
         self.is_there: bool = has_items or inner or not all(cue.is_silent for cue in self.cues)
 
@@ -135,6 +154,16 @@ def _read_slots(scopes: list[Dissolved]) -> set[Slot]:
         if needs is not None and needs.reads("outputs", *RUN_EVENTS):
             slots.update(scope.outputs.values())
     return slots
+
+
+def _needs(config: RuntimeConfig, *, is_inside: bool) -> Needs | None:
+    needs = config.needs
+    return needs.of_items() if is_inside and needs is not None else needs
+
+
+def _tells_runs(scope: Dissolved, *, is_inside: bool) -> bool:
+    needs = _needs(scope.ctx.config, is_inside=is_inside)
+    return needs is not None and needs.listens(*RUN_EVENTS)
 
 
 class Part:
@@ -193,19 +222,20 @@ class Script:
         self.plan: Plan = plan
         self.watched: frozenset[Slot] = watched
         self.parts: tuple[Part, ...] = tuple(map(Part, plan.steps))
-        chains = (_chain(plan, step.scope) for step in plan.steps)
+        chains = (chain(plan.scopes, step.scope) for step in plan.steps)
         self.chains: tuple[tuple[int, ...], ...] = tuple(chains)
         has_inner = any(step.inner is not None for step in plan.steps)
         self.has_runs: bool = has_inner or bool(plan.scopes)
         self.counts: list[int] = [0] * len(plan.scopes)
-        for chain in self.chains:
-            for number in chain:
+        for numbers in self.chains:
+            for number in numbers:
                 self.counts[number] += 1
 
 
-def _chain(plan: Plan, number: int | None) -> tuple[int, ...]:
-    chain: list[int] = []
+def chain(scopes: Sequence[Dissolved], number: int | None) -> tuple[int, ...]:
+    """Return a dissolved pipeline, by its number, after those around it; none for None."""
+    around: list[int] = []
     while number is not None:
-        chain.append(number)
-        number = plan.scopes[number].outer
-    return tuple(reversed(chain))
+        around.append(number)
+        number = scopes[number].outer
+    return tuple(reversed(around))

@@ -86,6 +86,10 @@ class Witness(ABC):
         """Note that an attempt has failed and another one will be made, after some seconds."""
 
     @abstractmethod
+    def node_noted(self, index: int, note: str) -> None:
+        """Note what hooks around a node leave for those at its end."""
+
+    @abstractmethod
     def node_replaced(self, index: int) -> None:
         """Note that hooks have put another value in the place of what a node has made."""
 
@@ -137,6 +141,10 @@ class Witness(ABC):
     @abstractmethod
     def inner_failed(self, index: int, when: float, error: BaseException) -> None:
         """Note that the map inside a step has failed."""
+
+    @abstractmethod
+    def inner_went(self, index: int, ended: int, failed: int) -> None:
+        """Note that so many items of the map inside a step have ended, some of them by failing."""
 
     @abstractmethod
     def item(self, step: int, index: int) -> Witness:
@@ -210,6 +218,9 @@ class Recorder(Witness):
     def node_retried(self, *facts: Any) -> None:
         self._tell((self._place, "node_retried", facts))
 
+    def node_noted(self, *facts: Any) -> None:
+        self._tell((self._place, "node_noted", facts))
+
     def node_replaced(self, index: int) -> None:
         self._note_replaced(index)
         self._tell((self._place, "node_replaced", (index,)))
@@ -245,6 +256,9 @@ class Recorder(Witness):
 
     def inner_failed(self, *facts: Any) -> None:
         self._tell((self._place, "inner_failed", facts))
+
+    def inner_went(self, *facts: Any) -> None:
+        self._tell((self._place, "inner_went", facts))
 
     def item(self, step: int, index: int) -> Recorder:
         place = (*self._place, (step, index))

@@ -147,7 +147,7 @@ class ProcessCrew(Crew):
             packed = depot.pack(shared)
         except Exception as error:
             raise blame.input_error(engine, shared, error) from error
-        scene = None if run is None else (run.run_id, run.parent_run_id, run.mode)
+        scene = None if run is None else run.told()
         return Shipment(self._settings, (parcel, packed, depot.pack_code((*self._facts, scene))))
 
     def _packed_engine(self, engine: PipelineExecutionEngine) -> Parcel:
