@@ -79,7 +79,7 @@ class Run:
 
     def told(self) -> tuple[Any, ...]:
         """Return what workers elsewhere are told of it; of its state, the texts."""
-        state = {key: value for key, value in self.state.items() if isinstance(value, str)}
+        state = {key: value for key, value in tuple(self.state.items()) if isinstance(value, str)}
         return self.run_id, self.parent_run_id, self.mode, state
 
     # ------------------------------------------------------------ its own events
