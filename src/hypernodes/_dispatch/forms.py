@@ -83,7 +83,7 @@ def _observer(
 ) -> Observer:
     order = getattr(callback, "order", 50)
     async_mode = getattr(callback, "async_mode", False)
-    errors = getattr(callback, "errors", None)
+    errors = None if hasattr(callback, "_collects") else getattr(callback, "errors", None)
     reads = _values_of(getattr(callback, "reads", None), label)
     if isinstance(order, bool) or not isinstance(order, int):
         raise CallbackError(f"order of callback {label} is {order!r}; give an int", callback=label)

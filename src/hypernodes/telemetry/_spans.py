@@ -163,7 +163,7 @@ class _Prescribed:
 
     def generate_span_id(self) -> int:
         """Return an identifier."""
-        return _wanted.get() or self._own.generate_span_id()  # type: ignore[no-any-return]
+        return _wanted.get() or int(self._own.generate_span_id())
 
 
 def _noted(note: str | None) -> int | None:
@@ -176,7 +176,8 @@ def _tracer_of(provider: Any) -> Any:
     Tracers of others than OpenTelemetry's SDK, and of those around it, stay as they are.
     """
     tracer: Any = trace.get_tracer(_SCOPE, tracer_provider=provider)
-    for found in (tracer, getattr(tracer, "tracer", None), getattr(tracer, "_tracer", None)):
+    inside = getattr(tracer, "tracer", None), getattr(tracer, "_tracer", None)
+    for found in filter(None, (tracer, *inside)):
         own = getattr(found, "id_generator", None)
         if own is not None and not isinstance(own, _Prescribed):
             found.id_generator = _Prescribed(own)

@@ -61,9 +61,12 @@ class ErrorCollector(Gathering):
         {'x': 0}
     """
 
+    errors: list[CollectedError]  # type: ignore[assignment] # not what its own failures do
+    _collects = True
+
     def __init__(self) -> None:
         super().__init__()
-        self.errors: list[CollectedError] = []
+        self.errors = []
 
     def reset(self) -> None:
         """Start again from nothing."""

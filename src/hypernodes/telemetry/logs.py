@@ -23,8 +23,8 @@ class LoggingCallback(Callback):
     """Logs runs with `logging`: pipelines and maps as `INFO`, what is inside them as `DEBUG`.
 
     Attempts that failed and are made again are a `WARNING`; a node that has failed for good is an
-    `ERROR`, with its traceback, and so is the pipeline around it, without. What was given up because
-    something else had failed is `DEBUG`.
+    `ERROR`, with its traceback, and so is the pipeline around it, without. What was given up
+    because something else had failed is `DEBUG`.
 
     Records have the attributes `hypernodes_event` (the hook without its `on_`), `hypernodes_path`,
     `hypernodes_node`, `hypernodes_pipeline`, `hypernodes_run_id`, `hypernodes_parent_run_id`,

@@ -16,9 +16,9 @@ __all__ = ["TimingCallback"]
 class TimingCallback(Gathering):
     """Adds up the time that nodes take, over all runs.
 
-    What counts is the time in which a node ran, with its retries, where it ran: of nodes that run at
-    the same time the sum may be more than the time of the run. What came from a cache took no time
-    and is left out; what failed counts.
+    What counts is the time in which a node ran, with its retries, where it ran: of nodes that run
+    at the same time the sum may be more than the time of the run. What came from a cache took no
+    time and is left out; what failed counts.
 
     Attributes:
         durations: The seconds of all calls together, by the node's name.

@@ -1,7 +1,7 @@
 """Runs as spans of OpenTelemetry, which Logfire shows, too.
 
-A node's span begins and ends where the node ran, but is made in the driver, when its end is known: so
-workers need no exporter for it. What the node's own code traces is to be its child all the same.
+A node's span begins and ends where the node ran, but is made in the driver, when its end is known:
+so workers need no exporter for it. What the node's own code traces is to be its child all the same.
 Therefore the identifier of the span is chosen where the node runs, stands in the current context
 there while it does, and travels to the driver, which makes the span under that identifier.
 """
