@@ -22,10 +22,10 @@ class CacheStatsCallback(Gathering):
         by_node: The same by the node's name: a dict with `hits`, `misses` and `stores` for each.
 
     Example:
-        >>> from hypernodes import Pipeline, RuntimeConfig, node
+        >>> from hypernodes import MemoryCache, Pipeline, RuntimeConfig, node
         >>> stats = CacheStatsCallback()
         >>> double = Pipeline([node("double")(lambda x: 2 * x)])
-        >>> config = RuntimeConfig(executor="sequential", cache="memory", callbacks=[stats])
+        >>> config = RuntimeConfig(cache=MemoryCache(), callbacks=[stats])
         >>> results = double.map({"x": [1, 2, 3]}, map_over="x", config=config)
         >>> results = double.map({"x": [1, 2, 4]}, map_over="x", config=config)
         >>> stats.hits, stats.misses, stats.stores

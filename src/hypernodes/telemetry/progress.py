@@ -49,8 +49,7 @@ class ProgressCallback(Callback):
         >>> from hypernodes import Pipeline, RuntimeConfig, node
         >>> double = Pipeline([node("double")(lambda x: 2 * x)], name="doubles")
         >>> config = RuntimeConfig(callbacks=[ProgressCallback(sys.stdout)])
-        >>> results = double.map({"x": range(100)}, map_over="x", config=config)
-        ... # doctest: +ELLIPSIS
+        >>> _ = double.map({"x": range(100)}, map_over="x", config=config)  # doctest: +ELLIPSIS
         doubles: 100/100 items [00:00<00:00, ...]
     """
 
