@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from hypernodes.telemetry._board import Line
 
-_FORM: Final = "{desc}: {n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining},{rate_fmt}{postfix}]"
-_ENDLESS: Final = "{desc}: {n_fmt}{unit} [{elapsed},{rate_fmt}{postfix}]"
+_FORM: Final = "{desc}: {n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+_ENDLESS: Final = "{desc}: {n_fmt}{unit} [{elapsed}, {rate_fmt}{postfix}]"
 _LONG: Final = 1.0
 """Seconds after which the end of a run is worth a line, whatever was written before."""
 

@@ -127,7 +127,7 @@ def attach(ctx: CallbackContext) -> object | None:
     known = outer.get_span_context()
     if not known.is_valid:
         return None
-    span_id = int.from_bytes(os.urandom(8), "big") or 1  # not `random`, which users seed
+    span_id = _new_identifier(8)
     own = trace.SpanContext(
         known.trace_id,
         span_id,
@@ -151,19 +151,33 @@ def detach(token: object) -> None:
 class _Prescribed:
     """Gives a span the identifier that is wanted, else one from the generator in whose place it is.
 
+    The SDK's own generator uses the module `random`, which nodes may seed: then it repeats itself.
+
     Args:
         own: That generator.
     """
 
     def __init__(self, own: Any) -> None:
         self._own = own
+        self._repeats = type(own).__name__ == "RandomIdGenerator"
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._own, name)
 
     def generate_span_id(self) -> int:
-        """Return an identifier."""
-        return _wanted.get() or int(self._own.generate_span_id())
+        """Return an identifier of 64 bits."""
+        wanted = _wanted.get()
+        if wanted is not None:
+            return wanted
+        return _new_identifier(8) if self._repeats else int(self._own.generate_span_id())
+
+    def generate_trace_id(self) -> int:
+        """Return an identifier of 128 bits."""
+        return _new_identifier(16) if self._repeats else int(self._own.generate_trace_id())
+
+
+def _new_identifier(size: int) -> int:
+    return int.from_bytes(os.urandom(size), "big") or 1
 
 
 def _noted(note: str | None) -> int | None:
