@@ -53,7 +53,7 @@ class LoggingCallback(Callback):
         doubles has ended after 0.0... s
     """
 
-    reads = ()
+    reads: tuple[()] = ()
 
     def __init__(self, logger: logging.Logger | str = "hypernodes.runs") -> None:
         if not isinstance(logger, logging.Logger | str):

@@ -53,7 +53,7 @@ class ProgressCallback(Callback):
         doubles: 100/100 items [00:00<00:00, ...]
     """
 
-    reads = ()
+    reads: tuple[()] = ()
     _is_overview = True
 
     def __init__(

@@ -36,7 +36,7 @@ class TimingCallback(Gathering):
         True
     """
 
-    reads = ()
+    reads: tuple[()] = ()
 
     def __init__(self) -> None:
         super().__init__()

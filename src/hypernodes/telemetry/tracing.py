@@ -68,7 +68,7 @@ class TelemetryCallback(Callback):
         ['node double', 'pipeline doubles']
     """
 
-    reads = ()
+    reads: tuple[()] = ()
 
     def __init__(
         self,
