@@ -1044,3 +1044,36 @@ def test_a_plan_that_nobody_observes_is_the_plan_it_was():
     assert not engine.observed
     assert not engine.is_observed
     assert engine.calls == (double.func, plus.func)
+
+
+# ---------------------------------------------------------------- when events are told
+
+
+@pytest.mark.parametrize("name", ["sequential", "thread", "one-thread", "async"])
+@pytest.mark.parametrize("is_mapped", [False, True])
+def test_what_happens_is_told_while_it_happens(name, is_mapped):
+    """A node goes on when its start, and then its report, have been told."""
+    started, reported = threading.Event(), threading.Event()
+
+    class Waited(Callback):
+        def on_node_start(self, node):
+            if node.name == "waits":
+                started.set()
+
+        def on_report(self):
+            reported.set()
+
+    @node
+    def waits(x):
+        assert started.wait(60)
+        report("there")
+        return reported.wait(60)
+
+    pipeline = Pipeline([double, waits])
+    config = RuntimeConfig(executor=EXECUTORS[name], callbacks=(Waited(),))
+    if is_mapped:
+        results = pipeline.map({"x": [1]}, map_over="x", output_name="waits", config=config)
+        assert results == [{"waits": True}]
+    else:
+        found = pipeline.run({"x": 1}, output_name=["waits", "double"], config=config)
+        assert found == {"double": 2, "waits": True}
