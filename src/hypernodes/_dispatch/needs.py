@@ -30,7 +30,7 @@ class Needs:
     Attributes:
         events: The hooks that there are, with the values (`inputs`, `outputs`) that each reads.
         wrappers: What is called around each node, from the outside in.
-        settings: What gives the context managers that each node runs in, from the outside in.
+        settings: What sets up where a node runs, from the outside in; each returns what undoes it.
         inside: Those of `events` that are wanted of what is inside the items of maps, too.
     """
 

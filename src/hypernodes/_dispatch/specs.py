@@ -74,7 +74,7 @@ ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
 """The names of all hooks, and what each may take."""
 
 OWN: Final[Mapping[str, tuple[str, ...]]] = {SETTING: ("ctx",), COUNTER: ("ctx", "tally")}
-"""Hooks for callbacks of ours: what surrounds a node where it runs, as a context manager; the
+"""Hooks for callbacks of ours: what sets up where a node runs, and returns what undoes that; the
 counts of a map, kept up to date, which cost an item next to nothing."""
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import context, trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from hypernodes.callbacks import CallbackContext
 
@@ -113,20 +114,20 @@ def _end(span: Any, when: int, error: BaseException | None) -> None:
 # ---------------------------------------------------------------- where nodes run
 
 
-def attach(ctx: CallbackContext) -> object | None:
+def attach(ctx: CallbackContext) -> Callable[[], None]:
     """Make a node's span, of which only the identifier is known, the current one.
 
     Args:
         ctx: The node; gets the identifier as its note.
 
     Returns:
-        What `detach` takes, or None where nothing is traced.
+        What undoes that.
     """
     carrier = {field: ctx.state[field] for field in _FIELDS if field in ctx.state}
     outer = trace.get_current_span(_PROPAGATOR.extract(carrier) if carrier else None)
     known = outer.get_span_context()
     if not known.is_valid:
-        return None
+        return lambda: None
     span_id = _new_identifier(8)
     own = trace.SpanContext(
         known.trace_id,
@@ -136,13 +137,8 @@ def attach(ctx: CallbackContext) -> object | None:
         trace_state=known.trace_state,
     )
     ctx.note = trace.format_span_id(span_id)
-    token: object = context.attach(trace.set_span_in_context(trace.NonRecordingSpan(own)))
-    return token
-
-
-def detach(token: object) -> None:
-    """Undo `attach`."""
-    context.detach(token)
+    token = context.attach(trace.set_span_in_context(trace.NonRecordingSpan(own)))
+    return partial(context.detach, token)
 
 
 # ---------------------------------------------------------------- identifiers

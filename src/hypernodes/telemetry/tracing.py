@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +18,7 @@ from hypernodes._extras import import_extra
 from hypernodes.callbacks import Callback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from hypernodes.callbacks import CallbackContext
     from hypernodes.telemetry._spans import Spans
@@ -131,21 +130,15 @@ class TelemetryCallback(Callback):
     def on_node_error(self, ctx: CallbackContext, error: BaseException) -> None:
         self._spans(ctx).node(ctx, error)
 
-    @contextmanager
-    def _around_node(self, ctx: CallbackContext) -> Iterator[None]:
-        """Have the node's span be the current one for its code, where it runs."""
-        token = None
+    def _around_node(self, ctx: CallbackContext) -> Callable[[], None]:
+        """Have the node's span be the current one for its code, where it runs, until it is over."""
         try:
             if self._worker_setup is not None and os.getpid() != self._home:
                 _set_up_once(self._worker_setup)
-            token = _traced().attach(ctx)
+            return _traced().attach(ctx)  # type: ignore[no-any-return]
         except Exception:
             _logger.exception("spans in %s are not inside of its own", " > ".join(ctx.path))
-        try:
-            yield
-        finally:
-            if token is not None:
-                _traced().detach(token)
+            return _do_nothing
 
     def _spans(self, ctx: CallbackContext) -> Spans:
         """Return the spans of the run."""
@@ -154,6 +147,10 @@ class TelemetryCallback(Callback):
         if found is None:
             found = ctx.state[key] = _traced().Spans(self._provider)
         return found
+
+
+def _do_nothing() -> None:
+    """Undo nothing."""
 
 
 def _traced() -> Any:

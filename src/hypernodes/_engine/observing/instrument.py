@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from hypernodes._node import Node
 from hypernodes.callbacks import REPORTER, CallbackContext
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from hypernodes._engine.mapping import Items
     from hypernodes._engine.observing.script import Cue
@@ -129,13 +128,14 @@ def _observed_inside(call: Call, step: Step, node: Node, cue: Cue) -> Call:
         witness.node_started(index, clock(), inputs if cue.inputs else None)
         stand = Stand(witness, index, cue)
         token = REPORTER.set(stand)
+        undo = _set_up(witness, step, cue)
         try:
-            with _set_up(witness, step, cue):
-                value = around(witness, inputs, args, kwargs)
+            value = around(witness, inputs, args, kwargs)
         except Exception as error:
             witness.node_failed(index, clock(), *_described(error, stand))
             raise
         finally:
+            _take_down(undo)
             REPORTER.reset(token)
         if type(value) is _Replaced:
             value = value.value
@@ -155,13 +155,14 @@ def _observed_later(call: Callable[..., Awaitable[Any]], step: Step, node: Node,
         witness.node_started(index, clock(), read(args, kwargs) if cue.inputs else None)
         stand = Stand(witness, index, cue)
         token = REPORTER.set(stand)
+        undo = _set_up(witness, step, cue)
         try:
-            with _set_up(witness, step, cue):
-                value = await call(*args, **kwargs)
+            value = await call(*args, **kwargs)
         except Exception as error:
             witness.node_failed(index, clock(), *_described(error, stand))
             raise
         finally:
+            _take_down(undo)
             REPORTER.reset(token)
         witness.node_ended(index, clock(), value if cue.output else None, stand.attempt)
         return value
@@ -199,17 +200,23 @@ def _reader(step: Step, node: Node) -> Read:
 # ---------------------------------------------------------------- what is called around nodes
 
 
-@contextmanager
-def _set_up(witness: Witness, step: Step, cue: Cue) -> Iterator[None]:
-    """Enter what surrounds a node; what that notes on its context is told."""
-    with ExitStack() as stack:
-        if cue.settings:
-            ctx = CallbackContext(witness.scene(step.index), step, clock(), witness.item_index)
-            for setting in cue.settings:
-                stack.enter_context(setting(ctx))
-            if ctx.note is not None:
-                witness.node_noted(step.index, ctx.note)
-        yield
+def _set_up(witness: Witness, step: Step, cue: Cue) -> list[Callable[[], None]]:
+    """Have hooks set up where a node runs; return what undoes that.
+
+    These are no context managers: some change an error on its way, and not all errors let them.
+    """
+    if not cue.settings:
+        return []
+    ctx = CallbackContext(witness.scene(step.index), step, clock(), witness.item_index)
+    undo = [setting(ctx) for setting in cue.settings]
+    if ctx.note is not None:
+        witness.node_noted(step.index, ctx.note)
+    return undo
+
+
+def _take_down(undo: list[Callable[[], None]]) -> None:
+    for call in reversed(undo):
+        call()
 
 
 def _around(call: Call, step: Step, node: Node, cue: Cue) -> Call:
@@ -280,28 +287,22 @@ def map_told(
     engine = inner.engine(items.shared)
     enter = tell_inner_started(witness, step, items.count, values)
     entries = engine.attempt_all(items.shared, items.items, enter)
+    tally = witness.tally(step.index) if isinstance(witness, Pass) else Tally()
     try:
-        with _counting(witness, step) as tally:
-            lists = gather(inner, counted(entries, tally))
+        lists = gather(inner, counted(entries, tally))
     except Exception as error:
+        _tell_tally(witness, step, tally)
         tell_inner_failed(witness, step, _described(error)[0])
         raise
+    _tell_tally(witness, step, tally)
     tell_inner_ended(witness, step, lists)
     return lists
 
 
-@contextmanager
-def _counting(witness: Witness | None, step: Step) -> Iterator[Tally]:
-    """Give what counts the items of the map inside a step, and have a witness told of it."""
-    if isinstance(witness, Pass):
-        yield witness.tally(step.index)
-        return
-    tally = Tally()
-    try:
-        yield tally
-    finally:
-        if witness is not None:
-            witness.inner_went(step.index, tally.ended, tally.failed)
+def _tell_tally(witness: Witness | None, step: Step, tally: Tally) -> None:
+    """Tell a witness who is elsewhere how many items there were."""
+    if witness is not None and not isinstance(witness, Pass):
+        witness.inner_went(step.index, tally.ended, tally.failed)
 
 
 def tell_inner_started(

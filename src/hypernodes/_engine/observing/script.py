@@ -70,7 +70,7 @@ class Cue:
         reports: Whether reports are told.
         attempts: Whether attempts are counted.
         wrappers: What is called around it.
-        settings: What gives the context managers that it runs in.
+        settings: What sets up where it runs.
     """
 
     def __init__(
