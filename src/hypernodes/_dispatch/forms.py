@@ -83,7 +83,8 @@ def _observer(
 ) -> Observer:
     order = getattr(callback, "order", 50)
     async_mode = getattr(callback, "async_mode", False)
-    errors = None if hasattr(callback, "_collects") else getattr(callback, "errors", None)
+    kind = type(callback)
+    errors = None if hasattr(kind, "_collects") else getattr(callback, "errors", None)
     reads = _values_of(getattr(callback, "reads", None), label)
     if isinstance(order, bool) or not isinstance(order, int):
         raise CallbackError(f"order of callback {label} is {order!r}; give an int", callback=label)
@@ -94,7 +95,7 @@ def _observer(
         options = ", ".join(map(repr, POLICIES))
         message = f"errors of callback {label} is {errors!r}; give one of {options}, or None"
         raise CallbackError(message, callback=label)
-    facts = order, async_mode, errors, reads, is_plugin, getattr(callback, "_is_overview", False)
+    facts = order, async_mode, errors, reads, is_plugin, hasattr(kind, "_is_overview")
     return Observer(given, callback, label, hooks, *facts)
 
 

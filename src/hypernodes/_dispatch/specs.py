@@ -113,8 +113,8 @@ def read_hooks(callback: object, label: str) -> dict[str, Hook]:
             raise CallbackError(message, callback=label, hook=name)
     hooks = {name: _read_hook(name, function, label) for name, function in found.items()}
     _register(hooks, label)
-    own = {name: getattr(callback, name, None) for name in OWN}
-    return hooks | {n: Hook(f, OWN[n], f) for n, f in own.items() if f is not None}
+    own = {name: getattr(callback, name) for name in OWN if hasattr(type(callback), name)}
+    return hooks | {name: Hook(found, OWN[name], found) for name, found in own.items()}
 
 
 def _is_inherited(name: str, function: Any) -> bool:

@@ -43,8 +43,7 @@ class ErrorCollector(Gathering):
     """Collects the errors of nodes for good, after their retries, over all runs.
 
     Of a run that ends by an error no node has raised, as by Ctrl-C, that one is collected. What was
-    only given up, because something else had failed, is left out. The inputs of nodes have to come
-    here for that, from worker processes too.
+    only given up, because something else had failed, is left out.
 
     Attributes:
         errors: A `CollectedError` for each, in the order in which they became known.

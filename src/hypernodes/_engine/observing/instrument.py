@@ -98,7 +98,7 @@ def instrumented_later(step: Step, cue: Cue) -> Call:
 
 def _observed(call: Call, step: Step, node: Node, cue: Cue) -> Call:
     """Return `call` told of from its start to its end: all that most observers ask for."""
-    index, reads, gives = step.index, cue.inputs, cue.output
+    index, reads, gives, shows = step.index, cue.inputs, cue.output, cue.inputs_of_errors
     read = _reader(step, node)
 
     def observed(witness: Witness | None, *args: Any, **kwargs: Any) -> Any:
@@ -108,7 +108,8 @@ def _observed(call: Call, step: Step, node: Node, cue: Cue) -> Call:
         try:
             value = call(*args, **kwargs)
         except Exception as error:
-            witness.node_failed(index, clock(), *_described(error))
+            shown = read(args, kwargs) if shows else None
+            witness.node_failed(index, clock(), *_described(error), shown)
             raise
         witness.node_ended(index, clock(), value if gives else None)
         return value
@@ -132,7 +133,8 @@ def _observed_inside(call: Call, step: Step, node: Node, cue: Cue) -> Call:
         try:
             value = around(witness, inputs, args, kwargs)
         except Exception as error:
-            witness.node_failed(index, clock(), *_described(error, stand))
+            shown = inputs if cue.inputs_of_errors else None
+            witness.node_failed(index, clock(), *_described(error, stand), shown)
             raise
         finally:
             _take_down(undo)
@@ -159,7 +161,8 @@ def _observed_later(call: Callable[..., Awaitable[Any]], step: Step, node: Node,
         try:
             value = await call(*args, **kwargs)
         except Exception as error:
-            witness.node_failed(index, clock(), *_described(error, stand))
+            shown = read(args, kwargs) if cue.inputs_of_errors else None
+            witness.node_failed(index, clock(), *_described(error, stand), shown)
             raise
         finally:
             _take_down(undo)

@@ -174,11 +174,21 @@ class Pass(Witness):
             if part.step.scope is not None:
                 self._settle(index, now, value)
 
-    def node_failed(self, index: int, when: float, error: BaseException, attempt: int) -> None:
+    def node_failed(
+        self,
+        index: int,
+        when: float,
+        error: BaseException,
+        attempt: int,
+        inputs: Mapping[str, Any] | None = None,
+    ) -> None:
         with self._lock:
             self._missed.pop(index, None)
             if index in self._nodes:
-                self._nodes[index].attempt = attempt
+                ctx = self._nodes[index]
+                ctx.attempt = attempt
+                if inputs is not None:
+                    ctx.inputs = inputs
                 self._mark(index)
                 self._fail_node(index, when, error)
 

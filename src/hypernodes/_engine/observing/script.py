@@ -65,6 +65,7 @@ class Cue:
         needs: What is asked for at the step.
         is_silent: Whether nobody wants to know anything, nor is anything called around it.
         inputs: Whether with its inputs.
+        inputs_of_errors: Whether with its inputs only where it fails.
         output: Whether with its output.
         retries: Whether failed attempts are told.
         reports: Whether reports are told.
@@ -82,9 +83,9 @@ class Cue:
         is_inside: bool,
     ) -> None:
         self.needs: Needs | None = _needs(step.config, is_inside=is_inside)
-        self.inputs: bool = self._reads(
-            "inputs", *NODE_EVENTS, *CACHE_EVENTS, "on_report", "wrap_node"
-        )
+        events = NODE_EVENTS - {"on_node_error"}
+        self.inputs: bool = self._reads("inputs", *events, *CACHE_EVENTS, "on_report", "wrap_node")
+        self.inputs_of_errors: bool = not self.inputs and self._reads("inputs", "on_node_error")
         made = not watched.isdisjoint(step.outputs)
         self.output: bool = made or self._reads("outputs", "on_node_end")
         self.retries: bool = self._listens("on_node_retry")

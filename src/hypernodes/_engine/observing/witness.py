@@ -76,8 +76,15 @@ class Witness(ABC):
         """Note the end of a node."""
 
     @abstractmethod
-    def node_failed(self, index: int, when: float, error: BaseException, attempt: int) -> None:
-        """Note that a node has failed for good."""
+    def node_failed(
+        self,
+        index: int,
+        when: float,
+        error: BaseException,
+        attempt: int,
+        inputs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Note that a node has failed for good; with its inputs if its start came without."""
 
     @abstractmethod
     def node_retried(
