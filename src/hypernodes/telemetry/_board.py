@@ -30,16 +30,15 @@ class Line:
         depth: How deep it lies.
         unit: What is counted: `"nodes"` or `"items"`.
         total: How many there are, if that is known.
-        settled: What is done, and will not change: all, failed, and cached ones.
-        tallies: The maps that are under way, by their run.
+        state: What is done, and will not change (all, failed, and cached ones); and the maps that
+            are under way, by their run. Changed at once, since another thread reads it.
     """
 
     name: str
     depth: int
     unit: str
     total: int | None = 0
-    settled: Counts = (0, 0, 0)
-    tallies: dict[str, Tally] = field(default_factory=dict)
+    state: tuple[Counts, dict[str, Tally]] = field(default_factory=lambda: ((0, 0, 0), {}))
 
     def aim(self, count: int | None) -> None:
         """Expect so many more."""
@@ -47,20 +46,25 @@ class Line:
 
     def add(self, *, is_failed: bool, is_cached: bool) -> None:
         """Count one."""
-        done, failed, cached = self.settled
-        self.settled = done + 1, failed + is_failed, cached + is_cached
+        (done, failed, cached), tallies = self.state
+        self.state = (done + 1, failed + is_failed, cached + is_cached), tallies
+
+    def follow(self, run_id: str, tally: Tally) -> None:
+        """Count what a map counts, as it goes on."""
+        settled, tallies = self.state
+        self.state = settled, tallies | {run_id: tally}
 
     def settle(self, run_id: str) -> None:
         """Count what a map has come to."""
-        tally = self.tallies.get(run_id)
-        if tally is not None:
-            self.settled = _sum(self.settled, tally)
-            del self.tallies[run_id]
+        settled, tallies = self.state
+        left = {key: tally for key, tally in tallies.items() if key != run_id}
+        if run_id in tallies:
+            self.state = _sum(settled, tallies[run_id]), left
 
     def counts(self) -> Counts:
         """Return how many are done, how many of them failed, and how many came from a cache."""
-        found = self.settled
-        for tally in tuple(self.tallies.values()):
+        found, tallies = self.state
+        for tally in tallies.values():
             found = _sum(found, tally)
         return found
 

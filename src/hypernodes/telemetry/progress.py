@@ -103,7 +103,7 @@ class ProgressCallback(Callback):
     def _on_tally(self, ctx: CallbackContext, tally: Tally) -> None:
         line = self._line(ctx)
         if line is not None:
-            line.tallies[ctx.run_id] = tally
+            line.follow(ctx.run_id, tally)
 
     def on_map_end(self, ctx: CallbackContext) -> None:
         line = self._line(ctx)
