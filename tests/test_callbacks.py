@@ -1067,3 +1067,74 @@ def test_a_plan_that_nobody_observes_is_the_plan_it_was():
     assert not engine.observed
     assert not engine.is_observed
     assert engine.calls == (double.func, plus.func)
+
+
+# ---------------------------------------------------------------- when events are told
+
+
+@pytest.mark.parametrize("name", ["sequential", "thread", "one-thread", "async"])
+@pytest.mark.parametrize("is_mapped", [False, True])
+def test_what_happens_is_told_while_it_happens(name, is_mapped):
+    """A node goes on when its start, and then its report, have been told."""
+    started, reported = threading.Event(), threading.Event()
+
+    class Waited(Callback):
+        def on_node_start(self, node):
+            if node.name == "waits":
+                started.set()
+
+        def on_report(self):
+            reported.set()
+
+    @node
+    def waits(x):
+        assert started.wait(60)
+        report("there")
+        return reported.wait(60)
+
+    pipeline = Pipeline([double, waits])
+    config = RuntimeConfig(executor=EXECUTORS[name], callbacks=(Waited(),))
+    if is_mapped:
+        results = pipeline.map({"x": [1]}, map_over="x", output_name="waits", config=config)
+        assert results == [{"waits": True}]
+    else:
+        found = pipeline.run({"x": 1}, output_name=["waits", "double"], config=config)
+        assert found == {"double": 2, "waits": True}
+
+
+# ---------------------------------------------------------------- what only errors show
+
+
+class Shipped:
+    """Counts how often it is pickled."""
+
+    def __init__(self, value, folder):
+        self.value, self.folder = value, folder
+
+    def __reduce__(self):
+        (self.folder / f"{os.getpid()}-{time.monotonic_ns()}").touch()
+        return Shipped, (self.value, self.folder)
+
+
+def test_inputs_that_only_errors_show_travel_only_with_errors(tmp_path):
+    class Errors(Callback):
+        def __init__(self):
+            self.inputs = []
+
+        def on_node_error(self, ctx):
+            self.inputs.append(ctx.inputs["shipped"].value)
+
+    errors = Errors()
+    shipped = node("shipped")(Shipped).rename(inputs={"value": "x"})
+
+    def fails(shipped):
+        if shipped.value == 2:
+            raise KeyError(2)
+
+    pipeline = Pipeline([shipped, node("y")(fails)])
+    config = RuntimeConfig(executor=EXECUTORS["process"], callbacks=(errors,))
+    inputs = {"x": range(4), "folder": tmp_path}
+    pipeline.map(inputs, map_over="x", output_name="y", on_error="return", config=config)
+    assert errors.inputs == [2]
+    pids = {path.name.partition("-")[0] for path in tmp_path.iterdir()}
+    assert len(pids) == 1  # that of the worker that failed; what it packed is checked, too

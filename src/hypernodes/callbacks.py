@@ -156,6 +156,7 @@ class CallbackContext:
         cache_hit: Whether the outputs came from a cache.
         attempt: Which attempt at the node it is, from 1.
         exception: What was raised.
+        note: What hooks around a node have left for those at its end, if anything.
     """
 
     outputs: Mapping[str, Any] | None = None
@@ -163,6 +164,7 @@ class CallbackContext:
     cache_hit: bool = False
     attempt: int = 1
     exception: BaseException | None = None
+    note: str | None = None
 
     def __init__(
         self,

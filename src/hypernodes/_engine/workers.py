@@ -110,6 +110,11 @@ class Crew(ABC):
     def serve(self, job: MapJob) -> None:
         """See to it that the items that wait in `job` are run, and their outcomes delivered."""
 
+    @property
+    def look(self) -> Callable[[], None] | None:
+        """What the scheduler's thread is to call now and then, where somebody observes."""
+        return None
+
     @abstractmethod
     def close(self, *, over: bool) -> None:
         """Drop what has not started; what runs on is not waited for.

@@ -77,6 +77,7 @@ def _tell_map(
         for index, item in enumerate(each):
             outputs = {n: lists[index] for n, lists in zip(inner.outputs, found, strict=True)}
             _tell_item(inside, enter(index), shared, item, (found.items[index], outputs))
+    witness.inner_went(step.index, len(found.items), 0)
     tell_inner_ended(witness, step, found)
 
 

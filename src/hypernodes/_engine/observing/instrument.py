@@ -12,6 +12,7 @@ from hypernodes._engine.failure import Faulted
 from hypernodes._engine.inner import gather, inner_call, inputs_of, items_of, outcomes, whole_item
 from hypernodes._engine.observing.passes import Guest, Pass
 from hypernodes._engine.observing.runs import SCENE
+from hypernodes._engine.observing.tally import Tally, counted
 from hypernodes._engine.observing.witness import Witness, clock
 from hypernodes._node import Node
 from hypernodes.cache._values import mark_of
@@ -96,7 +97,7 @@ def instrumented(step: Step, cue: Cue) -> Call:
         return _inner_call(step, step.inner)
     assert isinstance(step.node, Node)  # noqa: S101 - what is no function has a plan inside
     call = node_call(step.node, step.path, step.config, told=tell_retry)
-    if cue.wrappers or _has_stand(step, cue):
+    if cue.wrappers or cue.settings or _has_stand(step, cue):
         return _observed_inside(call, step, step.node, cue)
     return _observed(call, step, step.node, cue)
 
@@ -113,7 +114,7 @@ def instrumented_later(step: Step, cue: Cue) -> Call:
 
 def _observed(call: Call, step: Step, node: Node, cue: Cue) -> Call:
     """Return `call` told of from its start to its end: all that most observers ask for."""
-    index, reads, gives = step.index, cue.inputs, cue.output
+    index, reads, gives, shows = step.index, cue.inputs, cue.output, cue.inputs_of_errors
     read = _reader(step, node)
 
     def observed(witness: Witness | None, *args: Any, **kwargs: Any) -> Any:
@@ -123,7 +124,9 @@ def _observed(call: Call, step: Step, node: Node, cue: Cue) -> Call:
         try:
             value = call(*args, **kwargs)
         except BaseException as error:
-            _tell_failed(witness, index, error)
+            _tell_failed(
+                witness, index, error, None, partial(read, args, kwargs) if shows else None
+            )
             raise
         witness.node_ended(index, clock(), value if gives else None)
         return value
@@ -143,12 +146,15 @@ def _observed_inside(call: Call, step: Step, node: Node, cue: Cue) -> Call:
         witness.node_started(index, clock(), dict(inputs) if cue.inputs else None)
         stand = Stand(witness, index, cue)
         token = REPORTER.set(stand)
+        undo = _set_up(witness, step, cue)
         try:
             value = around(witness, inputs, args, kwargs)
         except BaseException as error:
-            _tell_failed(witness, index, error, stand)
+            shown = (lambda: dict(inputs)) if cue.inputs_of_errors else None
+            _tell_failed(witness, index, error, stand, shown)
             raise
         finally:
+            _take_down(undo)
             REPORTER.reset(token)
         if type(value) is _Replaced:
             value = value.value
@@ -168,12 +174,15 @@ def _observed_later(call: Callable[..., Awaitable[Any]], step: Step, node: Node,
         witness.node_started(index, clock(), read(args, kwargs) if cue.inputs else None)
         stand = Stand(witness, index, cue)
         token = REPORTER.set(stand)
+        undo = _set_up(witness, step, cue)
         try:
             value = await call(*args, **kwargs)
         except BaseException as error:
-            _tell_failed(witness, index, error, stand)
+            shown = partial(read, args, kwargs) if cue.inputs_of_errors else None
+            _tell_failed(witness, index, error, stand, shown)
             raise
         finally:
+            _take_down(undo)
             REPORTER.reset(token)
         witness.node_ended(index, clock(), value if cue.output else None, stand.attempt)
         return value
@@ -191,11 +200,16 @@ def _has_stand(step: Step, cue: Cue) -> bool:
 
 
 def _tell_failed(
-    witness: Witness, index: int, error: BaseException, stand: Stand | None = None
+    witness: Witness,
+    index: int,
+    error: BaseException,
+    stand: Stand | None = None,
+    shown: Callable[[], dict[str, Any]] | None = None,
 ) -> None:
     """Tell that a node has failed; what comes from outside of it only passes through."""
     if isinstance(error, Exception) or not _is_from_outside(error):
-        witness.node_failed(index, clock(), *_described(error, stand))
+        inputs = None if shown is None else shown()
+        witness.node_failed(index, clock(), *_described(error, stand), inputs)
 
 
 def _is_from_outside(error: BaseException) -> bool:
@@ -225,6 +239,25 @@ def _reader(step: Step, node: Node) -> Read:
 
 
 # ---------------------------------------------------------------- what is called around nodes
+
+
+def _set_up(witness: Witness, step: Step, cue: Cue) -> list[Callable[[], None]]:
+    """Have hooks set up where a node runs; return what undoes that.
+
+    These are no context managers: some change an error on its way, and not all errors let them.
+    """
+    if not cue.settings:
+        return []
+    ctx = CallbackContext(witness.stage.scene(step.index), step, clock(), witness.item_index)
+    undo = [setting(ctx) for setting in cue.settings]
+    if ctx.note is not None:
+        witness.node_noted(step.index, ctx.note)
+    return undo
+
+
+def _take_down(undo: list[Callable[[], None]]) -> None:
+    for call in reversed(undo):
+        call()
 
 
 def _around(call: Call, step: Step, node: Node, cue: Cue) -> Call:
@@ -328,13 +361,23 @@ def map_told(
         return _elsewhere_told(step, inner, witness, values, items)
     engine = inner.engine(items.shared)
     enter = tell_inner_started(witness, step, items.count, values)
+    entries = engine.attempt_all(items.shared, items.items, enter)
+    tally = witness.tally(step.index) if isinstance(witness, Pass) else Tally()
     try:
-        lists = gather(inner, engine.attempt_all(items.shared, items.items, enter))
+        lists = gather(inner, counted(entries, tally))
     except Exception as error:
+        _tell_tally(witness, step, tally)
         tell_inner_failed(witness, step, _described(error)[0])
         raise
+    _tell_tally(witness, step, tally)
     tell_inner_ended(witness, step, lists)
     return lists
+
+
+def _tell_tally(witness: Witness | None, step: Step, tally: Tally) -> None:
+    """Tell a witness who is elsewhere how many items there were."""
+    if witness is not None and not isinstance(witness, Pass):
+        witness.inner_went(step.index, tally.ended, tally.failed)
 
 
 def tell_inner_started(
@@ -426,14 +469,14 @@ def _elsewhere_told(
     step: Step, inner: Inner, witness: Witness | None, values: Sequence[Any], items: Items | None
 ) -> Any:
     if not isinstance(witness, Pass):
-        return _elsewhere(step, inner, values, items)
+        return _elsewhere(step, inner, values, items, Tally())
     is_map = items is not None
     run = witness.nest(step.index, clock(), inner_inputs(inner, values), is_map=is_map)
     token = SCENE.set(run)
     try:
         if items is not None:
             run.begin_map(clock(), items.count)
-        lists = _elsewhere(step, inner, values, items)
+        lists = _elsewhere(step, inner, values, items, run.tally)
     except Exception as error:
         witness.inner_failed(step.index, clock(), _described(error)[0])
         raise
@@ -443,7 +486,9 @@ def _elsewhere_told(
     return lists
 
 
-def _elsewhere(step: Step, inner: Inner, values: Sequence[Any], items: Items | None) -> Any:
+def _elsewhere(
+    step: Step, inner: Inner, values: Sequence[Any], items: Items | None, tally: Tally
+) -> Any:
     if items is None:
         return _run_elsewhere(step, inner, values)
-    return gather(inner, outcomes(inner, items))
+    return gather(inner, counted(outcomes(inner, items), tally))

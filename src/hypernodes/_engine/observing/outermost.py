@@ -91,8 +91,10 @@ class ObservedMap:
         with _Staged(run):
             run.begin(clock(), dict(self._inputs))
             run.begin_map(clock(), self._count)
+            count = run.tally.add
             for entry in _inside(context, start):
                 outcome = entry if ordered else entry[1]
+                count(outcome)
                 if on_error == "raise" and type(outcome) is Failure:
                     run.fatal = outcome.error
                 yield entry

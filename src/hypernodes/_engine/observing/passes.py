@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.observing.script import calls
 from hypernodes._engine.observing.stage import Stage, nested_id
+from hypernodes._engine.observing.tally import Tally
 from hypernodes._engine.observing.witness import Record, Recorder, Witness
 from hypernodes.callbacks import CallbackContext
 
@@ -33,6 +34,8 @@ class Pass(Witness):
     _started: float | None = None
     _worker: str | None = None
     _fatal: BaseException | None = None
+    _has_hit: bool = False
+    _has_missed: bool = False
     is_over: bool = False
 
     def __init__(self, run: Run, script: Script, index: int | None, *, is_item: bool) -> None:
@@ -79,6 +82,8 @@ class Pass(Witness):
                 return
             self._end_runs(when)
             self._close()
+            if self._has_hit and not self._has_missed:
+                self.run.tally.cached += 1
             if self._is_item and self._started is not None:
                 duration = max(0.0, when - self._started)
                 self._fire("on_item_end", when, self.index, outputs, duration, outputs=outputs)
@@ -177,11 +182,21 @@ class Pass(Witness):
             if part.step.scope is not None:
                 self._settle(index, now, value)
 
-    def node_failed(self, index: int, when: float, error: BaseException, attempt: int) -> None:
+    def node_failed(
+        self,
+        index: int,
+        when: float,
+        error: BaseException,
+        attempt: int,
+        inputs: Mapping[str, Any] | None = None,
+    ) -> None:
         with self._lock:
             self._missed.pop(index, None)
             if index in self._nodes:
-                self._nodes[index].attempt = attempt
+                ctx = self._nodes[index]
+                ctx.attempt = attempt
+                if inputs is not None:
+                    ctx.inputs = inputs
                 self._mark(index)
                 if not isinstance(error, Exception):
                     self._fatal = error
@@ -205,6 +220,11 @@ class Pass(Witness):
                 self._session.fire(part.retries, ctx, part.node, error, attempt, delay)
             finally:
                 ctx.attempt, ctx.exception = attempt + 1, None
+
+    def node_noted(self, index: int, note: str) -> None:
+        with self._lock:
+            if index in self._nodes:
+                self._nodes[index].note = note
 
     # ------------------------------------------------------------ caches
 
@@ -232,13 +252,14 @@ class Pass(Witness):
             if ctx is None:
                 return
             self._check(part, ctx, signature)
-            ctx.cache_hit = True
+            ctx.cache_hit = self._has_hit = True
             self._session.fire(part.hits, ctx, part.node, signature)
             self._end_node(index, when, when, value, 1)
 
     def missed(self, index: int, signature: str) -> None:
         with self._lock:
             self._missed[index] = signature
+            self._has_missed = True
 
     def kept(self, index: int, when: float, signature: str | None) -> None:
         with self._lock:
@@ -347,6 +368,17 @@ class Pass(Witness):
             run = self._runs[index] = outer.nested(*facts, is_map=is_map)
             run.begin(when, inputs)
             return run
+
+    def inner_went(self, index: int, ended: int, failed: int) -> None:
+        with self._lock:
+            tally = self.tally(index)
+            tally.ended += ended
+            tally.failed += failed
+
+    def tally(self, index: int) -> Tally:
+        """Return where the items of the map inside a step are counted."""
+        run = self._runs.get(index)
+        return Tally() if run is None else run.tally
 
     def inner_ended(self, index: int, when: float, outputs: Mapping[str, Any] | None) -> None:
         with self._lock:

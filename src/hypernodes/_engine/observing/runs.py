@@ -5,8 +5,10 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
+from hypernodes._dispatch.needs import COUNTER
 from hypernodes._engine.observing.passes import Guest, Pass, abandoned
 from hypernodes._engine.observing.script import calls
+from hypernodes._engine.observing.tally import Tally
 from hypernodes.callbacks import CallbackContext
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class Run:
         self.has_failed: bool = False
         self.has_replaced: bool = False
         self.fatal: BaseException | None = None
+        self.tally: Tally = Tally()
         self._passes: dict[int | None, Pass] = {}
         self._inputs: Mapping[str, Any] | None = None
         self._started = 0.0
@@ -85,6 +88,11 @@ class Run:
         """What a node inside has raised that ends the outermost run."""
         return next(filter(None, (part.fatal_error for part in tuple(self._passes.values()))), None)
 
+    def told(self) -> tuple[Any, ...]:
+        """Return what workers elsewhere are told of it; of its state, the texts."""
+        state = {key: value for key, value in tuple(self.state.items()) if isinstance(value, str)}
+        return self.run_id, self.parent_run_id, self.mode, state
+
     # ------------------------------------------------------------ its own events
 
     def begin(self, when: float, inputs: Mapping[str, Any] | None) -> None:
@@ -97,6 +105,7 @@ class Run:
         """Tell of the start of the map, of `count` items if that is known."""
         self._map_started = when
         self._fire("on_map_start", when, self.pipeline, count)
+        self._fire(COUNTER, when, self.tally)
 
     def end(self, when: float, outputs: Any) -> None:
         """Tell of the end."""

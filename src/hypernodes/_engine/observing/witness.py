@@ -74,14 +74,25 @@ class Witness(ABC):
         """Note the end of a node."""
 
     @abstractmethod
-    def node_failed(self, index: int, when: float, error: BaseException, attempt: int) -> None:
-        """Note that a node has failed for good."""
+    def node_failed(
+        self,
+        index: int,
+        when: float,
+        error: BaseException,
+        attempt: int,
+        inputs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Note that a node has failed for good; with its inputs if its start came without."""
 
     @abstractmethod
     def node_retried(
         self, index: int, when: float, error: BaseException, attempt: int, delay: float
     ) -> None:
         """Note that an attempt has failed and another one will be made, after some seconds."""
+
+    @abstractmethod
+    def node_noted(self, index: int, note: str) -> None:
+        """Note what hooks around a node leave for those at its end."""
 
     @abstractmethod
     def node_replaced(self, index: int) -> None:
@@ -135,6 +146,10 @@ class Witness(ABC):
     @abstractmethod
     def inner_failed(self, index: int, when: float, error: BaseException) -> None:
         """Note that the map inside a step has failed."""
+
+    @abstractmethod
+    def inner_went(self, index: int, ended: int, failed: int) -> None:
+        """Note that so many items of the map inside a step have ended, some of them by failing."""
 
     @abstractmethod
     def item(self, step: int, index: int) -> Witness:
@@ -210,6 +225,9 @@ class Recorder(Witness):
     def node_retried(self, *facts: Any) -> None:
         self._tell((self._place, "node_retried", facts))
 
+    def node_noted(self, *facts: Any) -> None:
+        self._tell((self._place, "node_noted", facts))
+
     def node_replaced(self, index: int) -> None:
         self._note_replaced(index)
         self._tell((self._place, "node_replaced", (index,)))
@@ -246,6 +264,9 @@ class Recorder(Witness):
 
     def inner_failed(self, *facts: Any) -> None:
         self._tell((self._place, "inner_failed", facts))
+
+    def inner_went(self, *facts: Any) -> None:
+        self._tell((self._place, "inner_went", facts))
 
     def item(self, step: int, index: int) -> Recorder:
         place = (*self._place, (step, index))

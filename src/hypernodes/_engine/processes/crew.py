@@ -155,7 +155,7 @@ class ProcessCrew(Crew):
             packed = depot.pack(shared)
         except Exception as error:
             raise blame.input_error(engine, shared, error) from error
-        scene = None if run is None else (run.run_id, run.parent_run_id, run.mode)
+        scene = None if run is None else run.told()
         facts = depot.pack_code((*self._facts, self._pool.renewed, scene))
         return Shipment(self._settings, (parcel, packed, facts))
 

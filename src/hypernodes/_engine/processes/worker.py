@@ -331,8 +331,8 @@ def _loaded(engine_parcel: Parcel, inputs_parcel: Parcel, facts_parcel: Parcel) 
     context.run(OCCUPIED.set, occupied)
     scenery = None
     if engine.is_observed and scene is not None:
-        run_id, parent_run_id, mode = scene
-        scenery = Scenery(run_id, parent_run_id, mode, engine.plan.pipeline)
+        run_id, parent_run_id, mode, state = scene
+        scenery = Scenery(run_id, parent_run_id, mode, engine.plan.pipeline, state)
     strangers = engine.strangers(inputs)
     return _Job(
         engine,
