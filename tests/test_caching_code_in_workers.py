@@ -8,7 +8,16 @@ import warnings
 
 import pytest
 
-from hypernodes import CacheSpec, CacheWarning, Pipeline, RuntimeConfig, node
+from hypernodes import (
+    MISS,
+    Cache,
+    CacheSpec,
+    CacheStats,
+    CacheWarning,
+    Pipeline,
+    RuntimeConfig,
+    node,
+)
 from hypernodes.cache import MemoryCache
 from hypernodes.executors import ProcessPoolExecutor
 
@@ -317,3 +326,41 @@ def test_equal_items_that_cannot_be_kept_run_beside_one_another(name):
         found = pipeline.map({"x": [1] * 6}, map_over="x", config=config)
     assert [[*row["y"]] for row in found] == [[1]] * 6
     assert company.is_set()
+
+
+class Table(Cache):
+    """A cache of somebody's own, in this process."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.kept = {}
+
+    def get(self, signature):
+        return self.kept.get(signature, MISS)
+
+    def put(self, signature, value):
+        self.kept[signature] = value
+
+    def has(self, signature):
+        return signature in self.kept
+
+    def delete(self, signature):
+        self.kept.pop(signature, None)
+
+    def clear(self):
+        self.kept.clear()
+
+    def stats(self):
+        return CacheStats(0, 0, len(self.kept), 0)
+
+
+def test_a_live_cache_of_ones_own_works_with_workers(executor):
+    cache = Table()
+    config = RuntimeConfig(cache=cache, executor=executor)
+    inner = Pipeline([node("z")(lambda y: -y)]).as_node(map_over="y")
+    pipeline = Pipeline([node("y")(lambda x: [x, x + 1]), inner])
+    for _ in range(2):
+        assert pipeline.run({"x": 1}, config=config)["z"] == [-1, -2]
+        found = pipeline.map({"x": [1, 2]}, map_over="x", config=config, output_name="z")
+        assert found == [{"z": [-1, -2]}, {"z": [-2, -3]}]
+    assert len(cache.kept) == 7

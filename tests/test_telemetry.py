@@ -216,7 +216,7 @@ def test_what_was_given_up_is_no_error_and_what_no_node_raised_is_one():
     with pytest.raises(KeyboardInterrupt):
         pipeline.run({"x": 1}, config=config)
     (found,) = collector.errors
-    assert (found.path, type(found.exception)) == (("stopped",), KeyboardInterrupt)
+    assert (found.path, type(found.exception)) == (("stopped", "stop"), KeyboardInterrupt)
     assert found.inputs == {"x": 1}
 
 

@@ -14,12 +14,12 @@ from hypernodes.cache._remembered import CodeMemory
 from hypernodes.cache._values import value_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from hypernodes._engine.caching.keyed import KeyedEngine
     from hypernodes._engine.caching.keys import Keys
     from hypernodes._engine.caching.prepared import Oath
-    from hypernodes._engine.plan import Inner, Step
+    from hypernodes._engine.plan import Inner, Plan, Step
     from hypernodes.cache._code import CodeHash, CodeSnapshot
 
 MEMORY: Final = CodeMemory()
@@ -77,9 +77,7 @@ class CodeReader:
         Args:
             snapshot: Reads it.
         """
-        own = [_sworn(step.node.func, snapshot) for step in self._calls]  # type: ignore[attr-defined]
-        inner = sorted(self._engine.inner_engines.items())
-        return (*own, *(part for _, engine in inner for part in engine.read_exactly(snapshot)))
+        return tuple([_sworn(each, snapshot) for each in _functions(self._engine.plan)])
 
     def _put_together(
         self, found: list[CodeHash], inner: Mapping[int, Codes], maps: Mapping[int, str]
@@ -111,6 +109,15 @@ class CodeReader:
         salt = self._engine.shelf(step).salt
         shape = inner.map_mode, inner.map_over, inner.inputs, inner.given
         return prefix("map", salt, *shape, bound, results)
+
+
+def _functions(plan: Plan) -> Iterator[Any]:
+    """Yield the functions of a plan that may be kept somewhere; the same ones in every process."""
+    for step in plan.steps:
+        if isinstance(step.node, Node) and step.node.cache:
+            yield step.node.func
+        if step.inner is not None and step.inner.maps_alike:
+            yield from _functions(step.inner.item_engine.plan)
 
 
 def _sworn(function: Any, snapshot: ExactSnapshot) -> tuple[str, str]:

@@ -124,9 +124,8 @@ def _observed(call: Call, step: Step, node: Node, cue: Cue) -> Call:
         try:
             value = call(*args, **kwargs)
         except BaseException as error:
-            _tell_failed(
-                witness, index, error, None, partial(read, args, kwargs) if shows else None
-            )
+            shown = partial(read, args, kwargs) if shows else None
+            _tell_failed(witness, index, error, None, shown)
             raise
         witness.node_ended(index, clock(), value if gives else None)
         return value
