@@ -97,7 +97,7 @@ def instrumented_later(step: Step, cue: Cue) -> Call:
 
 def _observed(call: Call, step: Step, node: Node, cue: Cue) -> Call:
     """Return `call` told of from its start to its end: all that most observers ask for."""
-    index, reads, gives = step.index, cue.inputs, cue.output
+    index, reads, gives, keeps = step.index, cue.inputs, cue.output, cue.failed_inputs
     read = _reader(step, node)
 
     def observed(witness: Witness | None, *args: Any, **kwargs: Any) -> Any:
@@ -107,7 +107,8 @@ def _observed(call: Call, step: Step, node: Node, cue: Cue) -> Call:
         try:
             value = call(*args, **kwargs)
         except Exception as error:
-            witness.node_failed(index, clock(), *_described(error))
+            inputs = read(args, kwargs) if keeps else None
+            witness.node_failed(index, clock(), *_described(error), inputs)
             raise
         witness.node_ended(index, clock(), value if gives else None)
         return value
@@ -130,7 +131,8 @@ def _observed_inside(call: Call, step: Step, node: Node, cue: Cue) -> Call:
         try:
             value = around(witness, inputs, args, kwargs)
         except Exception as error:
-            witness.node_failed(index, clock(), *_described(error, stand))
+            kept = inputs if cue.failed_inputs else None
+            witness.node_failed(index, clock(), *_described(error, stand), kept)
             raise
         finally:
             REPORTER.reset(token)
@@ -155,7 +157,8 @@ def _observed_later(call: Callable[..., Awaitable[Any]], step: Step, node: Node,
         try:
             value = await call(*args, **kwargs)
         except Exception as error:
-            witness.node_failed(index, clock(), *_described(error, stand))
+            inputs = read(args, kwargs) if cue.failed_inputs else None
+            witness.node_failed(index, clock(), *_described(error, stand), inputs)
             raise
         finally:
             REPORTER.reset(token)

@@ -12,6 +12,7 @@ from hypernodes.callbacks import CallbackContext
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from hypernodes._dispatch.place import Worker
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._engine.observing.runs import Run
     from hypernodes._engine.observing.script import Part, Script
@@ -30,7 +31,7 @@ class Pass(Witness):
 
     _inputs: Mapping[str, Any] | None = None
     _started: float | None = None
-    _worker: str | None = None
+    _worker: Worker | None = None
     is_over: bool = False
 
     def __init__(self, run: Run, script: Script, index: int | None, *, is_item: bool) -> None:
@@ -60,7 +61,7 @@ class Pass(Witness):
         when: float,
         item: Mapping[str, Any] | None,
         given: Mapping[Slot, Any],
-        worker: str | None = None,
+        worker: Worker | None = None,
     ) -> None:
         with self._lock:
             if self.is_over or self._started is not None:
@@ -131,7 +132,7 @@ class Pass(Witness):
         index: int,
         when: float,
         inputs: Mapping[str, Any] | None,
-        worker: str | None = None,
+        worker: Worker | None = None,
     ) -> None:
         part = self._parts[index]
         step = part.step
@@ -169,11 +170,21 @@ class Pass(Witness):
             if part.step.scope is not None:
                 self._settle(index, now, value)
 
-    def node_failed(self, index: int, when: float, error: BaseException, attempt: int) -> None:
+    def node_failed(
+        self,
+        index: int,
+        when: float,
+        error: BaseException,
+        attempt: int,
+        inputs: Mapping[str, Any] | None = None,
+    ) -> None:
         with self._lock:
             self._missed.pop(index, None)
             if index in self._nodes:
-                self._nodes[index].attempt = attempt
+                ctx = self._nodes[index]
+                ctx.attempt = attempt
+                if inputs is not None:
+                    ctx.inputs = inputs
                 self._mark(index)
                 self._fail_node(index, when, error)
 
@@ -213,7 +224,7 @@ class Pass(Witness):
         when: float,
         signature: str,
         shown: tuple[Mapping[str, Any] | None, Any],
-        worker: str | None = None,
+        worker: Worker | None = None,
     ) -> None:
         with self._lock:
             inputs, value = shown

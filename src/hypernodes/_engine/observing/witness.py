@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from hypernodes._dispatch.place import current_worker
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from hypernodes._dispatch.place import Worker
     from hypernodes._engine.plan import Slot
     from hypernodes.callbacks import Scene
     from hypernodes.pipeline import Pipeline
 
 clock: Final = time.monotonic
 """What events are timed by: seconds, the same in all processes of a machine."""
-
-
-def worker_name() -> str:
-    """Return what events call the current thread."""
-    return threading.current_thread().name
 
 
 class Witness(ABC):
@@ -42,7 +39,7 @@ class Witness(ABC):
         when: float,
         item: Mapping[str, Any] | None,
         given: Mapping[Slot, Any],
-        worker: str | None = None,
+        worker: Worker | None = None,
     ) -> None:
         """Note the start of the pass.
 
@@ -67,7 +64,7 @@ class Witness(ABC):
         index: int,
         when: float,
         inputs: Mapping[str, Any] | None,
-        worker: str | None = None,
+        worker: Worker | None = None,
     ) -> None:
         """Note the start of a node."""
 
@@ -76,8 +73,15 @@ class Witness(ABC):
         """Note the end of a node."""
 
     @abstractmethod
-    def node_failed(self, index: int, when: float, error: BaseException, attempt: int) -> None:
-        """Note that a node has failed for good."""
+    def node_failed(
+        self,
+        index: int,
+        when: float,
+        error: BaseException,
+        attempt: int,
+        inputs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Note that a node has failed for good; with its inputs where only failures want them."""
 
     @abstractmethod
     def node_retried(
@@ -100,7 +104,7 @@ class Witness(ABC):
         when: float,
         signature: str,
         shown: tuple[Mapping[str, Any] | None, Any],
-        worker: str | None = None,
+        worker: Worker | None = None,
     ) -> None:
         """Note that the value of a node was in its cache; all that there is to tell of the node.
 
@@ -189,8 +193,8 @@ class Recorder(Witness):
         self._around = around
         self._replaced: set[int] = set()
 
-    def started(self, when: float, item: Any, given: Any, worker: str | None = None) -> None:
-        self._tell((self._place, "started", (when, item, given, worker or worker_name())))
+    def started(self, when: float, item: Any, given: Any, worker: Worker | None = None) -> None:
+        self._tell((self._place, "started", (when, item, given, worker or current_worker())))
 
     def ended(self, *facts: Any) -> None:
         self._tell((self._place, "ended", facts))
@@ -198,8 +202,10 @@ class Recorder(Witness):
     def failed(self, *facts: Any) -> None:
         self._tell((self._place, "failed", facts))
 
-    def node_started(self, index: int, when: float, inputs: Any, worker: str | None = None) -> None:
-        self._tell((self._place, "node_started", (index, when, inputs, worker or worker_name())))
+    def node_started(
+        self, index: int, when: float, inputs: Any, worker: Worker | None = None
+    ) -> None:
+        self._tell((self._place, "node_started", (index, when, inputs, worker or current_worker())))
 
     def node_ended(self, *facts: Any) -> None:
         self._tell((self._place, "node_ended", facts))
@@ -223,9 +229,9 @@ class Recorder(Witness):
         return index in self._replaced
 
     def found(
-        self, index: int, when: float, signature: str, shown: Any, worker: str | None = None
+        self, index: int, when: float, signature: str, shown: Any, worker: Worker | None = None
     ) -> None:
-        facts = index, when, signature, shown, worker or worker_name()
+        facts = index, when, signature, shown, worker or current_worker()
         self._tell((self._place, "found", facts))
 
     def missed(self, *facts: Any) -> None:

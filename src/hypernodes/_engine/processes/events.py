@@ -12,6 +12,7 @@ from hypernodes._engine.processes.parcels import check_readable, unpack
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from hypernodes._dispatch.place import Worker
     from hypernodes._engine.failure import Outcome
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._engine.observing.witness import Witness
@@ -89,7 +90,7 @@ class News(NamedTuple):
 
 
 class PieceRecorder(Recorder):
-    """Makes the records of a piece; the end of an item is known from its outcome.
+    """Makes the records of a piece, without what the driver knows: an item and its outcome.
 
     Args:
         records: Where they are put.
@@ -100,6 +101,10 @@ class PieceRecorder(Recorder):
     def __init__(self, records: list[Record], scenery: Scenery, item_index: int | None) -> None:
         super().__init__(records.append, scenery, item_index)
         self._records = records
+
+    def started(self, when: float, item: Any, given: Any, worker: Worker | None = None) -> None:
+        del item
+        super().started(when, None, given, worker)
 
     def ended(self, *facts: Any) -> None:
         self._records.append(((), OVER, facts[:1]))
@@ -179,7 +184,10 @@ def tell_item(
         _tell_of_death(witness, list(engine.plan.steps), outcome, lost)
         engine.closed(witness, outcome)
         return
-    _tell(witness, engine, records, lost)
+    (_, _, (begun, _, *place)), *others = records
+    is_shown = engine.audience is not None and engine.audience.inputs
+    witness.started(begun, item if is_shown else None, *place)
+    _tell(witness, engine, others, lost)
     _, told, facts = records[-1]
     when = facts[0] if told == OVER else clock()
     if isinstance(outcome, Failure):
