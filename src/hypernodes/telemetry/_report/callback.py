@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from hypernodes._dispatch.place import Worker
 from hypernodes._extras import import_extra
 from hypernodes.callbacks import Callback
 from hypernodes.telemetry._report.file import check_pattern, path_of, write_whole
+from hypernodes.telemetry._report.open_run import OpenRun
 from hypernodes.telemetry._report.page import render
-from hypernodes.telemetry._report.record import (
-    Call,
-    Fault,
-    Item,
-    Record,
-    RunStats,
-    described,
-    is_given_up,
-    words_of,
-)
+from hypernodes.telemetry._report.record import Call, Item, Record, described, is_given_up
 
 if TYPE_CHECKING:
+    import os
     from pathlib import Path
 
     from hypernodes._node import BaseNode
     from hypernodes.callbacks import CallbackContext
     from hypernodes.config import RuntimeConfig
     from hypernodes.pipeline import Pipeline
-
-UNNAMED: Final = "pipeline"
 
 
 class RunReport(Callback):
@@ -82,7 +72,7 @@ class RunReport(Callback):
         self.slowest: int = slowest
         self.failures: int = failures
         self.written: Path | None = None
-        self._open: dict[str, _OpenRun] = {}
+        self._open: dict[str, OpenRun] = {}
 
     def __repr__(self) -> str:
         return f"RunReport({self.pattern!r})"
@@ -104,12 +94,15 @@ class RunReport(Callback):
                 most_slowest=self.slowest,
                 most_faults=self.failures,
             )
-            self._open[ctx.run_id] = _OpenRun(record, None, ctx.path, ctx.mode, (), ctx.state)
-        elif around.state is ctx.state:  # else the code of a node asks for it: it is that node's
-            items = around.items_at(ctx.item_index)
-            self._open[ctx.run_id] = _OpenRun(
-                around.record, around, ctx.path, ctx.mode, items, ctx.state
-            )
+            items: tuple[int, ...] = ()
+        elif around.state is ctx.state:
+            record, items = around.record, around.items_at(ctx.item_index)
+        else:  # the code of a node asks for it: it is part of that node
+            return
+        is_map, state = ctx.mode == "map", ctx.state
+        self._open[ctx.run_id] = OpenRun(
+            record, ctx.path, around=around, items=items, is_map=is_map, state=state
+        )
 
     def on_pipeline_end(self, ctx: CallbackContext, duration: float) -> None:
         """Note the end of a pipeline, and write the page if it is the outermost."""
@@ -130,7 +123,9 @@ class RunReport(Callback):
         run.end(duration)
         if not (run.has_failed or is_given_up(error) or not isinstance(error, Exception)):
             run.fail(None)
-            run.record.fault(run.fault(error, duration, ctx.when, Worker(ctx.worker, ctx.process, ctx.host)))
+            run.record.fault(
+                run.fault(error, duration, ctx.when, Worker(ctx.worker, ctx.process, ctx.host))
+            )
         if run.around is None:
             run.record.status = _status(error)
             run.record.error = error
@@ -172,7 +167,8 @@ class RunReport(Callback):
         record, items = run.record, run.items_at(index)
         if index not in run.faulty:
             run.fail(index)
-            fault = run.fault(error, duration, ctx.when, Worker(ctx.worker, ctx.process, ctx.host))
+            worker = Worker(ctx.worker, ctx.process, ctx.host)
+            fault = run.fault(error, duration, ctx.when, worker)
             fault.items = items
             record.fault(fault)
         run.faulty.discard(index)
@@ -197,7 +193,9 @@ class RunReport(Callback):
             return
         start = ctx.started - run.record.origin
         items = run.items_at(ctx.item_index)
-        run.record.called(Call(key, items, start, duration, Worker(ctx.worker, ctx.process, ctx.host)))
+        run.record.called(
+            Call(key, items, start, duration, Worker(ctx.worker, ctx.process, ctx.host))
+        )
 
     def on_node_error(
         self, ctx: CallbackContext, node: BaseNode, error: BaseException, duration: float
@@ -253,76 +251,6 @@ def _warn(what: str, error: Exception) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
-class _OpenRun:
-    """A run on its way.
-
-    Args:
-        record: What is noted.
-        around: The run around it, if that is on the same record.
-        path: Its place.
-        mode: `"run"` or `"map"`.
-        items: The indexes of the items around it, from the outside in.
-        state: What tells the outermost run it is part of.
-    """
-
-    def __init__(
-        self,
-        record: Record,
-        around: _OpenRun | None,
-        path: tuple[str, ...],
-        mode: str,
-        items: tuple[int, ...],
-        state: dict[str, Any],
-    ) -> None:
-        self.record = record
-        self.around = around
-        self.path = path
-        self.items = items
-        self.state = state
-        self.has_failed = False
-        self.faulty: set[int | None] = set()
-        self._is_map = mode == "map"
-
-    def items_at(self, index: int | None) -> tuple[int, ...]:
-        """Return the indexes of the items around something at an item of this run."""
-        return (*self.items, index) if self._is_map and index is not None else self.items
-
-    def holds(self, fault: Fault, items: tuple[int, ...]) -> bool:
-        """Return whether a failure happened inside one of its items."""
-        size = len(self.path)
-        return fault.path[:size] == self.path and fault.items[: len(items)] == items
-
-    def item_stats(self) -> tuple[Any, ...]:
-        """Return where its items are counted."""
-        record = self.record
-        return (record.items, record.own_items) if self.around is None else (record.items,)
-
-    def end(self, seconds: float) -> None:
-        """Note how long it took."""
-        if self.around is None:
-            self.record.seconds = seconds
-        else:
-            stats = self.record.runs.setdefault(self.path, RunStats())
-            stats.runs += 1
-            stats.seconds += seconds
-
-    def fail(self, index: int | None) -> None:
-        """Note that something in it has failed, so that nobody else takes the blame."""
-        self.has_failed = True
-        if self._is_map and index is not None:
-            self.faulty.add(index)
-        if self.around is not None:
-            self.around.fail(self.items[-1] if self.items else None)
-
-    def fault(self, error: BaseException, seconds: float, when: float, worker: Worker) -> Fault:
-        """Return a failure of this run in words."""
-        record = self.record
-        kind, message, trace = words_of(error, in_full=record.wants_faults)
-        start = when - seconds - record.origin
-        facts = self.path, None, self.items, kind, message, trace, None, start, seconds, 1, worker
-        return Fault(*facts)
-
-
 def _status(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
@@ -332,9 +260,9 @@ def _status(error: BaseException) -> str:
 def _facts(config: RuntimeConfig) -> tuple[tuple[str, str], ...]:
     """Return what is said of a config: kinds and numbers only, since options may hold secrets."""
     executor = config.executor
-    size = getattr(executor, "max_workers", None) or getattr(executor, "max_concurrency", None)
-    name = type(executor).__name__
-    facts = [("Executor", f"{name}, {size} workers" if size else name)]
+    sizes = {name: getattr(executor, name, None) for name in ("max_workers", "max_concurrency")}
+    shown = ", ".join(f"{name}={size}" for name, size in sizes.items() if size)
+    facts = [("Executor", type(executor).__name__ + (f"({shown})" if shown else ""))]
     if type(config.backend).__name__ != "LocalBackend":
         facts.append(("Backend", type(config.backend).__name__))
     if config.cache is not None:

@@ -1,4 +1,4 @@
-"""The graph of a pipeline as boxes and lines; pipelines inside are frames with graphs of their own."""
+"""The graph of a pipeline as boxes and lines; pipelines inside are frames around graphs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 BOX: Final = (188.0, 54.0)
 FRAME_PADDING: Final = 18.0
-FRAME_TITLE: Final = 40.0
+FRAME_TITLE: Final = 50.0
+FRAME_WIDTH: Final = 300.0
 MOST_BOXES: Final = 250
-MOST_WIDTH: Final = 1060.0
+MOST_WIDTH: Final = 870.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,7 @@ class Picture:
         """The nodes that are functions."""
         return [box.key for box in self.boxes if not isinstance(box.node, PipelineNode)]
 
+
 def picture_of(pipeline: Pipeline, path: Path) -> Picture | None:
     """Return a drawing of a pipeline, as deep as there is room for; None if there is not.
 
@@ -151,7 +153,7 @@ def _picture(pipeline: Pipeline, path: Path, depth: int) -> Picture:
     for key, node, (x, y), (width, height), inside in facts:
         boxes.append(Box(key, node.name, node, x, y, width, height, inside is not None))
         if inside is not None:
-            left, top = x + FRAME_PADDING, y + FRAME_TITLE
+            left, top = x + (width - inside.width) / 2, y + FRAME_TITLE
             boxes += [box.moved(left, top) for box in inside.boxes]
             lines += [line.moved(left, top) for line in inside.lines]
     closed = sum(isinstance(n, PipelineNode) for n in nodes) if not depth else 0
@@ -166,7 +168,7 @@ def _inside(node: BaseNode, key: Key, depth: int) -> Picture | None:
 
 
 def _framed(inside: Picture) -> tuple[float, float]:
-    width = max(inside.width + 2 * FRAME_PADDING, BOX[0])
+    width = max(inside.width + 2 * FRAME_PADDING, FRAME_WIDTH)
     return width, inside.height + FRAME_TITLE + FRAME_PADDING
 
 
@@ -179,4 +181,3 @@ def _edges(nodes: Sequence[BaseNode]) -> list[tuple[int, int]]:
         if name in makers
     )
     return list(dict.fromkeys(found))
-

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    Vertex = int
     Edge = tuple[int, int]
 
 GAP: Final = 22.0
@@ -25,6 +24,10 @@ BEND_GAP: Final = 12.0
 LAYER_GAP: Final = 46.0
 """Between layers."""
 _SWEEPS: Final = 12
+_STRENGTHS: Final = (1.0, 0.1, 6.0)
+"""How much two vertices, a vertex and a bend, and two bends pull each other."""
+_CENTRING: Final = 0.2
+"""How much the middle pulls each of them: it keeps the drawing narrow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,26 +63,43 @@ def draw(sizes: Sequence[tuple[float, float]], edges: Sequence[Edge], most: floa
     widths = [width for width, _ in sizes] + [0.0] * (graph.size - len(sizes))
     orders = _ordered(graph)
     centres = _placed(orders, graph, widths)
-    left = min(centres[v] - widths[v] / 2 for v in range(graph.size))
-    right = max(centres[v] + widths[v] / 2 for v in range(graph.size))
-    heights = [max((sizes[v][1] for v in o if v < len(sizes)), default=0.0) for o in orders]
-    tops = [sum(heights[:n]) + n * LAYER_GAP for n in range(len(heights))]
-    corners = [
-        (centres[v] - widths[v] / 2 - left, tops[layer_of[v]]) for v in range(len(sizes))
-    ]
-    lines = []
-    for chain in graph.chains:
-        source, target = chain[0], chain[-1]
-        begin = layer_of[source]
-        points = [(centres[source] - left, tops[begin] + sizes[source][1])]
-        if sizes[source][1] < heights[begin]:
-            points.append((centres[source] - left, tops[begin] + heights[begin]))
-        for layer, bend in enumerate(chain[1:-1], begin + 1):
-            x = centres[bend] - left
-            points += [(x, tops[layer]), (x, tops[layer] + heights[layer])]
-        points.append((centres[target] - left, tops[layer_of[target]]))
-        lines.append(points)
-    return Drawing(corners, lines, right - left, tops[-1] + heights[-1])
+    left = min(centres[v] - widths[v] / 2 for v in centres)
+    right = max(centres[v] + widths[v] / 2 for v in centres)
+    middles = [centres[v] - left for v in range(graph.size)]
+    bands = _bands(orders, [height for _, height in sizes])
+    corners = [(middles[v] - w / 2, bands[layer_of[v]][0]) for v, (w, _) in enumerate(sizes)]
+    lines = [_line(chain, sizes, layer_of, middles, bands) for chain in graph.chains]
+    return Drawing(corners, lines, right - left, bands[-1][1])
+
+
+def _bands(orders: list[list[int]], heights: Sequence[float]) -> list[tuple[float, float]]:
+    """Return the top and the bottom of each layer."""
+    bands: list[tuple[float, float]] = []
+    top = 0.0
+    for order in orders:
+        bottom = top + max((heights[v] for v in order if v < len(heights)), default=0.0)
+        bands.append((top, bottom))
+        top = bottom + LAYER_GAP
+    return bands
+
+
+def _line(
+    chain: Sequence[int],
+    sizes: Sequence[tuple[float, float]],
+    layer_of: Sequence[int],
+    middles: Sequence[float],
+    bands: Sequence[tuple[float, float]],
+) -> list[tuple[float, float]]:
+    """Return the points of an edge; inside of a layer it goes straight down."""
+    source, *bends, target = chain
+    x, first = middles[source], layer_of[source]
+    top, bottom = bands[first]
+    points = [(x, top + sizes[source][1])]
+    if sizes[source][1] < bottom - top:
+        points.append((x, bottom))
+    for bend, (above, below) in zip(bends, bands[first + 1 :], strict=False):
+        points += [(middles[bend], above), (middles[bend], below)]
+    return [*points, (middles[target], bands[layer_of[target]][0])]
 
 
 def _layers(widths: Sequence[float], edges: Sequence[Edge], most: float) -> list[int]:
@@ -90,7 +110,7 @@ def _layers(widths: Sequence[float], edges: Sequence[Edge], most: float) -> list
     layer_of = [0] * len(widths)
     for vertex in sorted(range(len(widths)), key=lambda v: (depths[v], v)):
         layer = max((layer_of[source] + 1 for source in sources[vertex]), default=0)
-        while layer < len(room) and 0 < room[layer] and room[layer] + widths[vertex] > most:
+        while layer < len(room) and room[layer] and room[layer] + widths[vertex] > most:
             layer += 1
         room += [0.0] * (layer + 1 - len(room))
         room[layer] += widths[vertex] + GAP
@@ -156,10 +176,9 @@ class _Proper:
         for source, target in edges:
             by_source = out[source] >= into[target]
             end = source if by_source else target
-            chain = [source]
-            for layer in range(layer_of[source] + 1, layer_of[target]):
-                chain.append(self._bend(bends, (by_source, end, layer)))
-            self.chains.append([*chain, target])
+            crossed = range(layer_of[source] + 1, layer_of[target])
+            inside = [self._bend(bends, (by_source, end, layer)) for layer in crossed]
+            self.chains.append([source, *inside, target])
         pairs = sorted({pair for chain in self.chains for pair in pairwise(chain)})
         self.above, self.below = _adjacent(pairs)
 
@@ -195,7 +214,7 @@ def _swept(
     for order in orders if down else reversed(orders):
         now = {vertex: place for place, vertex in enumerate(order)}
         keys = {v: _mean([rank[u] for u in near[v]], now[v]) for v in order}
-        order.sort(key=lambda v: (keys[v], now[v]))  # noqa: B023 - sorted here and now
+        order.sort(key=lambda v: (keys[v], now[v]))
         rank.update((vertex, float(place)) for place, vertex in enumerate(order))
     return orders
 
@@ -217,25 +236,34 @@ def _crossings(orders: list[list[int]], graph: _Proper) -> int:
     return count
 
 
-def _placed(
-    orders: list[list[int]], graph: _Proper, widths: Sequence[float]
-) -> dict[int, float]:
+def _placed(orders: list[list[int]], graph: _Proper, widths: Sequence[float]) -> dict[int, float]:
     """Return the centre of each vertex across its layer: near its neighbours, none too near."""
     centres: dict[int, float] = {}
     for order in orders:
-        ideal = [0.0] * len(order)
-        centres.update(zip(order, _apart(order, ideal, widths), strict=True))
-    for sweep in range(2 * _SWEEPS):
-        down = sweep % 2 == 0
-        near = graph.above if down else graph.below
-        for order in orders if down else reversed(orders):
-            ideal = [_mean([centres[u] for u in near[v]], centres[v]) for v in order]
-            centres.update(zip(order, _apart(order, ideal, widths), strict=True))
+        middle = [(0.0, 1.0)] * len(order)
+        centres.update(zip(order, _apart(order, middle, widths), strict=True))
+    for sweep in range(_SWEEPS * 4):
+        for order in orders if sweep % 2 == 0 else reversed(orders):
+            pulls = [_pull(v, graph, centres, widths) for v in order]
+            centres.update(zip(order, _apart(order, pulls, widths), strict=True))
     return centres
 
 
-def _apart(order: Sequence[int], ideal: list[float], widths: Sequence[float]) -> list[float]:
-    """Return places as near to the ideal ones as can be, in order and with room between.
+def _pull(
+    vertex: int, graph: _Proper, centres: Mapping[int, float], widths: Sequence[float]
+) -> tuple[float, float]:
+    """Return where its neighbours and the middle pull a vertex, and how much."""
+    pull, weight = 0.0, _CENTRING
+    for other in (*graph.above[vertex], *graph.below[vertex]):
+        strength = _STRENGTHS[(widths[vertex] == 0) + (widths[other] == 0)]
+        pull, weight = pull + strength * centres[other], weight + strength
+    return pull / weight, weight
+
+
+def _apart(
+    order: Sequence[int], pulls: Sequence[tuple[float, float]], widths: Sequence[float]
+) -> list[float]:
+    """Return places as near to where they are pulled as can be, in order and with room between.
 
     That is isotonic regression, by pooling adjacent violators: with the room taken off, places
     must not decrease, and those that would stand on their common mean.
@@ -244,12 +272,13 @@ def _apart(order: Sequence[int], ideal: list[float], widths: Sequence[float]) ->
     for one, other in pairwise(order):
         gap = GAP if widths[one] and widths[other] else BEND_GAP
         offsets.append(offsets[-1] + (widths[one] + widths[other]) / 2 + gap)
-    pools: list[tuple[float, int]] = []
-    for wanted, offset in zip(ideal, offsets, strict=True):
-        mean, count = wanted - offset, 1
+    pools: list[tuple[float, float, int]] = []
+    for (wanted, strength), offset in zip(pulls, offsets, strict=True):
+        mean, weight, count = wanted - offset, strength, 1
         while pools and pools[-1][0] > mean:
-            before, size = pools.pop()
-            mean, count = (before * size + mean * count) / (size + count), size + count
-        pools.append((mean, count))
-    flat = [mean for mean, count in pools for _ in range(count)]
+            before, heavy, size = pools.pop()
+            mean = (before * heavy + mean * weight) / (heavy + weight)
+            weight, count = weight + heavy, count + size
+        pools.append((mean, weight, count))
+    flat = [mean for mean, _, count in pools for _ in range(count)]
     return [place + offset for place, offset in zip(flat, offsets, strict=True)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hypernodes.telemetry._report.drawing import Picture, picture_of
 from hypernodes.telemetry._report.words import LONGEST_NAME, shortened
@@ -13,6 +13,8 @@ from hypernodes.telemetry._report.words import LONGEST_NAME, shortened
 if TYPE_CHECKING:
     from hypernodes._dispatch.place import Worker
     from hypernodes.telemetry._report.record import Key, Path, Record
+
+INSIDE: Final = " \N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} "
 
 
 class Names:
@@ -55,7 +57,7 @@ class Names:
 
     def path(self, path: Path) -> str:
         """Return the name of what is at a path; the run's own pipeline goes without saying."""
-        return shortened(" › ".join(path[self._root :] or path[-1:]), LONGEST_NAME)
+        return shortened(INSIDE.join(path[self._root :] or path[-1:]), LONGEST_NAME)
 
     def place(self, path: Path, items: tuple[int, ...]) -> str:
         """Return where something is, with the item."""
@@ -64,7 +66,7 @@ class Names:
     @staticmethod
     def item(items: tuple[int, ...]) -> str:
         """Return what an item is called, inside of the items around it."""
-        return f"item {' › '.join(map(str, items))}" if items else ""
+        return f"item {INSIDE.join(map(str, items))}" if items else ""
 
     def worker(self, worker: Worker) -> tuple[str, str]:
         """Return what a worker is called: its process, and its thread."""

@@ -91,7 +91,7 @@ for (const place of document.querySelectorAll("[data-node]")) {
   place.addEventListener("mouseleave", () => light(chosen));
   place.addEventListener("focus", () => light(node));
   place.addEventListener("blur", () => light(chosen));
-  if (!panel || place.matches("article a, table a")) continue;
+  if (!panel || place.matches(".fault a, table a")) continue;
   place.addEventListener("click", (event) => {
     event.preventDefault();
     choose(node);
@@ -101,6 +101,33 @@ for (const place of document.querySelectorAll("[data-node]")) {
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && chosen !== null) choose(chosen);
 });
+
+// The graph: as a whole, where it is larger than its place.
+
+const canvas = document.querySelector(".canvas");
+
+function fit(button) {
+  const isWhole = button.getAttribute("aria-pressed") === "true";
+  const place = canvas.parentElement;
+  const room = [place.clientWidth - 48, place.clientHeight - 56];
+  const size = [parseFloat(canvas.style.width), parseFloat(canvas.style.height)];
+  const scale = Math.min(room[0] / size[0], room[1] / size[1], 1);
+  canvas.style.zoom = isWhole ? "" : String(scale);
+  button.setAttribute("aria-pressed", String(!isWhole));
+}
+
+if (canvas) {
+  const place = canvas.parentElement;
+  const isLarger = place.scrollWidth > place.clientWidth || place.scrollHeight > place.clientHeight;
+  if (isLarger) {
+    const button = element("button", "Show all of it");
+    button.type = "button";
+    button.className = "tool";
+    button.setAttribute("aria-pressed", "false");
+    button.addEventListener("click", () => fit(button));
+    document.querySelector("#graph + .legend").prepend(button);
+  }
+}
 
 addEventListener("beforeprint", () => {
   for (const part of document.querySelectorAll("details")) part.open = true;

@@ -13,21 +13,22 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._extras import import_extra
+from hypernodes.telemetry._report.graph import graph_section
+from hypernodes.telemetry._report.names import Names
 from hypernodes.telemetry._report.sections import (
     calls_section,
     faults_section,
-    graph_section,
     items_section,
     nodes_section,
     tiles,
 )
-from hypernodes.telemetry._report.names import Names
 from hypernodes.telemetry._report.timeline import timeline_section
 from hypernodes.telemetry._report.words import LONGEST_NAME, message_of, shortened
 
 if TYPE_CHECKING:
     from hypernodes.telemetry._report.record import Record
 
+_LEAD: Final = 400
 _STATUS: Final = {
     "completed": ("✓", "Completed"),
     "partly": ("!", "Completed with failures"),
@@ -55,7 +56,7 @@ def render(record: Record) -> str:
         "status": {"key": status, "symbol": symbol, "text": text},
         "facts": _facts(record),
         "error": _error(record, names),
-        "tiles": tiles(record),
+        "tiles": tiles(record, names),
         "graph": graph_section(record, names),
         "timeline": timeline_section(record, names),
         "nodes": nodes_section(record, names),
@@ -82,10 +83,10 @@ def _error(record: Record, names: Names) -> dict[str, Any] | None:
     if error is None or record.status == "stopped":
         return None
     first = next((f for f in record.faults if f.kind == type(error).__qualname__), None)
-    if record.status == "interrupted" or first is None:
-        return {"kind": type(error).__qualname__, "message": message_of(error), "where": ""}
-    where = names.place(first.path, first.items)
-    return {"kind": first.kind, "message": first.message, "where": where}
+    known = first is not None and record.status == "failed"
+    where = names.place(first.path, first.items) if first is not None and known else ""
+    message = shortened(message_of(error), _LEAD)
+    return {"kind": type(error).__qualname__, "message": message, "where": where}
 
 
 @cache

@@ -230,9 +230,7 @@ class Record:
     own_items: ItemStats = field(default_factory=ItemStats)
     faults: list[Fault] = field(default_factory=list)
     fault_counts: Counter[tuple[Path, str]] = field(default_factory=Counter)
-    timeline: Timeline = field(
-        default_factory=lambda: Timeline(MOST_BLOCKS, MOST_LANES, MOST_ROWS)
-    )
+    timeline: Timeline = field(default_factory=lambda: Timeline(MOST_BLOCKS, MOST_LANES, MOST_ROWS))
     slowest_calls: Slowest[Call] = field(init=False)
     slowest_items: Slowest[Item] = field(init=False)
 
@@ -246,6 +244,14 @@ class Record:
         if stats is None:
             stats = self.nodes[key] = NodeStats()
         return stats
+
+    @property
+    def total(self) -> NodeStats:
+        """The figures of all nodes together."""
+        whole = NodeStats()
+        for stats in self.nodes.values():
+            whole = whole.plus(stats)
+        return whole
 
     def called(self, call: Call) -> None:
         """Note a call of a node."""

@@ -4,38 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes._nested import PipelineNode
 from hypernodes.telemetry._report.record import NodeStats
-from hypernodes.telemetry._report.words import counted, duration, share
+from hypernodes.telemetry._report.words import counted, duration, share, shortened
 
 if TYPE_CHECKING:
-    from hypernodes.telemetry._report.drawing import Box
     from hypernodes.telemetry._report.names import Names
     from hypernodes.telemetry._report.record import Fault, Record
 
 MOST_ROWS: Final = 500
+_LINE: Final = 160
 
+_BESIDE: Final = 1.05
+"""From here on there was work side by side."""
 _NOTHING: Final = NodeStats()
-_HEAT: Final = (0.02, 0.1, 0.3)
-"""Shares of the work, in which the colours of the graph change."""
 
 
-def total(record: Record) -> NodeStats:
-    """Return the figures of all nodes together."""
-    whole = _NOTHING
-    for stats in record.nodes.values():
-        whole = whole.plus(stats)
-    return whole
-
-
-def tiles(record: Record) -> list[dict[str, str]]:
+def tiles(record: Record, names: Names) -> list[dict[str, str]]:
     """Return the headline figures."""
-    whole, seconds = total(record), record.seconds
+    whole, seconds = record.total, record.seconds
     at_once = whole.seconds / seconds if seconds else 0.0
     called = sum(1 for stats in record.nodes.values() if stats.calls or stats.cached)
     found = [
         _tile("Duration", duration(seconds), _work(whole.seconds, at_once)),
-        _tile("Nodes", f"{called:,}", counted(whole.calls, "call")),
+        _tile("Nodes", _of(called, len(names.keys)), counted(whole.calls, "call")),
     ]
     if record.is_map or record.items.done or record.items.failed:
         found.append(_items_tile(record))
@@ -48,12 +39,19 @@ def tiles(record: Record) -> list[dict[str, str]]:
     return found
 
 
+def _of(part: int, whole: int) -> str:
+    return f"{part:,}" if part == whole else f"{part:,} of {whole:,}"
+
+
 def _tile(label: str, value: str, note: str, tone: str = "") -> dict[str, str]:
     return {"label": label, "value": value, "note": note, "tone": tone}
 
 
 def _work(seconds: float, at_once: float) -> str:
-    return f"{duration(seconds)} of work, {at_once:.1f} at once" if seconds else "no work"
+    if not seconds:
+        return "no work"
+    beside = f", {at_once:.1f} at once" if at_once >= _BESIDE else ""
+    return f"{duration(seconds)} of work{beside}"
 
 
 def _items_tile(record: Record) -> dict[str, str]:
@@ -69,105 +67,13 @@ def _items_tile(record: Record) -> dict[str, str]:
     return _tile("Items", value, f"{note}, {items.failed:,} failed" if items.failed else note)
 
 
-# ---------------------------------------------------------------- the graph
-
-
-def graph_section(record: Record, names: Names) -> dict[str, Any]:
-    """Return the graph."""
-    picture = names.picture
-    if picture is None:
-        note = f"The graph has {counted(len(names.keys), 'node')}: too many to draw."
-        return {"boxes": [], "lines": [], "notes": [note], "width": 0, "height": 0}
-    work = total(record).seconds
-    notes = []
-    if picture.closed:
-        what = counted(picture.closed, "pipeline")
-        notes.append(f"{what} inside not opened, for there would be too many boxes.")
-    if any(stats is None for stats in map(record.nodes.get, picture.leaves)):
-        notes.append(
-            "“no calls”: not needed for what was asked for, not reached, or run under a config "
-            "that this report is no part of."
-        )
-    numbers = {box.key: number for number, box in enumerate(picture.boxes)}
-    return {
-        "boxes": [_box(box, record, names, work) for box in picture.boxes],
-        "lines": [
-            {"path": n.path, "source": numbers[n.source], "target": numbers[n.target]}
-            for n in picture.lines
-        ],
-        "width": round(picture.width, 1),
-        "height": round(picture.height, 1),
-        "notes": notes,
-    }
-
-
-def _box(box: Box, record: Record, names: Names, work: float) -> dict[str, Any]:
-    stats = _stats_of(box, record)
-    part = stats.seconds / work if work else 0.0
-    is_called = bool(stats.calls or stats.cached or stats.failed or stats.cancelled)
-    level = sum(part >= limit for limit in _HEAT) + 1 if stats.calls else 0
-    return {
-        "x": round(box.x, 1),
-        "y": round(box.y, 1),
-        "width": box.width,
-        "height": box.height,
-        "name": box.name,
-        "is_frame": box.is_frame,
-        "is_nested": isinstance(box.node, PipelineNode),
-        "node": names.number(box.key),
-        "level": 0 if box.is_frame else level,
-        "percent": round(100 * min(part, 1.0), 1),
-        "text": _box_text(box, record, stats, work) if is_called else "no calls",
-        "is_called": is_called,
-        "chips": _chips(stats),
-        "signature": f"{', '.join(box.node.root_args)} → {', '.join(box.node.output_names)}",
-    }
-
-
-def _stats_of(box: Box, record: Record) -> NodeStats:
-    """Return the figures of a node; of a pipeline inside, those of all its nodes."""
-    if not isinstance(box.node, PipelineNode):
-        return record.nodes.get(box.key, _NOTHING)
-    whole, path = _NOTHING, box.key[0]
-    for (other, _), stats in record.nodes.items():
-        if len(other) > len(path) and other[: len(path)] == path:
-            whole = whole.plus(stats)
-    return whole
-
-
-def _box_text(box: Box, record: Record, stats: NodeStats, work: float) -> str:
-    if not stats.calls:
-        return "from the cache" if stats.cached else "given up"
-    parts = [duration(stats.seconds), share(stats.seconds, work)]
-    if isinstance(box.node, PipelineNode):
-        runs = record.runs.get(box.key[0])
-        maps = "mapped" if box.node.map_over else ""
-        parts += [maps] if maps else []
-        parts += [counted(runs.runs, "run")] if runs is not None and runs.runs > 1 else []
-    elif stats.calls > 1:
-        parts.append(counted(stats.calls, "call"))
-    return " · ".join(parts)
-
-
-def _chips(stats: NodeStats) -> list[dict[str, str]]:
-    chips = []
-    if stats.failed:
-        chips.append({"tone": "failed", "text": f"✕ {stats.failed:,} failed"})
-    if stats.cached:
-        chips.append({"tone": "cached", "text": f"✓ {stats.cached:,} cached"})
-    if stats.retries and len(chips) < 2:  # noqa: PLR2004 - as many as fit on a box
-        again = counted(stats.retries, "retry", "retries")
-        chips.append({"tone": "retried", "text": f"↻ {again}"})
-    return chips
-
-
 # ---------------------------------------------------------------- the tables
 
 
 def nodes_section(record: Record, names: Names) -> dict[str, Any]:
     """Return the table of nodes, the slowest first."""
-    work = total(record).seconds
-    rows = []
+    work = record.total.seconds
+    rows: list[dict[str, Any]] = []
     for key in names.keys[:MOST_ROWS]:
         stats = record.nodes.get(key, _NOTHING)
         rows.append(
@@ -192,7 +98,7 @@ def nodes_section(record: Record, names: Names) -> dict[str, Any]:
 
 def calls_section(record: Record, names: Names) -> dict[str, Any] | None:
     """Return the table of the slowest calls; None where that of nodes says it all."""
-    calls = total(record).calls
+    calls = record.total.calls
     if calls <= len(record.nodes):
         return None
     rows = [
@@ -210,7 +116,12 @@ def calls_section(record: Record, names: Names) -> dict[str, Any] | None:
         }
         for call in record.slowest_calls.entries()
     ]
-    return {"rows": rows, "notes": _left_out(calls, len(rows), "call")}
+    return {
+        "rows": rows,
+        "notes": _left_out(calls, len(rows), "call"),
+        "has_items": any(call["item"] for call in rows),
+        "has_failed": any(call["has_failed"] for call in rows),
+    }
 
 
 def items_section(record: Record, names: Names) -> dict[str, Any] | None:
@@ -230,7 +141,12 @@ def items_section(record: Record, names: Names) -> dict[str, Any] | None:
         }
         for item in record.slowest_items.entries()
     ]
-    return {"rows": rows, "notes": _left_out(count, len(rows), "item")}
+    return {
+        "rows": rows,
+        "notes": _left_out(count, len(rows), "item"),
+        "has_pipelines": len({row["pipeline"] for row in rows}) > 1,
+        "has_failed": any(row["has_failed"] for row in rows),
+    }
 
 
 def _left_out(count: int, shown: int, noun: str) -> list[str]:
@@ -275,5 +191,6 @@ def _fault(fault: Fault, names: Names) -> dict[str, Any]:
         "attempt": fault.attempt,
         "worker": " · ".join(names.worker(fault.worker)),
         "inputs": fault.inputs,
-        "item_inputs": fault.item_inputs,
+        "item_inputs": () if fault.item_inputs == fault.inputs else fault.item_inputs,
+        "line": shortened(fault.message.partition("\n")[0], _LINE),
     }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any, Final
 
+from hypernodes.telemetry._report.names import INSIDE
 from hypernodes.telemetry._report.words import counted, duration, share
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 COLOURS: Final = 6
 """So many nodes have a colour of their own: those that took longest."""
-_TICKS: Final = 5
+_TICKS: Final = 8
 _LAST_TICK: Final = 0.9
 """What comes later has no room for its text."""
 _NAMED: Final = 6.0
@@ -55,8 +57,21 @@ def _lane(lane: Lane, whole: float, names: Names) -> dict[str, Any]:
         "process": process,
         "thread": thread,
         "text": f"{counted(lane.calls, 'call')}, {busy}",
-        "rows": [[_block(block, whole, names) for block in row] for row in lane.rows],
+        "rows": [[_block(block, whole, names) for block in row] for row in _packed(lane)],
     }
+
+
+def _packed(lane: Lane) -> list[list[Block]]:
+    """Return the blocks of a lane in as few rows as can be: each in the first that is free."""
+    blocks = sorted((block for row in lane.rows for block in row), key=lambda block: block.start)
+    rows: list[list[Block]] = []
+    for block in blocks:
+        row = next((row for row in rows if row[-1].end <= block.start), None)
+        if row is None:
+            rows.append([block])
+        else:
+            row.append(block)
+    return rows
 
 
 def _block(block: Block, whole: float, names: Names) -> dict[str, Any]:
@@ -73,7 +88,7 @@ def _block(block: Block, whole: float, names: Names) -> dict[str, Any]:
         "colour": 0 if number is None or number >= COLOURS else number + 1,
         "failed": bool(block.failed),
         "title": f"{name}: {calls}{duration(block.busy)} from {duration(block.start)}{failed}",
-        "text": name.rpartition(" › ")[2] if width >= _NAMED and key is not None else "",
+        "text": name.rpartition(INSIDE)[2] if width >= _NAMED and key is not None else "",
     }
 
 
@@ -81,9 +96,12 @@ def _ticks(whole: float) -> list[dict[str, str]]:
     step = _nice(whole / _TICKS)
     count = math.floor(whole * _LAST_TICK / step)
     return [
-        {"left": f"{100 * n * step / whole:.3f}", "text": duration(n * step)}
-        for n in range(count + 1)
+        {"left": f"{100 * n * step / whole:.3f}", "text": _tick(n * step)} for n in range(count + 1)
     ]
+
+
+def _tick(seconds: float) -> str:
+    return re.sub(r"\.0+ |(\.\d*?)0+ ", r"\1 ", duration(seconds))
 
 
 def _nice(seconds: float) -> float:
@@ -100,8 +118,8 @@ def _notes(record: Record) -> list[str]:
     notes = []
     if timeline.grain:
         notes.append(
-            f"There were too many calls to draw each: those within {duration(timeline.grain)} of "
-            f"each other are drawn as one."
+            f"There were too many calls to draw each: those of a worker that lie within "
+            f"{duration(timeline.grain)} are drawn as one."
         )
     if timeline.others is not None:
         workers = counted(len(timeline.other_workers), "further worker")
