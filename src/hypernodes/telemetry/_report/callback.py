@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hypernodes._dispatch.place import Worker
 from hypernodes._extras import import_extra
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from hypernodes.callbacks import CallbackContext
     from hypernodes.config import RuntimeConfig
     from hypernodes.pipeline import Pipeline
+
+_logger: Final = logging.getLogger("hypernodes.callbacks")
 
 
 class RunReport(Callback):
@@ -248,7 +251,10 @@ def _warn(what: str, error: Exception) -> None:
         f"{what} ({type(error).__name__}: {error}); the run itself is not affected. "
         f"Give RunReport a path that can be written"
     )
-    warnings.warn(message, RuntimeWarning, stacklevel=2)
+    try:
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+    except RuntimeWarning:  # the user has made errors of warnings
+        _logger.error("%s", message)  # noqa: TRY400 - the message has all that there is to know
 
 
 def _status(error: BaseException) -> str:
