@@ -107,6 +107,11 @@ def numbers(start):
     return [start, start + 1, start + 2]
 
 
+@node
+def total(sums):
+    return sum(sums)
+
+
 BOTH = Pipeline([double, plus], name="both")
 REFUSING = Pipeline([refuses_twos, after], name="refusing")
 NESTED = Pipeline(
@@ -115,7 +120,7 @@ NESTED = Pipeline(
         BOTH.as_node(
             map_over="numbers", input_mapping={"numbers": "x"}, output_mapping={"plus": "sums"}
         ),
-        node("total")(lambda sums: sum(sums)),
+        total,
     ],
     name="nested",
 )
@@ -421,7 +426,7 @@ def test_values_are_told_in_bounded_words(tmp_path, records):
         def __repr__(self):
             raise RuntimeError("no words")
 
-    class Secretive(Exception):
+    class SecretiveError(Exception):
         def __str__(self):
             raise RuntimeError("no words")
 
@@ -432,11 +437,11 @@ def test_values_are_told_in_bounded_words(tmp_path, records):
 
     @node
     def refuses(wordy, mute, many, odd):
-        raise Secretive
+        raise SecretiveError
 
     report = RunReport(tmp_path / "wordy.html")
     inputs = {"wordy": Wordy(), "mute": Mute(), "many": list(range(10**6)), "odd": Odd()}
-    with pytest.raises(Secretive):
+    with pytest.raises(SecretiveError):
         run(Pipeline([refuses]), inputs, "sequential", report)
     told = dict(records[0].faults[0].inputs)
     assert all(len(words) <= 600 for words in told.values())

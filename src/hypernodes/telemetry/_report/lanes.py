@@ -126,7 +126,7 @@ class Timeline:
     def _coarsen(self) -> None:
         rows = [row for lane in self.lanes.values() for row in lane.rows]
         whole = max(row[-1].end for row in rows) - min(row[0].start for row in rows)
-        while self._count > self._most_blocks * 3 // 4:
+        while self._count > max(self._most_blocks * 3 // 4, len(rows)):
             self.grain = max(1.5 * self.grain, whole / self._most_blocks, 1e-6)
             for row in rows:
                 row[:] = _joined(row, self.grain)
