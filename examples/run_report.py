@@ -6,6 +6,7 @@ python examples/run_report.py [where it is written]
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from hypernodes import MemoryCache, Pipeline, ProcessPoolExecutor, RuntimeConfig, node
@@ -25,7 +26,7 @@ def measured(station: str) -> list[float]:
 @node
 def smoothed(measured: list[float]) -> list[float]:
     """Average neighbours."""
-    return [(a + b) / 2 for a, b in zip(measured, measured[1:], strict=False)]
+    return [(a + b) / 2 for a, b in pairwise(measured)]
 
 
 @node

@@ -99,10 +99,14 @@ def _box_text(box: Box, record: Record, stats: NodeStats, work: float) -> str:
 def _chips(stats: NodeStats) -> list[dict[str, str]]:
     chips = []
     if stats.failed:
-        chips.append({"tone": "failed", "text": f"✕ {stats.failed:,} failed"})
+        chips.append({"tone": "failed", "text": f"✕ {_several(stats.failed)}failed"})
     if stats.cached:
-        chips.append({"tone": "cached", "text": f"✓ {stats.cached:,} cached"})
+        chips.append({"tone": "cached", "text": f"✓ {_several(stats.cached)}cached"})
     if stats.retries and len(chips) < _MOST_CHIPS:
         again = counted(stats.retries, "retry", "retries")
         chips.append({"tone": "retried", "text": f"↻ {again}"})
     return chips
+
+
+def _several(number: int) -> str:
+    return f"{number:,} " if number > 1 else ""

@@ -39,10 +39,17 @@ def timeline_section(record: Record, names: Names) -> dict[str, Any]:
         "lanes": shown,
         "ticks": _ticks(whole),
         "legend": legend,
-        "has_others": len(called) > COLOURS,
+        "others": " or ".join(_others(shown, has_more=len(called) > COLOURS)),
         "has_failed": any(stats.failed for stats in record.nodes.values()),
         "notes": _notes(record),
     }
+
+
+def _others(lanes: list[dict[str, Any]], *, has_more: bool) -> list[str]:
+    """Return what blocks without a colour of their own may be."""
+    blocks = (block for lane in lanes for row in lane["rows"] for block in row)
+    is_mixed = any(block["node"] is None for block in blocks)
+    return ["other nodes"] * has_more + ["several nodes"] * is_mixed
 
 
 def _order(lane: Lane, names: Names) -> tuple[bool, float]:
