@@ -360,6 +360,7 @@ def test_a_report_inside_a_run_is_of_what_it_sees(report, records):
     outer.run({"x": 1}, config=None)
     (record,) = records
     assert record.path == ("outer", "both")
+    assert "Report of a run inside outer" in words_of(report)
     assert figures(record) == {"double": 1, "plus": 1}
 
 

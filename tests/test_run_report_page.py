@@ -457,6 +457,16 @@ def test_what_is_printed_is_dark_on_white(look, kind):
     assert len(shown.page.pdf()) > 10_000
 
 
+def test_a_wide_graph_fits_on_a_sheet(look):
+    shown = look("fan")
+    shown.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    ((left, _, right, _),) = shown.box(".canvas")
+    assert 600 < right - left <= 681
+    shown.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    ((left, _, right, _),) = shown.box(".canvas")
+    assert right - left > 700
+
+
 # ---------------------------------------------------------------- what can be done
 
 

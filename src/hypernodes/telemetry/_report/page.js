@@ -129,6 +129,15 @@ if (canvas) {
   }
 }
 
+// Paper: nothing is folded, and the graph is no wider than a sheet, of so many pixels.
+
+const SHEET = 680;
+
 addEventListener("beforeprint", () => {
   for (const part of document.querySelectorAll("details")) part.open = true;
+  if (canvas) canvas.style.zoom = String(Math.min(SHEET / parseFloat(canvas.style.width), 1));
+});
+
+addEventListener("afterprint", () => {
+  if (canvas) canvas.style.zoom = "";
 });

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._extras import import_extra
 from hypernodes.telemetry._report.graph import graph_section
-from hypernodes.telemetry._report.names import Names
+from hypernodes.telemetry._report.names import INSIDE, Names
 from hypernodes.telemetry._report.sections import (
     calls_section,
     faults_section,
@@ -51,7 +51,7 @@ def render(record: Record) -> str:
     symbol, text = _STATUS[status]
     facts: dict[str, Any] = {
         "name": shortened(record.path[-1], LONGEST_NAME),
-        "path": record.path[:-1],
+        "around": shortened(INSIDE.join(record.path[:-1]), LONGEST_NAME),
         "is_map": record.is_map,
         "status": {"key": status, "symbol": symbol, "text": text},
         "facts": _facts(record),
