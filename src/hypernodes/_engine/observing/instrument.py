@@ -97,7 +97,7 @@ def instrumented_later(step: Step, cue: Cue) -> Call:
 
 def _observed(call: Call, step: Step, node: Node, cue: Cue) -> Call:
     """Return `call` told of from its start to its end: all that most observers ask for."""
-    index, reads, gives, keeps = step.index, cue.inputs, cue.output, cue.failed_inputs
+    index, reads, gives, shows = step.index, cue.inputs, cue.output, cue.inputs_of_errors
     read = _reader(step, node)
 
     def observed(witness: Witness | None, *args: Any, **kwargs: Any) -> Any:
@@ -107,8 +107,8 @@ def _observed(call: Call, step: Step, node: Node, cue: Cue) -> Call:
         try:
             value = call(*args, **kwargs)
         except Exception as error:
-            inputs = read(args, kwargs) if keeps else None
-            witness.node_failed(index, clock(), *_described(error), inputs)
+            shown = read(args, kwargs) if shows else None
+            witness.node_failed(index, clock(), *_described(error), shown)
             raise
         witness.node_ended(index, clock(), value if gives else None)
         return value
@@ -131,8 +131,8 @@ def _observed_inside(call: Call, step: Step, node: Node, cue: Cue) -> Call:
         try:
             value = around(witness, inputs, args, kwargs)
         except Exception as error:
-            kept = inputs if cue.failed_inputs else None
-            witness.node_failed(index, clock(), *_described(error, stand), kept)
+            shown = inputs if cue.inputs_of_errors else None
+            witness.node_failed(index, clock(), *_described(error, stand), shown)
             raise
         finally:
             REPORTER.reset(token)
@@ -157,8 +157,8 @@ def _observed_later(call: Callable[..., Awaitable[Any]], step: Step, node: Node,
         try:
             value = await call(*args, **kwargs)
         except Exception as error:
-            inputs = read(args, kwargs) if cue.failed_inputs else None
-            witness.node_failed(index, clock(), *_described(error, stand), inputs)
+            shown = read(args, kwargs) if cue.inputs_of_errors else None
+            witness.node_failed(index, clock(), *_described(error, stand), shown)
             raise
         finally:
             REPORTER.reset(token)

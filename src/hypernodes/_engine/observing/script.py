@@ -63,7 +63,7 @@ class Cue:
         needs: What is asked for at the step.
         is_silent: Whether nobody wants to know anything, nor is anything called around it.
         inputs: Whether with its inputs.
-        failed_inputs: Whether with its inputs where it fails, and only there.
+        inputs_of_errors: Whether with its inputs only where it fails.
         output: Whether with its output.
         retries: Whether failed attempts are told.
         reports: Whether reports are told.
@@ -72,9 +72,9 @@ class Cue:
 
     def __init__(self, step: Step, watched: frozenset[Slot]) -> None:
         self.needs: Needs | None = step.config.needs
-        others = NODE_EVENTS - {"on_node_error"}
-        self.inputs: bool = self._reads("inputs", *others, *CACHE_EVENTS, "on_report", "wrap_node")
-        self.failed_inputs: bool = not self.inputs and self._reads("inputs", "on_node_error")
+        events = NODE_EVENTS - {"on_node_error"}
+        self.inputs: bool = self._reads("inputs", *events, *CACHE_EVENTS, "on_report", "wrap_node")
+        self.inputs_of_errors: bool = not self.inputs and self._reads("inputs", "on_node_error")
         made = not watched.isdisjoint(step.outputs)
         self.output: bool = made or self._reads("outputs", "on_node_end")
         self.retries: bool = self._listens("on_node_retry")

@@ -81,7 +81,7 @@ class Witness(ABC):
         attempt: int,
         inputs: Mapping[str, Any] | None = None,
     ) -> None:
-        """Note that a node has failed for good; with its inputs where only failures want them."""
+        """Note that a node has failed for good; with its inputs if its start came without."""
 
     @abstractmethod
     def node_retried(
