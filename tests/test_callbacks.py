@@ -289,7 +289,9 @@ def test_inputs_do_not_travel_where_only_failures_ask_for_them():
 
     config = RuntimeConfig(callbacks=[Failures()])
     engine = BOTH.engine(["x"], RunContext(config, path=("both",), audience=1))
-    assert [(cue.inputs, cue.inputs_of_errors) for cue in engine.audience.cues] == [(False, True)] * 2
+    assert [(cue.inputs, cue.inputs_of_errors) for cue in engine.audience.cues] == [
+        (False, True)
+    ] * 2
 
 
 def test_the_items_that_a_callback_reads_are_those_that_were_given(executor):
