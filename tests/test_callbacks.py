@@ -244,7 +244,7 @@ def test_it_says_so_of_items_inside_of_items_too(executor):
     assert places.of_nodes == {place for result in results for place in result["stands"]}
 
 
-def test_a_worker_is_the_same_object_as_long_as_it_is_where_it_was(monkeypatch):
+def test_a_worker_is_one_object_until_it_is_renamed(monkeypatch):
     first = current_worker()
     assert current_worker() is first
     monkeypatch.setattr(threading.current_thread(), "name", "renamed")

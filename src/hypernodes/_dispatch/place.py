@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import threading
-from typing import Final, NamedTuple
+from functools import lru_cache
+from typing import NamedTuple
 
 
 class Worker(NamedTuple):
@@ -22,17 +23,19 @@ class Worker(NamedTuple):
     host: str
 
 
-_local: Final = threading.local()
-
-
 def current_worker() -> Worker:
-    """Return where the current code runs, the same object as long as that stays true.
+    """Return where the current code runs, as one object for all records that name it.
 
-    Records that name it travel together, and pickle writes one object once: who it was costs a
-    chunk of records what it costs one.
+    They travel together, and pickle writes one object once: who it was costs a chunk of records
+    what it costs one.
     """
-    here = threading.current_thread().name, os.getpid()
-    known: Worker | None = getattr(_local, "worker", None)
-    if known is None or known[:2] != here:
-        known = _local.worker = Worker(*here, platform.node())
-    return known
+    return _worker_called(threading.current_thread().name)
+
+
+@lru_cache(maxsize=1024)
+def _worker_called(thread: str) -> Worker:
+    return Worker(thread, os.getpid(), platform.node())
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_worker_called.cache_clear)
