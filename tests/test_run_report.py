@@ -32,9 +32,11 @@ from hypernodes import (
     register_plugins,
     telemetry,
 )
+from hypernodes._dispatch.place import Worker, current_worker
 from hypernodes.telemetry import RunReport
 from hypernodes.telemetry._report import callback as callback_module
 from hypernodes.telemetry._report import page as page_module
+from hypernodes.telemetry._report import record as record_module
 
 EXECUTORS = {
     "sequential": SequentialExecutor(),
@@ -451,6 +453,33 @@ def test_values_are_told_in_bounded_words(tmp_path, records):
     assert told["many"].startswith("[0, 1, 2")
 
 
+def test_workers_and_calls_that_are_not_drawn_are_told_of(report, monkeypatch):
+    monkeypatch.setattr(record_module, "MOST_LANES", 1)
+    monkeypatch.setattr(record_module, "MOST_ROWS", 2)
+    met = asyncio.Barrier(5)
+    beside = node("beside")(lambda m0, m4: m0)
+
+    async def meets(x):
+        await met.wait()
+        return x
+
+    config = RuntimeConfig(executor=AsyncExecutor(), callbacks=[report])
+    five = [node(f"m{n}")(meets) for n in range(5)]
+    Pipeline([*five, beside]).run({"x": 1}, config=config)
+    page = words_of(report)
+    assert "1 further worker without a lane" in page
+    assert "3 calls left out where too many overlapped" in page
+
+
+def test_workers_elsewhere_are_named_with_their_host(report, records):
+    run(BOTH, {"x": 1}, "sequential", report)
+    names = page_module.Names(records[0])
+    here = current_worker()
+    assert names.worker(here) == ("driver", here.thread)
+    assert names.worker(here._replace(process=-1)) == ("process -1", here.thread)
+    assert names.worker(Worker("t", 5, "far")) == ("far, process 5", "t")
+
+
 # ---------------------------------------------------------------- the page
 
 
@@ -590,6 +619,7 @@ def test_a_map_that_is_left_early_is_told_as_such(report, records):
 INTERRUPTED = """
 import os, signal
 from hypernodes import Pipeline, RuntimeConfig, node
+from hypernodes._dispatch.place import Worker, current_worker
 from hypernodes.telemetry import RunReport
 
 @node
