@@ -37,7 +37,9 @@ def graph_section(record: Record, names: Names) -> dict[str, Any]:
         )
     numbers = {box.key: number for number, box in enumerate(picture.boxes)}
     return {
-        "boxes": [_box(box, record, names, work) for box in picture.boxes],
+        "boxes": [
+            {"number": numbers[box.key], **_box(box, record, names, work)} for box in picture.boxes
+        ],
         "lines": [
             {"path": n.path, "source": numbers[n.source], "target": numbers[n.target]}
             for n in picture.lines
