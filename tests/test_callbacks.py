@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import pickle
+import platform
 import threading
 import time
 
@@ -22,12 +23,16 @@ from hypernodes import (
     Pipeline,
     ProcessPoolExecutor,
     RetryPolicy,
+    RunContext,
     RuntimeConfig,
     SequentialExecutor,
     ThreadPoolExecutor,
     node,
     report,
 )
+from hypernodes._dispatch.place import current_worker
+from hypernodes._engine.processes.events import pack_records, unpack_records
+from hypernodes._engine.processes.parcels import Depot
 
 EXECUTORS = {
     "sequential": SequentialExecutor(),
@@ -191,6 +196,118 @@ def test_the_context_says_where_an_event_happened(executor):
     assert node_ctx.run_id == pipeline_ctx.run_id
     assert node_ctx.parent_run_id is None
     assert node_ctx.state is pipeline_ctx.state
+
+
+class Places(Callback):
+    """Keeps where events happened."""
+
+    reads = ()
+
+    def __init__(self):
+        self.of_nodes, self.of_items, self.of_runs = set(), set(), set()
+
+    def on_node_end(self, ctx):
+        self.of_nodes.add((ctx.host, ctx.process, ctx.worker))
+
+    def on_item_end(self, ctx):
+        self.of_items.add((ctx.host, ctx.process, ctx.worker))
+
+    def on_pipeline_end(self, ctx):
+        self.of_runs.add((ctx.host, ctx.process, ctx.worker))
+
+
+@node
+def stands(x):
+    return platform.node(), os.getpid(), threading.current_thread().name
+
+
+INSIDE = Pipeline([stands]).as_node(map_over="xs", input_mapping={"xs": "x"}, name="inside")
+
+
+def test_the_context_says_in_which_thread_and_process_an_event_happened(executor):
+    places = Places()
+    config = RuntimeConfig(executor=executor, callbacks=[places])
+    results = Pipeline([stands]).map({"x": range(20)}, map_over="x", config=config)
+
+    assert places.of_nodes == {result["stands"] for result in results}
+    assert places.of_items == places.of_nodes
+    here = platform.node(), os.getpid(), threading.current_thread().name
+    assert places.of_runs == {here}
+
+
+def test_it_says_so_of_items_inside_of_items_too(executor):
+    places = Places()
+    config = RuntimeConfig(executor=executor, callbacks=[places])
+    items = {"xs": [[1, 2], [3], []]}
+    results = Pipeline([INSIDE]).map(items, map_over="xs", config=config)
+
+    assert places.of_nodes == {place for result in results for place in result["stands"]}
+
+
+def test_a_worker_is_one_object_until_it_is_renamed(monkeypatch):
+    first = current_worker()
+    assert current_worker() is first
+    monkeypatch.setattr(threading.current_thread(), "name", "renamed")
+    assert current_worker() == first._replace(thread="renamed")
+
+
+def test_records_of_a_chunk_name_their_worker_once():
+    records = [[((), "node_started", (n, 1.0, None, current_worker()))] for n in range(1000)]
+    depot = Depot.opened()
+    try:
+        one, many = (pack_records(told, depot) for told in (records[:1], records))
+    finally:
+        depot.close()
+    name = platform.node().encode()
+    assert [parcel.data.count(name) for parcel in (one, many)] == [1, 1]
+    assert unpack_records(many) == records
+
+
+def test_the_inputs_of_a_failure_are_there_where_nothing_else_asks_for_them(executor):
+    class Failures(Callback):
+        def __init__(self):
+            self.seen, self.ends = [], []
+
+        def on_node_error(self, ctx):
+            self.seen.append(dict(ctx.inputs))
+
+        def on_node_end(self, node):
+            self.ends.append(node.name)
+
+    failures = Failures()
+    config = RuntimeConfig(executor=executor, callbacks=[failures])
+    pipeline = Pipeline([double, node("failed")(lambda double, y=1: double / (double - 4))])
+    pipeline.map({"x": [1, 2, 3]}, map_over="x", on_error="return", config=config)
+    assert failures.seen == [{"double": 4}]
+    assert failures.ends.count("double") == 3
+
+
+def test_inputs_do_not_travel_where_only_failures_ask_for_them():
+    class Failures(Callback):
+        def on_node_error(self, ctx):
+            return ctx.inputs
+
+    config = RuntimeConfig(callbacks=[Failures()])
+    engine = BOTH.engine(["x"], RunContext(config, path=("both",), audience=1))
+    assert [(cue.inputs, cue.inputs_of_errors) for cue in engine.audience.cues] == [
+        (False, True)
+    ] * 2
+
+
+def test_the_items_that_a_callback_reads_are_those_that_were_given(executor):
+    class Items(Callback):
+        def __init__(self):
+            self.seen = {}
+
+        def on_item_end(self, ctx, index):
+            self.seen[index] = ctx.inputs["x"]
+
+    given, items = [object(), object()], Items()
+    config = RuntimeConfig(executor=executor, callbacks=[items])
+    Pipeline([node("kind")(lambda x: type(x).__name__)]).map(
+        {"x": given}, map_over="x", config=config
+    )
+    assert [items.seen[n] is each for n, each in enumerate(given)] == [True, True]
 
 
 def test_a_failing_node_ends_with_an_error_and_so_does_its_run(executor, checker):

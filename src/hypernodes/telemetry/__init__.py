@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hypernodes.telemetry._report.callback import RunReport
     from hypernodes.telemetry.caches import CacheStatsCallback
     from hypernodes.telemetry.errors import CollectedError, ErrorCollector
     from hypernodes.telemetry.logs import LoggingCallback
@@ -20,6 +21,7 @@ __all__ = [
     "ErrorCollector",
     "LoggingCallback",
     "ProgressCallback",
+    "RunReport",
     "TelemetryCallback",
     "TimingCallback",
 ]
@@ -30,6 +32,7 @@ _MODULES = {
     "ErrorCollector": "hypernodes.telemetry.errors",
     "LoggingCallback": "hypernodes.telemetry.logs",
     "ProgressCallback": "hypernodes.telemetry.progress",
+    "RunReport": "hypernodes.telemetry._report.callback",
     "TelemetryCallback": "hypernodes.telemetry.tracing",
     "TimingCallback": "hypernodes.telemetry.timing",
 }

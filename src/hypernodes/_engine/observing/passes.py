@@ -14,6 +14,7 @@ from hypernodes.callbacks import CallbackContext
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from hypernodes._dispatch.place import Worker
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._engine.observing.runs import Run
     from hypernodes._engine.observing.script import Part, Script
@@ -32,7 +33,7 @@ class Pass(Witness):
 
     _inputs: Mapping[str, Any] | None = None
     _started: float | None = None
-    _worker: str | None = None
+    _worker: Worker | None = None
     _fatal: BaseException | None = None
     _has_hit: bool = False
     _has_missed: bool = False
@@ -65,7 +66,7 @@ class Pass(Witness):
         when: float,
         item: Mapping[str, Any] | None,
         given: Mapping[Slot, Any],
-        worker: str | None = None,
+        worker: Worker | None = None,
     ) -> None:
         with self._lock:
             if self.is_over or self._started is not None:
@@ -144,7 +145,7 @@ class Pass(Witness):
         index: int,
         when: float,
         inputs: Mapping[str, Any] | None,
-        worker: str | None = None,
+        worker: Worker | None = None,
     ) -> None:
         part = self._parts[index]
         step = part.step
@@ -243,7 +244,7 @@ class Pass(Witness):
         when: float,
         signature: str,
         shown: tuple[Mapping[str, Any] | None, Any],
-        worker: str | None = None,
+        worker: Worker | None = None,
     ) -> None:
         with self._lock:
             inputs, value = shown

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final
 
+from hypernodes._dispatch.place import current_worker
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from hypernodes._dispatch.place import Worker
     from hypernodes._engine.observing.stage import Stage
     from hypernodes._engine.plan import Slot
 
 clock: Final = time.monotonic
 """What events are timed by: seconds, the same in all processes of a machine."""
-
-
-def worker_name() -> str:
-    """Return what events call the current thread."""
-    return threading.current_thread().name
 
 
 class Witness(ABC):
@@ -40,7 +37,7 @@ class Witness(ABC):
         when: float,
         item: Mapping[str, Any] | None,
         given: Mapping[Slot, Any],
-        worker: str | None = None,
+        worker: Worker | None = None,
     ) -> None:
         """Note the start of the pass.
 
@@ -65,7 +62,7 @@ class Witness(ABC):
         index: int,
         when: float,
         inputs: Mapping[str, Any] | None,
-        worker: str | None = None,
+        worker: Worker | None = None,
     ) -> None:
         """Note the start of a node."""
 
@@ -109,7 +106,7 @@ class Witness(ABC):
         when: float,
         signature: str,
         shown: tuple[Mapping[str, Any] | None, Any],
-        worker: str | None = None,
+        worker: Worker | None = None,
     ) -> None:
         """Note that the value of a node was in its cache; all that there is to tell of the node.
 
@@ -204,8 +201,8 @@ class Recorder(Witness):
     def signature(self, index: int) -> str | None:
         return self._signatures.get(index)
 
-    def started(self, when: float, item: Any, given: Any, worker: str | None = None) -> None:
-        self._tell((self._place, "started", (when, item, given, worker or worker_name())))
+    def started(self, when: float, item: Any, given: Any, worker: Worker | None = None) -> None:
+        self._tell((self._place, "started", (when, item, given, worker or current_worker())))
 
     def ended(self, *facts: Any) -> None:
         self._tell((self._place, "ended", facts))
@@ -213,8 +210,10 @@ class Recorder(Witness):
     def failed(self, *facts: Any) -> None:
         self._tell((self._place, "failed", facts))
 
-    def node_started(self, index: int, when: float, inputs: Any, worker: str | None = None) -> None:
-        self._tell((self._place, "node_started", (index, when, inputs, worker or worker_name())))
+    def node_started(
+        self, index: int, when: float, inputs: Any, worker: Worker | None = None
+    ) -> None:
+        self._tell((self._place, "node_started", (index, when, inputs, worker or current_worker())))
 
     def node_ended(self, *facts: Any) -> None:
         self._tell((self._place, "node_ended", facts))
@@ -241,9 +240,9 @@ class Recorder(Witness):
         return index in self._replaced
 
     def found(
-        self, index: int, when: float, signature: str, shown: Any, worker: str | None = None
+        self, index: int, when: float, signature: str, shown: Any, worker: Worker | None = None
     ) -> None:
-        facts = index, when, signature, shown, worker or worker_name()
+        facts = index, when, signature, shown, worker or current_worker()
         self._tell((self._place, "found", facts))
 
     def missed(self, index: int, signature: str) -> None:

@@ -14,6 +14,7 @@ from hypernodes.exceptions import NodeTimeoutError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from hypernodes._dispatch.place import Worker
     from hypernodes._engine.failure import Outcome
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._engine.observing.stage import Stage
@@ -109,7 +110,7 @@ class News(NamedTuple):
 
 
 class PieceRecorder(Recorder):
-    """Makes the records of a piece; the end of an item is known from its outcome.
+    """Makes the records of a piece, without what the driver knows: an item and its outcome.
 
     Args:
         records: Where they are put.
@@ -128,6 +129,10 @@ class PieceRecorder(Recorder):
         super().__init__(records.append, stage, item_index)
         self._records = records
         self._signatures.update(signatures)
+
+    def started(self, when: float, item: Any, given: Any, worker: Worker | None = None) -> None:
+        del item
+        super().started(when, None, given, worker)
 
     def ended(self, *facts: Any) -> None:
         self._records.append(((), OVER, facts[:1]))
@@ -230,7 +235,10 @@ def tell_item(
         _tell_of_death(witness, list(engine.plan.steps), outcome, lost)
         engine.closed(witness, outcome)
         return
-    _tell(witness, engine, story, records)
+    (_, _, (begun, _, *place)), *others = records
+    is_shown = engine.audience is not None and engine.audience.inputs
+    witness.started(begun, dict(item) if is_shown else None, *place)
+    _tell(witness, engine, story, others)
     if isinstance(outcome, Raised):
         return
     _, told, facts = records[-1]
