@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -98,7 +99,7 @@ def replaced_by_a_bomb(path):
 
 def bomb_behind_the_head(path):
     content = path.read_bytes()
-    path.write_bytes(content[:56] + pickle.dumps(Bomb()))
+    path.write_bytes(content[:88] + pickle.dumps(Bomb()))
 
 
 def replaced_by_a_directory(path):
@@ -155,8 +156,8 @@ def test_no_bit_can_be_flipped_unnoticed(cache, size):
     cache.put(ONE, np.full(size, 7, "int8"))
     path = entry_of(cache, ONE)
     content = path.read_bytes()
-    sealed_facts = range(70)
-    elsewhere = range(70, len(content), max(1, len(content) // 50))
+    sealed_facts = range(100)
+    elsewhere = range(100, len(content), max(1, len(content) // 50))
     for place in [*sealed_facts, *elsewhere, len(content) - 1]:
         path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
         with pytest.warns(CacheWarning):
@@ -736,19 +737,17 @@ def test_readers_are_not_disturbed_by_eviction(tmp_path):
 
 
 def fill(path, count):
-    """Make entries as cheaply as can be: names for one file, as many as it may have."""
-    content = Path(path, "content")
-    content.write_bytes(bytes(100))
+    """Make entries of a hundred bytes, 25 to a file; they look like entries to who removes them."""
     for shard in "0123456789abcdef":
         Path(path, shard).mkdir()
-    made = 0
-    while made < count:
-        source = f"{path}/content-{made}"
-        shutil.copy(content, source)
-        for number in range(made, min(count, made + 60_000)):
-            os.link(source, f"{path}/{number % 16:x}/{number:063x}")
-        made += 60_000
-        Path(source).unlink()
+    rest = bytes(32) + struct.pack("<dQI", 0.0, 12, 0) + bytes(12)
+    for start in range(0, count, 25):
+        names = [f"{number % 16:x}{number:063x}" for number in range(start, start + 25)]
+        places = [f"{path}/{name[0]}/{name[1:]}" for name in names]
+        content = b"".join(b"hn2\n" + bytes.fromhex(name) + rest for name in names)
+        Path(places[0]).write_bytes(content)
+        for place in places[1:]:
+            os.link(places[0], place)
 
 
 def listings(monkeypatch, path, count):

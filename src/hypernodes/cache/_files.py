@@ -20,14 +20,14 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["Writer", "append", "is_local", "make_private", "read", "read_at", "remove", "write_at"]
 
 _PLAIN: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 # A pipe in the place of a file is not waited for.
 _READ: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _PLAIN
-_WRITE: Final = os.O_WRONLY | os.O_CREAT | _PLAIN
+_WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | _PLAIN
 
 # What one call reads, in bytes: most entries are smaller.
 _FIRST: Final = 8192
@@ -54,12 +54,15 @@ _TOP_OF_HIERARCHY: Final = 0x0002_0000
 _open, _close, _first_bytes = os.open, os.close, os.read
 
 
-def read(path: str, *, mapped: bool) -> bytes | memoryview:
+def read(
+    path: str, *, mapped: bool, look: Callable[[int, bytes], None] | None = None
+) -> bytes | memoryview:
     """Return the content of a file.
 
     Args:
         path: The file.
         mapped: Whether a large file may be mapped; writing to such memory does not reach the file.
+        look: Called with a small file, while it is open, and its content.
 
     Returns:
         Bytes if it is small, else writable memory.
@@ -70,7 +73,11 @@ def read(path: str, *, mapped: bool) -> bytes | memoryview:
     file = _open(path, _READ)
     try:
         content = _first_bytes(file, _FIRST)
-        return content if len(content) < _FIRST else _whole(file, content, mapped=mapped)
+        if len(content) >= _FIRST:
+            return _whole(file, content, mapped=mapped)
+        if look is not None:
+            look(file, content)
+        return content
     finally:
         _close(file)
 
@@ -129,14 +136,14 @@ class Writer:
             FileNotFoundError: The room was removed; the next try makes a new one.
             OSError: It cannot be written; what was there before still is.
         """
-        name, file = self._create()
+        name, file = self.create()
         try:
             try:
                 size = _write_all(file, pieces)
                 os.utime(file if os.utime in os.supports_fd else name, ns=(modified, modified))
             finally:
                 os.close(file)
-            self._move(name, path)
+            self.move(name, path)
         except BaseException:
             with suppress(OSError):
                 os.unlink(name)
@@ -157,7 +164,13 @@ class Writer:
                     if directory.stat().st_mtime < before:
                         remove(directory.path)
 
-    def _create(self) -> tuple[str, int]:
+    def create(self) -> tuple[str, int]:
+        """Return the name of a new file, and the file, open for adding to its end.
+
+        Raises:
+            FileNotFoundError: The room was removed; the next try makes a new one.
+            OSError: It cannot be made.
+        """
         number = next(self._numbers)
         directory = self._directory
         if number % _TURNOVER == 0 or self._owner != os.getpid():
@@ -188,7 +201,12 @@ class Writer:
             self._directory, self._owner = fresh, os.getpid()
             return fresh
 
-    def _move(self, name: str, path: str) -> None:
+    def move(self, name: str, path: str) -> None:
+        """Put a file that is written into its place, whatever lies there.
+
+        Raises:
+            OSError: It cannot be moved.
+        """
         try:
             os.replace(name, path)
         except FileNotFoundError:

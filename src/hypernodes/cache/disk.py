@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from hypernodes.abc import MISS, Cache, CacheStats, EntryRecord
@@ -15,12 +16,15 @@ from hypernodes.cache._entry import SHARDS, BrokenEntryError, EntryFacts, Sealer
 from hypernodes.cache._files import Writer, is_local, make_private, read, remove
 from hypernodes.cache._history import History
 from hypernodes.cache._key import derived, read_or_make, shared_key
-from hypernodes.cache._sweep import Sweep, listed
+from hypernodes.cache._packs import PackReader, Packs
+from hypernodes.cache._sweep import Sweep, listed, share
 from hypernodes.cache._trouble import Trouble
 from hypernodes.exceptions import CacheError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    ReadNext = Callable[..., bytes | memoryview]
 
 __all__ = ["DiskCache"]
 
@@ -78,12 +82,12 @@ class DiskCache(Cache):
         self._mapped = False
         self._trouble = Trouble()
         self._writer = Writer(f"{self.path}/drafts")
+        self._packs = Packs(self._writer, max_bytes)
         self._counts = Counts(f"{self.path}/counts", self._writer)
         self._history = History(f"{self.path}/notes", self._writer)
-        self._sweep = Sweep(
-            self.path, self._writer, max_bytes=max_bytes, ttl=ttl, touch=self._touch
-        )
-        weakref.finalize(self, _finish, self._counts, self._writer)
+        touch = partial(_touch, self._counts, self.path)
+        self._sweep = Sweep(self.path, self._writer, max_bytes=max_bytes, ttl=ttl, touch=touch)
+        weakref.finalize(self, _finish, self._counts, self._sweep, self._packs, self._writer)
 
     def get(self, signature: str) -> Any:
         name = address(signature)
@@ -93,8 +97,12 @@ class DiskCache(Cache):
 
     def get_many(self, signatures: Iterable[str]) -> dict[str, Any]:
         names = {signature: address(signature) for signature in signatures}
-        load = self._load
-        found = {sig: value for sig, name in names.items() if (value := load(name)) is not MISS}
+        load, read_next = self._load, PackReader().read
+        found = {
+            signature: value
+            for signature, name in names.items()
+            if (value := load(name, read_next)) is not MISS
+        }
         self._counts.looked_up_many(names[sig] if sig in found else "" for sig in names)
         return found
 
@@ -114,7 +122,7 @@ class DiskCache(Cache):
             if self.ttl is None:
                 os.stat(f"{self.path}/{name[0]}/{name[1:]}")
                 return True
-            return created(read(self._place(name), mapped=True)) >= self._since()
+            return created(name, read(self._place(name), mapped=True)) >= self._since()
         except OSError:
             return False
 
@@ -164,9 +172,9 @@ class DiskCache(Cache):
         """Remove the entry of that name; of what is absent, nothing."""
         place = self._place(name)
         try:
-            size = os.stat(place).st_size
+            facts = os.stat(place)
             remove(place)
-            self._sweep.removed(name, size)
+            self._sweep.removed(name, share(facts))
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -202,19 +210,23 @@ class DiskCache(Cache):
         now = time.time_ns()
         pieces = sealer.seal(name, value, now / _NANOSECONDS)
         if self.max_bytes is None or sum(map(len, pieces)) <= self.max_bytes:
-            size = self._writer.write(self._place(name), pieces, now)
+            size = self._packs.write(self._place(name), pieces, now)
             self._sweep.stored(name, size, now)
 
     def _place(self, name: str) -> str:
-        return f"{self.path}/{name[0]}/{name[1:]}"
+        return _place(self.path, name)
 
     def _since(self) -> float:
         return 0.0 if self.ttl is None else time.time() - self.ttl
 
-    def _load(self, name: str) -> Any:
+    def _load(self, name: str, read_next: ReadNext | None = None) -> Any:
         try:
             sealer = self._sealer or self._opened_for_reading()
-            entry = read(f"{self.path}/{name[0]}/{name[1:]}", mapped=self._mapped)
+            place, mapped = f"{self.path}/{name[0]}/{name[1:]}", self._mapped
+            if read_next is None:
+                entry = read(place, mapped=mapped)
+            else:
+                entry = read_next(place, name, mapped=mapped)
         except FileNotFoundError:
             return MISS
         except OSError as error:
@@ -246,23 +258,30 @@ class DiskCache(Cache):
             make_private(self.path)
             key = shared_key(self._key)
             secret = read_or_make(f"{self.path}/key") if key is None else derived(key)
-            self._mapped = is_local(self.path)
+            self._mapped = self._packs.enabled = is_local(self.path)
             self._sealer = Sealer(secret)
             return self._sealer
-
-    def _touch(self, before: int) -> None:
-        """Mark what was found lately as used right `before`, in nanoseconds since the epoch."""
-        for name in self._counts.recent():
-            with suppress(OSError):
-                place = self._place(name)
-                os.utime(place, ns=(before - 1, os.stat(place).st_mtime_ns))
 
     def _tell(self, what: str, error: Exception) -> None:
         self._trouble.tell(f"the cache at {self.path} {what}: {error}")
 
 
-def _finish(counts: Counts, writer: Writer) -> None:
+def _place(root: str, name: str) -> str:
+    return f"{root}/{name[0]}/{name[1:]}"
+
+
+def _touch(counts: Counts, root: str, before: int) -> None:
+    """Mark what was found lately as used right `before`, in nanoseconds since the epoch."""
+    for name in counts.recent():
+        with suppress(OSError):
+            place = _place(root, name)
+            os.utime(place, ns=(before - 1, os.stat(place).st_mtime_ns))
+
+
+def _finish(counts: Counts, sweep: Sweep, packs: Packs, writer: Writer) -> None:
     counts.save()
+    sweep.save()
+    packs.close()
     writer.close()
 
 
