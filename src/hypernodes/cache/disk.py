@@ -160,6 +160,7 @@ class DiskCache(Cache):
 
     def entries(self) -> Iterator[EntryFacts]:
         """Yield what is known of each entry, in no order."""
+        self._packs.close()  # an open file has a name more than it has entries
         try:
             for shard in SHARDS:
                 for entry in listed(f"{self.path}/{shard}"):
