@@ -110,7 +110,9 @@ def tables(arena: Arena, *, quick: bool) -> Iterator[Table]:
         run.add(case, results, factor=1e6 / NODES, limit={"hypernodes-sequential": limit})
     run.remarks.append("joblib and diskcache: one entry a node, looked up in turn.")
     results = raced(arena, "memory", found=True)
-    run.add("found, memory", results, factor=1e6 / NODES, limit={"hypernodes-sequential": REMEMBERED})
+    run.add(
+        "found, memory", results, factor=1e6 / NODES, limit={"hypernodes-sequential": REMEMBERED}
+    )
     yield run
     mapped = Table("caching, map", f"{ITEMS:,} items of 3 nodes, one output", "us an item")
     for case, found, limit in (("found", True, ITEM_HIT), ("stored", False, ITEM_STORED)):

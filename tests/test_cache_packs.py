@@ -97,7 +97,8 @@ def test_a_shared_file_is_read_once_for_many_entries(full, monkeypatch):
     opened = []
     original = os.open
     monkeypatch.setattr(
-        "hypernodes.cache._files._open", lambda path, flags: opened.append(path) or original(path, flags)
+        "hypernodes.cache._files._open",
+        lambda path, flags: opened.append(path) or original(path, flags),
     )
     assert full.get_many(NAMES) == VALUES
     assert len(opened) == len(set(files_of(full).values()))
@@ -130,7 +131,7 @@ def test_other_stores_read_them(full):
 
 def test_few_entries_have_files_of_their_own(cache, monkeypatch):
     monkeypatch.setattr("hypernodes.cache._packs._BURST", 16)
-    cache.put_many({name: 1 for name in NAMES[:16]})
+    cache.put_many(dict.fromkeys(NAMES[:16], 1))
     assert len(set(files_of(cache).values())) == 16
 
 

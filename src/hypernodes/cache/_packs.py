@@ -1,9 +1,9 @@
 """Files that small entries share: what is stored in quick succession.
 
-Making a file takes longer than all else that storing a small value takes. So in a burst, entries are
-added to the end of one file, and each gets a hard link to it as its name. What is added is there
-before its name is, so a reader finds all of an entry or nothing, as with a file of its own; and
-whoever is killed leaves what has a name. A file is never changed but by adding to it, by the
+Making a file takes longer than all else that storing a small value takes. So in a burst, entries
+are added to the end of one file, and each gets a hard link to it as its name. What is added is
+there before its name is, so a reader finds all of an entry or nothing, as with a file of its own;
+and whoever is killed leaves what has a name. A file is never changed but by adding to it, by the
 process that made it and for some milliseconds only.
 
 That others see at once what was added to an open file holds on file systems of the machine itself.
@@ -119,9 +119,10 @@ class Packs:
             self._close()
             pack = self._pack = _Pack(*self._writer.create(), now, os.getpid())
             self._size = 0
-        self._size += len(entry)
         if os.write(pack.file, entry) < len(entry):
+            os.ftruncate(pack.file, self._size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), pack.name)
+        self._size += len(entry)
         return pack.name
 
     def _takes(self, pack: _Pack, size: int, now: int) -> bool:

@@ -237,7 +237,7 @@ class Sweep:
             self._usage.add(shard, items, size)
 
     def _sharers(self, entry: Listed) -> list[str]:
-        """Return the places of all entries in the file of one: it takes room until the last goes."""
+        """Return the places of all in the file of an entry: it takes room until the last goes."""
         paths = [entry.path]
         if entry.sharers > 1:
             with suppress(OSError):

@@ -1,9 +1,9 @@
 """How much each shard of a disk cache holds: pairs of numbers in one small file.
 
-Whoever stores or removes entries corrects the pairs in place, for some dozens of entries at once, so
-that nobody has to count a million entries to know that there is room. Two processes may spoil each
-other's corrections, and one that is killed may not make them: the pairs are an estimate, put right
-whenever a shard is listed. A third number, made of the two, tells a pair from rubbish.
+Whoever stores or removes entries corrects the pairs in place, for some dozens of entries at once,
+so that nobody has to count a million entries to know that there is room. Two processes may spoil
+each other's corrections, and one that is killed may not make them: the pairs are an estimate, put
+right whenever a shard is listed. A third number, made of the two, tells a pair from rubbish.
 """
 
 from __future__ import annotations

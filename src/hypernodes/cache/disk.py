@@ -32,9 +32,10 @@ _NANOSECONDS: Final = 1_000_000_000
 
 
 class DiskCache(Cache):
-    """Keeps values in files, one for each entry, below a directory that is private to the user.
+    """Keeps values in files below a directory that is private to the user.
 
-    Entries are written aside and renamed into their place, so readers see a whole entry or none.
+    Entries are written aside and then named, so readers see a whole entry or none; small ones that
+    are stored in quick succession share files.
     Each carries a keyed checksum over its name and its content, which is verified before anything
     is unpickled: what was damaged, moved or made by somebody without the key is a miss. Large
     arrays lie beside the pickle and are mapped into memory, as private copies, where the directory
