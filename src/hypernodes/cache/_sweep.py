@@ -78,13 +78,17 @@ def listed(shard: str) -> Iterator[Listed]:
         files = os.scandir(shard)
     except FileNotFoundError:
         return
+    shared: dict[int, os.stat_result] = {}
     with files:
         for file in files:
             with suppress(FileNotFoundError):
-                facts = file.stat(follow_symlinks=False)
-                used = max(facts.st_atime_ns, facts.st_mtime_ns)
-                made, number = facts.st_mtime_ns, facts.st_ino
-                yield Listed(used, made, share(facts), file.path, number, facts.st_nlink)
+                number = file.inode()
+                facts = shared.get(number) or file.stat(follow_symlinks=False)
+                sharers, made = facts.st_nlink, facts.st_mtime_ns
+                if sharers > 1:
+                    shared[number] = facts
+                used = max(facts.st_atime_ns, made)
+                yield Listed(used, made, share(facts), file.path, number, sharers)
 
 
 class Sweep:
