@@ -29,7 +29,7 @@ import difflib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Hashable, Iterable
 
 __all__ = [
     "CacheError",
@@ -182,7 +182,13 @@ class MissingDependencyError(HyperNodesError, ImportError):
 
 
 class CacheWarning(UserWarning):
-    """A cache that could not be read or written, or a value that could not be kept."""
+    """A cache that could not be read or written, or a value that could not be kept.
+
+    Attributes:
+        about: What it has in common with other warnings of which one is enough.
+    """
+
+    about: Hashable = None
 
 
 def nearest(name: object, names: Iterable[str]) -> str | None:

@@ -79,6 +79,44 @@ class PipelineExecutionEngine:
         """Return those of `inputs` that the plan needs."""
         return {name: inputs[name] for name in self.plan.shared}
 
+    def strangers(self, inputs: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        """Return names and hashes of code that matters and is not here what it is in the driver.
+
+        Args:
+            inputs: As `shared_inputs` has returned them there.
+        """
+        del inputs
+        return ()
+
+    def doubt(
+        self, inputs: Mapping[str, Any], strangers: Sequence[str] = ()
+    ) -> tuple[tuple[Any, ...], str] | None:
+        """Return why what is made now, in a worker, is not to be kept; what about, and a message.
+
+        Args:
+            inputs: As `shared_inputs` has returned them in the driver.
+            strangers: The names of such code.
+        """
+        del inputs, strangers
+        return None
+
+    def distrust(self, inputs: Mapping[str, Any], doubt: tuple[tuple[Any, ...], str]) -> None:
+        """Keep nothing more of a run.
+
+        Args:
+            inputs: As `prepared` has returned them.
+            doubt: Why.
+        """
+
+    def warn(self, inputs: Mapping[str, Any], about: Hashable, message: str) -> None:
+        """Repeat a warning about a cache from a worker, unless the run has had its like.
+
+        Args:
+            inputs: As `prepared` has returned them.
+            about: What it is about.
+            message: The warning.
+        """
+
     def look_up(
         self, inputs: Mapping[str, Any], batch: Batch, enter: Enter | None = None
     ) -> tuple[list[tuple[int, Outcome]], Batch]:

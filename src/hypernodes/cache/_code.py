@@ -23,6 +23,9 @@ from hypernodes.cache._walk import encode
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from hypernodes.cache._uses import Uses
+    from hypernodes.cache._walk import Identify
+
 __all__ = ["CodeHash", "CodeSnapshot", "describe_code", "hash_code"]
 
 
@@ -97,7 +100,7 @@ class CodeSnapshot:
 
         def on_unstable(part: Any, path: str) -> bytes:
             by_type.add(path.lstrip("."))
-            return identify(type(part))
+            return self._stand_in(part, identify)
 
         encoding = encode(function, identify=identify, on_unstable=on_unstable)
         return CodeHash(digest(b"code", encoding).hex(), tuple(sorted(by_type)))
@@ -138,11 +141,18 @@ class CodeSnapshot:
         return self._labels[id(root)]
 
     def _describe(self, definition: Any) -> _Description:
-        own, uses = contents(definition, self.identify)
+        own, uses = self._contents(definition)
         description = _Description(own, definition)
         for name, value in uses:
             self._add_use(description, name, value)
         return description
+
+    def _contents(self, definition: Any) -> tuple[bytes, Uses]:
+        return contents(definition, self.identify)
+
+    def _stand_in(self, part: Any, identify: Identify) -> bytes:
+        """Return what to put for a value without a stable identity."""
+        return identify(type(part))
 
     def _add_use(self, description: _Description, name: str, value: Any) -> None:
         """Note the encoding of `value`, or the value itself where it waits for labels."""
@@ -159,7 +169,7 @@ class CodeSnapshot:
         def on_unstable(part: Any, path: str) -> bytes:
             if not name.startswith("__"):
                 description.by_type.add(f"{name}{path}".lstrip("."))
-            return identify(type(part))
+            return self._stand_in(part, identify)
 
         encoding = encode(value, identify=identify, on_unstable=on_unstable)
         waits = len(description.targets) > before
@@ -175,7 +185,11 @@ class CodeSnapshot:
         def identify(definition: Any) -> bytes:
             return self._labels.get(id(definition)) or self._foreign_label(definition) or b""
 
-        return encode(value, identify=identify, on_unstable=lambda part, _: identify(type(part)))
+        def on_unstable(part: Any, path: str) -> bytes:
+            del path
+            return self._stand_in(part, identify)
+
+        return encode(value, identify=identify, on_unstable=on_unstable)
 
     def _settle(self, component: list[_Description]) -> None:
         """Label definitions that use one another in a circle, or a single one."""

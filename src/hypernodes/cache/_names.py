@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from hypernodes.cache._walk import Identify
 
-__all__ = ["Chains", "Reading", "read"]
+__all__ = ["Chains", "Reading", "read", "read_bytecode"]
 
 Chains = tuple[tuple[str, ...], ...]
 
@@ -54,6 +54,17 @@ def read(code: types.CodeType, identify: Identify) -> Reading:
     reading = _read_anew(code, identify)
     _readings[key] = weakref.ref(code, lambda _: _readings.pop(key, None)), reading
     return reading
+
+
+def read_bytecode(code: types.CodeType, identify: Identify) -> Reading:
+    """Return what `read` does, by the bytecode also where there is a source.
+
+    Args:
+        code: As for `read`.
+        identify: As for `read`.
+    """
+    own = digest(b"bytecode", describe_bytecode(code, identify))
+    return read(code, identify)._replace(own=own)
 
 
 def _read_anew(code: types.CodeType, identify: Identify) -> Reading:

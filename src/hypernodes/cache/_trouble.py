@@ -10,24 +10,56 @@ from typing import TYPE_CHECKING
 from hypernodes.exceptions import CacheWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Hashable, Iterator
 
-__all__ = ["TOLD_IN_RUN", "Trouble", "warn_once_each"]
+__all__ = ["TOLD_IN_RUN", "Told", "Trouble", "warn_about", "warn_once_each"]
+
+
+class Told:
+    """What has been told already; thread-safe."""
+
+    def __init__(self) -> None:
+        self._told: dict[Hashable, object] = {}
+
+    def is_new(self, about: Hashable) -> bool:
+        """Tell whether nothing was told of this before; from now on, it was.
+
+        Args:
+            about: What is to be told of.
+        """
+        mine = object()
+        return self._told.setdefault(about, mine) is mine
 
 
 class Trouble:
-    """What one cache has to complain about: said once in a run, or once in all outside of runs."""
+    """What one cache has to complain about: said once in a run, or once in all outside of runs.
 
-    def __init__(self) -> None:
-        self._told: set[int] = set()
+    Args:
+        place: Where the cache is; those at the same place share a warning.
+    """
+
+    def __init__(self, place: str) -> None:
+        self._about = ("place", place)
+        self._told = Told()
 
     def tell(self, message: str) -> None:
         """Issue a `CacheWarning`, unless this cache has already issued one."""
-        run = TOLD_IN_RUN.get()
-        told = self._told if run is None else run
-        if id(self) not in told:
-            told.add(id(self))
-            warnings.warn(message, CacheWarning, stacklevel=2)
+        told = TOLD_IN_RUN.get() or self._told
+        if told.is_new(self._about):
+            warn_about(self._about, message, stacklevel=3)
+
+
+def warn_about(about: Hashable, message: str, *, stacklevel: int = 2) -> None:
+    """Issue a `CacheWarning` that knows what it is about, as `about`.
+
+    Args:
+        about: What is the same, in every process, for warnings of which one will do.
+        message: The warning.
+        stacklevel: As for `warnings.warn`.
+    """
+    warning = CacheWarning(message)
+    warning.about = about
+    warnings.warn(warning, stacklevel=stacklevel + 1)
 
 
 @contextmanager
@@ -39,12 +71,12 @@ def warn_once_each() -> Iterator[None]:
     if TOLD_IN_RUN.get() is not None:
         yield
         return
-    token = TOLD_IN_RUN.set(set())
+    token = TOLD_IN_RUN.set(Told())
     try:
         yield
     finally:
         TOLD_IN_RUN.reset(token)
 
 
-TOLD_IN_RUN: ContextVar[set[int] | None] = ContextVar("hypernodes_caches_that_warned", default=None)
-"""The caches that have issued a warning in the current run; None outside of runs."""
+TOLD_IN_RUN: ContextVar[Told | None] = ContextVar("hypernodes_caches_that_warned", default=None)
+"""What has been told in the current run; None outside of runs."""

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.cache._encoding import digest
-from hypernodes.cache._names import Chains, Reading, read
+from hypernodes.cache._names import Chains, Reading
+from hypernodes.cache._names import read as read_source
 from hypernodes.cache._origin import (
     function_name,
     is_own_module,
@@ -20,20 +21,25 @@ from hypernodes.cache._origin import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hypernodes.cache._bytecode import ImportedName
     from hypernodes.cache._walk import Identify
+
+    Read = Callable[[types.CodeType, Identify], Reading]
 
 __all__ = ["absolute", "contents"]
 
 Uses = Iterable[tuple[str, Any]]
 
 
-def contents(definition: Any, identify: Identify) -> tuple[bytes, Uses]:
+def contents(definition: Any, identify: Identify, read: Read = read_source) -> tuple[bytes, Uses]:
     """Return what `definition` is by itself, and the names and values that it uses.
 
     Args:
         definition: A function, class, module or code object.
         identify: What definitions hash to that are constants in bytecode.
+        read: Reads code objects.
     """
     if isinstance(definition, types.FunctionType):
         if is_own_namespace(definition.__globals__, definition.__code__.co_filename):

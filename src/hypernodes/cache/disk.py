@@ -81,7 +81,7 @@ class DiskCache(Cache):
         self._lock = threading.Lock()
         self._sealer: Sealer | None = None
         self._mapped = False
-        self._trouble = Trouble()
+        self._trouble = Trouble(self.path)
         self._writer = Writer(f"{self.path}/drafts")
         self._packs = Packs(self._writer, max_bytes)
         self._counts = Counts(f"{self.path}/counts", self._writer)

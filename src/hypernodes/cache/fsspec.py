@@ -82,7 +82,7 @@ class FsspecCache(Cache):
         self._lock = threading.Lock()
         self._opened: tuple[Any, str] | None = None
         self._sealer: Sealer | None = None
-        self._trouble = Trouble()
+        self._trouble = Trouble(self.path)
         self._hits = 0
         self._misses = 0
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes._engine.caching.keys import prefix, value_key
+from hypernodes._engine.caching.keys import prefix
 from hypernodes._engine.caching.prepared import Codes
 from hypernodes._engine.caching.scheme import parameters
 from hypernodes._node import Node
+from hypernodes.cache._exact import ExactSnapshot
 from hypernodes.cache._parts import NoStableIdentityError
 from hypernodes.cache._remembered import CodeMemory
+from hypernodes.cache._values import value_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hypernodes._engine.caching.keyed import KeyedEngine
     from hypernodes._engine.caching.keys import Keys
+    from hypernodes._engine.caching.prepared import Oath
     from hypernodes._engine.plan import Inner, Step
     from hypernodes.cache._code import CodeHash, CodeSnapshot
 
@@ -36,6 +39,7 @@ class CodeReader:
         self._engine = engine
         self._last: tuple[Any, Codes] | None = None
         self.by_type: dict[int, tuple[str, ...]] = {}
+        self._sworn: tuple[Codes, Oath] | None = None
         steps = engine.plan.steps
         self._calls = [step for step in steps if isinstance(step.node, Node) and self._counts(step)]
 
@@ -56,6 +60,26 @@ class CodeReader:
         if self._last is None or self._last[0] != facts:
             self._last = facts, self._put_together(found, inner, maps)
         return self._last[1]
+
+    def oath(self, codes: Codes) -> Oath:
+        """Return what the code of each function is, exactly as it runs here.
+
+        Args:
+            codes: What signatures begin with now.
+        """
+        if self._sworn is None or self._sworn[0] is not codes:
+            self._sworn = codes, self.read_exactly(ExactSnapshot())
+        return self._sworn[1]
+
+    def read_exactly(self, snapshot: ExactSnapshot) -> Oath:
+        """Return the same, read anew.
+
+        Args:
+            snapshot: Reads it.
+        """
+        own = [_sworn(step.node.func, snapshot) for step in self._calls]  # type: ignore[attr-defined]
+        inner = sorted(self._engine.inner_engines.items())
+        return (*own, *(part for _, engine in inner for part in engine.read_exactly(snapshot)))
 
     def _put_together(
         self, found: list[CodeHash], inner: Mapping[int, Codes], maps: Mapping[int, str]
@@ -87,6 +111,11 @@ class CodeReader:
         salt = self._engine.shelf(step).salt
         shape = inner.map_mode, inner.map_over, inner.inputs, inner.given
         return prefix("map", salt, *shape, bound, results)
+
+
+def _sworn(function: Any, snapshot: ExactSnapshot) -> tuple[str, str]:
+    module, name = (getattr(function, n, "") for n in ("__module__", "__qualname__"))
+    return f"{module}.{name}", snapshot.describe(function).digest
 
 
 def _results(engine: KeyedEngine, inner: Inner, codes: Codes) -> tuple[str, ...] | None:

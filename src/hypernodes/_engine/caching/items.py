@@ -7,14 +7,14 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._engine.caching.engine import CachingEngine
-from hypernodes._engine.caching.prepared import Carried, Item, Prepared
+from hypernodes._engine.caching.prepared import Carried, Doubt, Item, Prepared
 from hypernodes._engine.frame import Frame
 from hypernodes._engine.inner import inputs_of, whole_item
 from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
 from hypernodes._engine.observing.instrument import item_elsewhere
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.jobs import Batch
@@ -69,6 +69,18 @@ class ItemEngine(PipelineExecutionEngine):
 
     def shared_inputs(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         return self.inside.shared_inputs(inputs)
+
+    def strangers(self, inputs: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        return self.inside.strangers(inputs)
+
+    def doubt(self, inputs: Mapping[str, Any], strangers: Sequence[str] = ()) -> Doubt | None:
+        return self.inside.doubt(inputs, strangers)
+
+    def distrust(self, inputs: Mapping[str, Any], doubt: Doubt) -> None:
+        self.inside.distrust(inputs, doubt)
+
+    def warn(self, inputs: Mapping[str, Any], about: Hashable, message: str) -> None:
+        self.inside.warn(inputs, about, message)
 
     def finish(self, inputs: Mapping[str, Any]) -> None:
         self.inside.finish(inputs)

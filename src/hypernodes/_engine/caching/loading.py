@@ -160,9 +160,13 @@ def keep_map(engine: KeyedEngine, step: Step, order: Order, rows: Sequence[Row])
 
 
 def _put(engine: KeyedEngine, step: Step, order: Order, value: Any) -> bool:
+    if not order.once.is_trusted:
+        return False
     shelf = engine.shelf(step)
     is_kept = shelf.put(order.made, value, step, order.once)
     if is_kept:
         parts = parts_of(engine.scheme, step, order.code, shelf.salt, order.keys)
         order.once.note(shelf, EntryRecord(node_name(step), order.made, parts))
+        if order.guard is not None:
+            order.guard.note(shelf, order.made)
     return is_kept

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
+import itertools
+import os
+import weakref
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from hypernodes.exceptions import CacheWarning
+from hypernodes.cache._trouble import Told, warn_about
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
     from typing import Self
 
+    from hypernodes._engine.caching.changes import Guard
     from hypernodes._engine.caching.keys import Keys
     from hypernodes._engine.caching.shelf import Shelf
     from hypernodes._engine.plan import Plan, Step
@@ -28,6 +31,14 @@ Found = tuple[Any, ...] | None
 
 FoundPart = tuple["Step", str, tuple[Any, ...]]
 """A step, the signature under which its outputs were found, and these."""
+
+
+Doubt = tuple[tuple[Any, ...], str]
+"""Why nothing is kept: what that is about, and a warning that says it."""
+
+
+Oath = tuple[tuple[str, str], ...]
+"""Names of functions, each with what its code hashes to exactly as it runs."""
 
 
 class FoundMap(tuple[Any, ...]):  # noqa: SLOT001 - slots of a tuple have to be empty
@@ -66,15 +77,17 @@ class Codes(NamedTuple):
 class Once:
     """What one run has warned of, each thing once, and what it has not noted yet.
 
-    In another process it begins anew.
+    In another process it begins anew: one there for each that is sent.
 
     Attributes:
-        caches: The caches that have issued a warning themselves.
+        told: What the run, or a cache in it, has warned of.
+        is_trusted: Whether what it makes is made by the code that it is kept under.
     """
 
     def __init__(self) -> None:
-        self.caches: set[int] = set()
-        self._told: dict[Hashable, object] = {}
+        self.told = Told()
+        self.is_trusted: bool = True
+        self._name = ""
         self._unwritten: deque[tuple[Shelf, EntryRecord]] = deque()
 
     def warn(self, about: Hashable, message: Callable[[], str]) -> None:
@@ -84,9 +97,17 @@ class Once:
             about: What it is about.
             message: Says what is wrong; only called where that is needed.
         """
-        mine = object()
-        if self._told.setdefault(about, mine) is mine:
-            warnings.warn(message(), CacheWarning, stacklevel=2)
+        if self.told.is_new(about):
+            warn_about(about, message())
+
+    def distrust(self, doubt: Doubt) -> None:
+        """Keep nothing more.
+
+        Args:
+            doubt: Why.
+        """
+        self.is_trusted = False
+        self.warn(doubt[0], lambda: doubt[1])
 
     def note(self, shelf: Shelf, record: EntryRecord) -> None:
         """Have a record written, with others: that is cheaper by far."""
@@ -105,7 +126,16 @@ class Once:
             shelf.note(each, self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Once, ()
+        self._name = self._name or f"{os.getpid()}-{next(_numbers)}"
+        return _arrived, (self._name,)
+
+
+_numbers: Final = itertools.count()
+_known: Final[weakref.WeakValueDictionary[str, Once]] = weakref.WeakValueDictionary()
+
+
+def _arrived(name: str) -> Once:
+    return _known.get(name) or _known.setdefault(name, Once())
 
 
 class Prepared(dict[str, Any]):
@@ -126,9 +156,14 @@ class Prepared(dict[str, Any]):
         once: As given.
         is_sound: Whether what can be signed can be signed in this run, as far as is known here.
         found: What was looked up before, by the index of the step.
+        oath: What the code is in the driver; empty there.
+        borrowed: The names of those that have the keys that they have outside of a map.
+        guard: Sees to it that they stay what they are; made when something runs.
     """
 
-    __slots__ = ("codes", "found", "is_sound", "once", "slot_keys")
+    __slots__ = (
+        "borrowed", "codes", "found", "guard", "is_sound", "oath", "once", "slot_keys"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -145,24 +180,39 @@ class Prepared(dict[str, Any]):
         self.once: Once = once
         self.is_sound: bool = is_sound
         self.found: Mapping[int, Found] = {}
+        self.oath: Oath = ()
+        self.borrowed: frozenset[str] = frozenset()
+        self.guard: Guard | None = None
 
-    def only(self, names: Iterable[str]) -> Prepared:
-        """Return the same for some of the inputs."""
+    def shipped(self, names: Iterable[str], oath: Oath) -> Prepared:
+        """Return the same for some of the inputs, ready to be sent to a worker.
+
+        Args:
+            names: The inputs.
+            oath: What the code is here.
+        """
         inputs = {name: self[name] for name in names}
-        return _prepared(inputs, self.codes, self.slot_keys, self.once, self.is_sound)
+        facts = self.codes, self.slot_keys, self.once, self.is_sound, oath, self.borrowed
+        return _shipped(inputs, *facts)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _prepared, (dict(self), self.codes, self.slot_keys, self.once, self.is_sound)
+        facts = self.codes, self.slot_keys, self.once, self.is_sound, self.oath, self.borrowed
+        return _shipped, (dict(self), *facts)
 
 
-def _prepared(
+def _shipped(  # noqa: PLR0917 - unpickling passes by position
     inputs: dict[str, Any],
     codes: Codes,
     keys: Keys,
     once: Once,
-    is_sound: bool,  # noqa: FBT001 - unpickling passes by position
+    is_sound: bool,  # noqa: FBT001
+    oath: Oath,
+    borrowed: frozenset[str],
 ) -> Prepared:
-    return Prepared(inputs, codes, keys, once, is_sound=is_sound)
+    prepared = Prepared(inputs, codes, keys, once, is_sound=is_sound)
+    prepared.oath = oath
+    prepared.borrowed = borrowed
+    return prepared
 
 
 class Item(dict[str, Any]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hypernodes.abc import MISS
@@ -36,7 +37,7 @@ class Shelf:
 
     def get_many(self, signatures: Collection[str], once: Once) -> dict[str, Any]:
         """Return the values that are there; each time other ones."""
-        token = TOLD_IN_RUN.set(once.caches)
+        token = TOLD_IN_RUN.set(once.told)
         try:
             if len(signatures) > 1:
                 return self.cache.get_many(signatures)
@@ -63,7 +64,7 @@ class Shelf:
 
     def put(self, made: str, value: Any, step: Step, once: Once) -> bool:
         """Store a value; return whether that was possible."""
-        token = TOLD_IN_RUN.set(once.caches)
+        token = TOLD_IN_RUN.set(once.told)
         try:
             self.cache.put(made, value)
         except SerializationError as error:
@@ -79,9 +80,14 @@ class Shelf:
             TOLD_IN_RUN.reset(token)
         return False
 
+    def remove(self, made: str) -> None:
+        """Remove what was kept, as far as that is possible."""
+        with suppress(Exception):
+            self.cache.delete(made)
+
     def note(self, records: Iterable[EntryRecord], once: Once) -> None:
         """Remember what entries were made from."""
-        token = TOLD_IN_RUN.set(once.caches)
+        token = TOLD_IN_RUN.set(once.told)
         try:
             self.cache.note(records)
         except CacheWarning:  # the user wants an error of it
@@ -94,7 +100,7 @@ class Shelf:
     def _warn(self, once: Once, what: str, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"
         message = f"the cache {self.cache!r} cannot be {what} ({reason}); the run goes on without"
-        once.warn(("cache", id(self.cache)), lambda: message)
+        once.warn(("cache", repr(self.cache)), lambda: message)
 
 
 def _unpicklable(step: Step, reason: str) -> str:

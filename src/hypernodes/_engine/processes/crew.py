@@ -126,7 +126,8 @@ class ProcessCrew(Crew):
         run: Run | None,
     ) -> tuple[Any, ...]:
         shipment = self._shipment(engine, inputs, run)
-        return shipment, self._pool.depot, partial(self._deliver, take), self._stop
+        notify = partial(self._notify, engine, inputs)
+        return shipment, self._pool.depot, partial(self._deliver, take), self._stop, notify
 
     def _shipment(
         self, engine: PipelineExecutionEngine, inputs: Mapping[str, Any], run: Run | None
@@ -148,7 +149,8 @@ class ProcessCrew(Crew):
         except Exception as error:
             raise blame.input_error(engine, shared, error) from error
         scene = None if run is None else (run.run_id, run.parent_run_id, run.mode)
-        return Shipment(self._settings, (parcel, packed, depot.pack_code((*self._facts, scene))))
+        facts = depot.pack_code((*self._facts, self._pool.renewed, scene))
+        return Shipment(self._settings, (parcel, packed, facts))
 
     def _packed_engine(self, engine: PipelineExecutionEngine) -> Parcel:
         try:
@@ -229,6 +231,15 @@ class ProcessCrew(Crew):
                 story = Story(given, records, lost)
                 tell_segment(task.witness, source.engine, task.number, story)
             task.then(given)
+
+    def _notify(
+        self,
+        engine: PipelineExecutionEngine,
+        inputs: Mapping[str, Any],
+        method: str,
+        *facts: Any,
+    ) -> None:
+        self._post(partial(getattr(engine, method), inputs, *facts))
 
     def _stop(self, error: BaseException) -> None:
         self._post(partial(_raise, error))

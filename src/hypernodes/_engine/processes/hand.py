@@ -55,6 +55,7 @@ class Hand:
         self.done = 0
         self.doomed_at: float | None = None
         self.retired = False
+        self.stale: set[tuple[str, str]] = set()
         self.death: Death | None = None
         self.killed = False
         self.born = self.last_news = time.monotonic()
@@ -245,6 +246,25 @@ class Hand:
         """End the run of a chunk whose plan or shared inputs could not be read."""
         chunk = self._finished(number)
         chunk.source.unloadable(error)
+
+    def on_stale(self, number: int, strangers: Any) -> None:
+        """Take back a chunk from a worker that has other code than a new one would have."""
+        chunk = self._finished(number)
+        self.retired = True
+        self.stale.update(strangers)
+        chunk.source.put_back(chunk, chunk.entries)
+
+    def on_distrust(self, token: int, doubt: Any) -> None:
+        """Pass on why what comes from now on is not to be kept."""
+        self._notify(token, "distrust", doubt)
+
+    def on_warning(self, token: int, about: Any, message: str) -> None:
+        """Pass on a warning of a cache."""
+        self._notify(token, "warn", about, message)
+
+    def _notify(self, token: int, *facts: Any) -> None:
+        for source in {chunk.source for chunk in self.chunks if chunk.token == token}:
+            source.notify(*facts)
 
     def _chunk(self, number: int) -> Chunk:
         return next(chunk for chunk in self.chunks if chunk.number == number)

@@ -257,8 +257,8 @@ def check_readable(parcel: Parcel) -> None:
     Raises:
         Exception: It cannot be read; whatever that raised.
     """
-    if isinstance(parcel.data, bytes) and not parcel.buffers and b"\x93" in parcel.data:
-        unpack(parcel)
+    if isinstance(parcel.data, bytes) and b"\x93" in parcel.data:
+        unpack(parcel, keep=True)
 
 
 def _mapped(stored: Stored) -> mmap.mmap:

@@ -50,6 +50,10 @@ class Pool(Workers):
         method: How they start, see `launch`.
         chunksize: How many items a chunk has; None for what fits.
         max_tasks: After how many items and segments a worker is replaced; None for never.
+
+    Attributes:
+        renewed: Names and hashes of code for which workers were replaced: new ones have imported
+            it anew.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Pool(Workers):
         self._numbers = itertools.count()
         self._failed_starts = 0
         self._failed_at = 0.0
+        self.renewed: frozenset[tuple[str, str]] = frozenset()
         self._mail: deque[Callable[[], None]] = deque()
         self._wake, self._bell = socket.socketpair()
         self._wake.setblocking(False)  # noqa: FBT003 - the standard library's own
@@ -383,8 +388,12 @@ class Pool(Workers):
             self._handle(hand, message)
         if over:
             self._on_death(hand)
-        elif self._max_tasks is not None and hand.done >= self._max_tasks and not hand.chunks:
+        elif not hand.chunks and (hand.retired or self._has_done_enough(hand)):
+            self.renewed |= hand.stale
             self._dismiss(hand)
+
+    def _has_done_enough(self, hand: Hand) -> bool:
+        return self._max_tasks is not None and hand.done >= self._max_tasks
 
     def _handle(self, hand: Hand, message: Any) -> None:
         kind, *facts = message

@@ -129,15 +129,18 @@ class Source(ABC):
         deliver: Takes pieces, their outcomes, in a parcel or as a failure each, and perhaps the
             news of them.
         stop: Takes what ends the run.
+        notify: Takes what workers have to say of the code and of caches: the name of a method of
+            the engine, and what to call it with.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - as `ProcessCrew` collects them
         self,
         engine: PipelineExecutionEngine,
         shipment: Shipment,
         depot: Depot,
         deliver: Callable[..., None],
         stop: Callable[[BaseException], None],
+        notify: Callable[..., None],
     ) -> None:
         self.engine = engine
         self.shipment = shipment
@@ -146,6 +149,7 @@ class Source(ABC):
         self.closed = False
         self.flying = 0
         self.stop = stop
+        self.notify = notify
         self._depot = depot
         self._deliver = deliver
         self._alone: list[tuple[float, int, Any, Trouble]] = []

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import warnings
 from collections import deque
 from contextlib import suppress
 from contextvars import Context, copy_context
@@ -36,6 +37,7 @@ from hypernodes._engine.processes.parcels import Depot, Parcel, check_readable, 
 from hypernodes._engine.processes.wire import BLOCK, Reader, frame
 from hypernodes._engine.watch import NEW_WATCH
 from hypernodes._engine.workers import OCCUPIED
+from hypernodes.exceptions import CacheWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -94,6 +96,8 @@ class _Job(NamedTuple):
     is_watched: bool
     is_timed: bool
     scenery: Scenery | None
+    strangers: tuple[tuple[str, str], ...]
+    is_stale: bool
 
 
 class _Claims(NamedTuple):
@@ -122,9 +126,12 @@ class Worker:
         self._sending = threading.Lock()
         self._chunk: _Running | None = None
         self._settings: settings.Settings
+        self._token = 0
+        self._is_seasoned = False
 
     def serve(self) -> None:
         """Do what messages ask for, until there will be none."""
+        warnings.showwarning = partial(self._show_warning, warnings.showwarning)
         self._send(("hello", os.getpid()))
         threading.Thread(target=self._pulse, name="hypernodes-pulse", daemon=True).start()
         reader = Reader()
@@ -145,6 +152,15 @@ class Worker:
                 self._socket.sendall(data)
             except OSError:
                 os._exit(0)
+
+    def _show_warning(
+        self, show: Callable[..., None], message: Warning | str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Leave it to the driver to warn of caches: it knows what other workers have told."""
+        if isinstance(message, CacheWarning):
+            self._send(("warning", self._token, message.about, str(message)))
+        else:
+            show(message, *args, **kwargs)
 
     def _tell_watch(self, number: int, token: int, *facts: Any) -> None:
         self._send(("watch", number, token, self._depot.pack_code(facts)))
@@ -171,15 +187,32 @@ class Worker:
         watching.run(NEW_WATCH.set, self._ledger.watches(token, careful=careful))
         watches, timed = self._ledger.count, self._ledger.timed
         self._cells[READING] = -token
+        self._token = token
         try:
             job = watching.run(_loaded, *(Parcel(*parcel) for parcel in parcels))
             self._jobs[token] = job._replace(
-                is_watched=self._ledger.count > watches, is_timed=self._ledger.timed > timed
+                is_watched=self._ledger.count > watches,
+                is_timed=self._ledger.timed > timed,
+                is_stale=job.is_stale and self._is_seasoned,
             )
+            self._check_code(token)
         except BaseException as error:  # noqa: BLE001 - whatever the user's classes raise
             self._jobs[token] = pack_error(error)
         finally:
             self._cells[READING] = 0
+            self._is_seasoned = True
+
+    def _check_code(self, token: int) -> None:
+        """Tell of code that is not the same in the driver, if a new worker would have it too."""
+        job: Any = self._jobs[token]
+        if job.strangers and not job.is_stale:
+            names = [name for name, _ in job.strangers]
+            self._distrust(token, job, job.engine.doubt(job.inputs, names))
+
+    def _distrust(self, token: int, job: _Job, doubt: Any) -> None:
+        if doubt is not None:
+            self._send(("distrust", token, doubt))
+            job.engine.distrust(job.inputs, doubt)
 
     def _on_forget(self, token: int) -> None:
         self._jobs.pop(token, None)
@@ -191,9 +224,14 @@ class Worker:
     ) -> None:
         """Run the pieces of a chunk, from the first; stop where the driver took them back."""
         job = self._jobs[token]
+        self._token = token
         if isinstance(job, PackedError):
             self._cells[CURSOR] = base + count
             self._send(("unloadable", number, job))
+            return
+        if job.is_stale:
+            self._cells[CURSOR] = base + count
+            self._send(("stale", number, job.strangers))
             return
         try:
             found = self._read(base, parcel)
@@ -210,6 +248,8 @@ class Worker:
         begin = partial(self._begin, chunk, spent) if job.is_watched else None
         started = perf_counter()
         try:
+            if run is _run_segment:
+                self._distrust(token, job, job.engine.doubt(job.inputs))
             job.context.copy().run(
                 run, job, body, _Claims(self._cells, base, begin), chunk.done.append
             )
@@ -278,7 +318,7 @@ class _Running:
 
 def _loaded(engine_parcel: Parcel, inputs_parcel: Parcel, facts_parcel: Parcel) -> _Job:
     """Return a job; its plan and those inside are compiled here, where they are to be watched."""
-    used, occupied, scene = unpack(facts_parcel, keep=True)
+    used, occupied, renewed, scene = unpack(facts_parcel, keep=True)
     inputs = unpack(inputs_parcel, keep=True)
     engine = unpack(engine_parcel, keep=True)
     _compile_inner(engine)
@@ -290,7 +330,18 @@ def _loaded(engine_parcel: Parcel, inputs_parcel: Parcel, facts_parcel: Parcel) 
     if engine.is_observed and scene is not None:
         run_id, parent_run_id, mode = scene
         scenery = Scenery(run_id, parent_run_id, mode, engine.plan.pipeline)
-    return _Job(engine, inputs, values, context, is_watched=False, is_timed=False, scenery=scenery)
+    strangers = engine.strangers(inputs)
+    return _Job(
+        engine,
+        inputs,
+        values,
+        context,
+        is_watched=False,
+        is_timed=False,
+        scenery=scenery,
+        strangers=strangers,
+        is_stale=not renewed.issuperset(strangers),
+    )
 
 
 def _compile_inner(engine: PipelineExecutionEngine) -> None:
