@@ -19,6 +19,7 @@ import pytest
 
 from hypernodes import MISS, CacheError, CacheWarning, DiskCache
 from hypernodes.cache import EntryRecord
+from hypernodes.cache._checksum import Checksum
 from hypernodes.cache._files import is_local
 from hypernodes.cache._trouble import warn_once_each
 
@@ -27,6 +28,10 @@ ONE, TWO = SIGNATURES[10:12]
 ARRAY = np.arange(500_000.0)
 VALUES = {"small": [1, "two"], "text": "x" * 300_000, "array": ARRAY}
 
+linux = pytest.mark.skipif(sys.platform != "linux", reason="files are mapped on Linux only")
+as_root = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away"
+)
 posix = pytest.mark.skipif(os.name != "posix", reason="modes and owners are POSIX's")
 
 
@@ -305,6 +310,50 @@ def test_on_other_file_systems_arrays_are_read(cache, monkeypatch):
     assert str(entry_of(cache, ONE)) not in Path("/proc/self/maps").read_text(encoding="utf-8")
 
 
+def test_what_is_unpickled_is_what_was_verified(cache, tmp_path, monkeypatch):
+    Bomb.trace = str(tmp_path / "trace")
+    cache.put(ONE, [bytes(400_000)])
+    evil, head = pickle.dumps(Bomb(), protocol=5), 4 + 32 + 32 + 20
+    large = Checksum.large
+
+    def verified_and_then_changed(self, name, pieces):
+        digest = large(self, name, pieces)
+        with entry_of(cache, ONE).open("r+b") as file:
+            file.seek(head)
+            file.write(evil)
+        return digest
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checksum, "large", verified_and_then_changed)
+        assert cache.get(ONE) == [bytes(400_000)]
+    assert not Path(Bomb.trace).exists()
+    with pytest.warns(CacheWarning, match="damaged"):
+        assert cache.get(ONE) is MISS
+
+
+@linux
+@pytest.mark.parametrize(("place", "mode"), [("entry", 0o620), ("entry", 0o602), ("", 0o770)])
+def test_what_others_can_write_to_is_not_mapped(cache, place, mode):
+    cache.put(ONE, ARRAY)
+    (entry_of(cache, ONE) if place else Path(cache.path)).chmod(mode)
+    found = again(cache).get(ONE)
+    assert str(entry_of(cache, ONE)) not in Path("/proc/self/maps").read_text(encoding="utf-8")
+    with entry_of(cache, ONE).open("r+b") as file:
+        file.seek(-8, os.SEEK_END)
+        file.write(bytes(8))
+    assert np.array_equal(found, ARRAY)
+
+
+@linux
+@as_root
+def test_what_another_user_owns_is_not_mapped(cache):
+    cache.put(ONE, ARRAY)
+    os.chown(entry_of(cache, ONE), 12345, -1)
+    assert np.array_equal(found := again(cache).get(ONE), ARRAY)
+    assert found.flags.writeable
+    assert str(entry_of(cache, ONE)) not in Path("/proc/self/maps").read_text(encoding="utf-8")
+
+
 # --- Keys and privacy -----------------------------------------------------------------------------
 
 
@@ -365,7 +414,7 @@ def test_a_key_that_others_can_read_is_made_private(cache):
     assert mode_of(key) == 0o600
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root gives files away")
+@as_root
 def test_the_key_of_another_user_is_not_trusted(cache):
     cache.put(ONE, 1)
     os.chown(Path(cache.path, "key"), 12345, -1)

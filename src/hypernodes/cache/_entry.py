@@ -104,7 +104,7 @@ def created(name: str, content: Bytes) -> float:
         content: Of its file.
     """
     try:
-        entry = _found(_from_hex(name), content)
+        entry, _ = _found(_from_hex(name), content)
     except BrokenEntryError:
         return 0.0
     seconds: float = _facts(entry, _DIGEST_END)[0]
@@ -137,8 +137,11 @@ def _end(content: bytes, start: int) -> int:
     return start + _FACTS_END + length
 
 
-def _found(name: bytes, content: Bytes) -> Bytes:
+def _found(name: bytes, content: Bytes) -> tuple[Bytes, Bytes]:
     """Return the entry of that name in a file, as far as can be told without its checksum.
+
+    Returns:
+        All through the pickle, in memory that nobody else can change, and the rest.
 
     Raises:
         BrokenEntryError: There is none.
@@ -147,16 +150,24 @@ def _found(name: bytes, content: Bytes) -> Bytes:
     if not isinstance(content, bytes):  # too large to be shared
         if len(content) < _FACTS_END or content[:_NAME_END] != head:
             raise BrokenEntryError("it is no entry of that name, or of another version")
-        return content
+        return _copied(head, content)
     start = content.rfind(head)
     if start < 0 or len(content) < start + _FACTS_END:
         raise BrokenEntryError("it is no entry of that name, or of another version")
     end = _end(content, start)
     if start == 0 and end >= len(content):
-        return content
+        return content, b""
     if end != len(content) and not content.startswith(_NEXT, end):
         raise BrokenEntryError("it is cut off, or followed by something else")
-    return content[start:end]
+    return content[start:end], b""
+
+
+def _copied(head: bytes, content: memoryview) -> tuple[memoryview, memoryview]:
+    """Copy an entry through its pickle, under the name that it has to have; leave the rest."""
+    facts = bytes(content[_NAME_END:_FACTS_END])
+    _, length, count = _facts(facts, _DIGEST_END - _NAME_END)
+    end = _FACTS_END + 8 * count + length
+    return memoryview(b"".join((head, facts, content[_FACTS_END:end]))), content[end:]
 
 
 class Sealer:
@@ -194,39 +205,43 @@ class Sealer:
 
         Args:
             name: What was asked for.
-            content: All of its file; arrays share its memory, and are writable if it is.
+            content: All of its file; arrays share its memory, and are writable if it is. It may
+                be mapped if nobody else can write to the file.
             since: Seconds since the epoch.
 
         Raises:
             BrokenEntryError: It is no entry of that name, made with this key; nothing was
                 unpickled. Or it is one, and unpickling fails.
         """
-        entry = self.verify(name, content)
-        made, length, count = _facts(entry, _DIGEST_END)
+        head, buffers = self.verify(name, content)
+        made, length, count = _facts(head, _DIGEST_END)
         if made < since:
             return MISS
         try:
             if not count:
-                return _loads(entry[_FACTS_END:])
-            return _loaded(memoryview(entry), length, count)
+                return _loads(head[_FACTS_END:])
+            return _loaded(head, buffers, length, count)
         except Exception as error:
             raise BrokenEntryError(f"its value cannot be loaded: {error!r}") from error
 
-    def verify(self, name: str, content: Bytes) -> Bytes:
-        """Return the entry of that name in a file.
+    def verify(self, name: str, content: Bytes) -> tuple[Bytes, Bytes]:
+        """Return the entry of that name in a file: all through the pickle, and the buffers.
+
+        What is unpickled is in memory of this process's own before it is looked at: `content` may
+        be mapped, and change with the file.
 
         Raises:
             BrokenEntryError: There is none that is whole and made with this key.
         """
         raw = _from_hex(name)
-        entry = _found(raw, content)
-        if len(entry) < APART:
+        entry, buffers = _found(raw, content)
+        if len(entry) + len(buffers) < APART:
             digest = self._checksum.small(raw + entry[_DIGEST_END:])
         else:
-            digest = self._checksum.large(raw, [entry[_DIGEST_END:]])
+            digest = self._checksum.large(raw, [entry[_DIGEST_END:], buffers])
         if not compare_digest(digest, entry[_NAME_END:_DIGEST_END]):
             raise BrokenEntryError("its checksum is wrong")
-        return entry
+        return entry, buffers
 
 
 def _pickled(value: Any, buffers: list[memoryview]) -> bytes:
@@ -257,14 +272,13 @@ def _laid_out(now: float, stream: bytes, buffers: list[memoryview]) -> list[Byte
     return pieces
 
 
-def _loaded(entry: memoryview, length: int, count: int) -> Any:
+def _loaded(head: Bytes, content: Bytes, length: int, count: int) -> Any:
     """Unpickle a verified entry whose arrays lie beside the pickle."""
     start = _FACTS_END + 8 * count
-    end = start + length
-    stream = entry[start:end]
+    first = end = start + length
     buffers = []
-    for size in struct.unpack_from(f"<{count}Q", entry, _FACTS_END):
+    for size in struct.unpack_from(f"<{count}Q", head, _FACTS_END):
         end += -end % _ALIGNMENT
-        buffers.append(entry[end : end + size])
+        buffers.append(content[end - first : end - first + size])
         end += size
-    return _loads(stream, buffers=buffers)
+    return _loads(head[start:], buffers=buffers)

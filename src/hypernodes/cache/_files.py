@@ -22,7 +22,17 @@ except ImportError:  # not on Windows
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Writer", "append", "is_local", "make_private", "read", "read_at", "remove", "write_at"]
+__all__ = [
+    "Writer",
+    "append",
+    "is_local",
+    "is_private",
+    "make_private",
+    "read",
+    "read_at",
+    "remove",
+    "write_at",
+]
 
 _PLAIN: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 # A pipe in the place of a file is not waited for.
@@ -61,7 +71,8 @@ def read(
 
     Args:
         path: The file.
-        mapped: Whether a large file may be mapped; writing to such memory does not reach the file.
+        mapped: Whether a large file may be mapped, if only this user can write to it. Writing to
+            such memory does not reach the file, but writing to the file may reach the memory.
         look: Called with a small file, while it is open, and its content.
 
     Returns:
@@ -83,8 +94,9 @@ def read(
 
 
 def _whole(file: int, first: bytes, *, mapped: bool) -> memoryview:
-    size = os.fstat(file).st_size
-    if mapped and size >= _MAPPED:
+    facts = os.fstat(file)
+    size = facts.st_size
+    if mapped and size >= _MAPPED and is_private(facts):
         return memoryview(_mapped_at_once(file, size))
     content = memoryview(bytearray(size))
     end = len(first)
@@ -93,6 +105,11 @@ def _whole(file: int, first: bytes, *, mapped: bool) -> memoryview:
         while end < size and (count := opened.readinto(content[end:])):
             end += count
     return content[:end]
+
+
+def is_private(facts: os.stat_result) -> bool:
+    """Say whether nobody but this user can write to a file or directory."""
+    return facts.st_uid == os.geteuid() and not facts.st_mode & 0o022
 
 
 def _mapped_at_once(file: int, size: int) -> mmap.mmap:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from hypernodes.abc import MISS, Cache, CacheStats, EntryRecord
 from hypernodes.cache._counts import Counts, SavedCounts, saved_counts
 from hypernodes.cache._entry import SHARDS, BrokenEntryError, EntryFacts, Sealer, address, created
-from hypernodes.cache._files import Writer, is_local, make_private, read, remove
+from hypernodes.cache._files import Writer, is_local, is_private, make_private, read, remove
 from hypernodes.cache._history import History
 from hypernodes.cache._key import derived, read_or_make, shared_key
 from hypernodes.cache._packs import PackReader, Packs
@@ -39,7 +39,7 @@ class DiskCache(Cache):
     Each carries a keyed checksum over its name and its content, which is verified before anything
     is unpickled: what was damaged, moved or made by somebody without the key is a miss. Large
     arrays lie beside the pickle and are mapped into memory, as private copies, where the directory
-    is on a file system of this machine.
+    is on a file system of this machine and only this user can write to it.
 
     Nothing is opened before it is used. Trouble with the directory is a `CacheWarning`.
 
@@ -260,7 +260,8 @@ class DiskCache(Cache):
             make_private(self.path)
             key = shared_key(self._key)
             secret = read_or_make(f"{self.path}/key") if key is None else derived(key)
-            self._mapped = self._packs.enabled = is_local(self.path)
+            self._packs.enabled = is_local(self.path)
+            self._mapped = self._packs.enabled and is_private(os.stat(self.path))
             self._sealer = Sealer(secret)
             return self._sealer
 
