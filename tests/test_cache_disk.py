@@ -243,7 +243,7 @@ def test_warnings_come_once_for_each_run(cache):
 
 def test_files_that_are_not_entries_do_no_harm(cache):
     cache.put(ONE, 1)
-    for name in ("usage", "counts", "drafts/left", "notes/left", f"{ONE[0]}/left"):
+    for name in ("usage", "counts", "hypernodes-drafts/left", "notes/left", f"{ONE[0]}/left"):
         path = Path(cache.path, name)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(os.urandom(1000))
@@ -251,7 +251,7 @@ def test_files_that_are_not_entries_do_no_harm(cache):
     other.put(TWO, 2)
     other.note([EntryRecord("a", ONE, {})])
     assert other.get_many([ONE, TWO]) == {ONE: 1, TWO: 2}
-    assert other.stats().items == 3
+    assert other.stats().items == 2
     assert len(other.records("a")) == 1
 
 
@@ -352,6 +352,90 @@ def test_what_another_user_owns_is_not_mapped(cache):
     assert np.array_equal(found := again(cache).get(ONE), ARRAY)
     assert found.flags.writeable
     assert str(entry_of(cache, ONE)) not in Path("/proc/self/maps").read_text(encoding="utf-8")
+
+
+# --- Directories of others ------------------------------------------------------------------------
+
+DIARIES = {
+    "a": "a/letter.txt",
+    "notes": "notes/diary.txt",
+    "key": "key",
+    "counts": "counts",
+    "usage": "usage",
+}
+
+
+def files_below(path):
+    return {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("name", DIARIES)
+def test_a_directory_that_holds_something_else_is_not_used(tmp_path, name):
+    file = Path(tmp_path, DIARIES[name])
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("precious")
+    cache = DiskCache(tmp_path)
+    with pytest.warns(CacheWarning, match=f"holds '{name}', which no cache has made"):
+        cache.put(ONE, 1)
+    assert cache.get(ONE) is MISS
+    cache.note([EntryRecord("a", ONE, {})])
+    cache.clear()
+    del cache
+    gc.collect()
+    assert files_below(tmp_path) == {file: b"precious"}
+
+
+def test_what_a_cache_has_not_made_is_not_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("hypernodes.cache._sweep._ROUND", 1)
+    cache = DiskCache(tmp_path, max_bytes=100_000, ttl=10_000)
+    cache.put(ONE, 1)
+    shelf = Path(tmp_path, "hypernodes-drafts")
+    theirs = [
+        shelf / "novel.txt",
+        shelf / "book" / "1",
+        shelf / "1-0123456789ab" / "novel",
+        tmp_path / "drafts" / "book" / "1",
+        tmp_path / "notes" / "diary",
+        *(tmp_path / shard / "letter" for shard in "0123456789abcdef"),
+    ]
+    long_ago = time.time() - 100_000
+    for file in theirs:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"precious")
+        for path in (file, file.parent):
+            os.utime(path, (long_ago, long_ago))
+    for number in range(300):
+        cache.put(f"{number:064x}"[::-1], bytes(1000))
+    cache.note([EntryRecord("a", ONE, {})])
+    cache.clear()
+    assert cache.stats().items == 0
+    assert cache.records("a") == []
+    assert all(file.read_bytes() == b"precious" for file in theirs)
+
+
+def test_a_copy_without_empty_directories_is_a_cache(cache, tmp_path):
+    cache.put(ONE, 1)
+    cache.note([EntryRecord("a", ONE, {})])
+    cache.saved_counts()
+    path = shutil.copytree(cache.path, tmp_path / "copy")
+    shutil.rmtree(path / "hypernodes-drafts")
+    assert DiskCache(path).get(ONE) == 1
+
+
+@posix
+def test_a_directory_that_is_removed_is_made_anew_and_private(cache):
+    before = os.umask(0o022)
+    try:
+        cache.put(ONE, 1)
+        shutil.rmtree(cache.path)
+        cache.put(TWO, 2)
+        assert mode_of(Path(cache.path)) == 0o700
+        shutil.rmtree(cache.path)
+        cache.note([EntryRecord("a", ONE, {})])
+        assert mode_of(Path(cache.path)) == 0o700
+        assert len(cache.records("a")) == 1
+    finally:
+        os.umask(before)
 
 
 # --- Keys and privacy -----------------------------------------------------------------------------
@@ -484,7 +568,7 @@ assert [each.category for each in told] == [CacheWarning], told
 assert "cannot be written" in str(told[0].message)
 assert cache.get_many(["a" * 64, "b" * 64, "d" * 64]) == {"a" * 64: 1, "d" * 64: "small"}
 import os
-assert [names for _, _, names in os.walk("cache/drafts") if names] == []
+assert [names for _, _, names in os.walk("cache/hypernodes-drafts") if names] == []
 """
 
 
@@ -700,8 +784,8 @@ def test_what_killed_writers_left_is_removed(tmp_path, monkeypatch):
     monkeypatch.setattr("hypernodes.cache._sweep._ROUND", 1)
     cache = DiskCache(tmp_path / "cache")
     cache.put(ONE, 1)
-    left = Path(cache.path, "drafts", "1-left")
-    busy = Path(cache.path, "drafts", "2-busy")
+    left = Path(cache.path, "hypernodes-drafts", "1-0123456789ab")
+    busy = Path(cache.path, "hypernodes-drafts", "2-0123456789ab")
     for directory in (left, busy):
         directory.mkdir()
         (directory / "7").write_bytes(b"half an ent")
@@ -717,7 +801,7 @@ def test_a_writer_takes_a_new_directory_now_and_then_and_keeps_few(cache, monkey
     monkeypatch.setattr("hypernodes.cache._files._TURNOVER", 3)
     for number in range(50):
         cache.put(f"{number:064x}", number)
-    assert len(list(Path(cache.path, "drafts").iterdir())) <= 4
+    assert len(list(Path(cache.path, "hypernodes-drafts").iterdir())) <= 4
     assert cache.stats().items == 50
 
 
@@ -748,14 +832,14 @@ if not child:
 assert os.waitpid(child, 0)[1] == 0
 cache.put("c" * 64, 3)
 assert len(cache.get_many(letter * 64 for letter in "abc")) == 3
-assert len(os.listdir(os.path.join(cache.path, "drafts"))) == 2
+assert len(os.listdir(os.path.join(cache.path, "hypernodes-drafts"))) == 2
 """
     )
 
 
 def test_a_writer_whose_directory_was_removed_takes_another(cache):
     cache.put(ONE, 1)
-    shutil.rmtree(Path(cache.path, "drafts"))
+    shutil.rmtree(Path(cache.path, "hypernodes-drafts"))
     cache.put(TWO, 2)
     assert cache.get_many([ONE, TWO]) == {ONE: 1, TWO: 2}
 
@@ -889,7 +973,7 @@ def test_counts_do_not_bring_back_a_cache_that_was_removed(cache):
 def test_a_cache_that_is_let_go_leaves_no_drafts(tmp_path):
     DiskCache(tmp_path / "cache").put(ONE, 1)
     gc.collect()
-    assert list(Path(tmp_path, "cache", "drafts").iterdir()) == []
+    assert list(Path(tmp_path, "cache", "hypernodes-drafts").iterdir()) == []
 
 
 def test_relative_paths_stay_where_they_were(tmp_path, monkeypatch):

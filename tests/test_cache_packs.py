@@ -89,7 +89,7 @@ def test_they_are_found_before_and_after_their_file_is_finished(tmp_path):
     del cache
     gc.collect()
     assert DiskCache(tmp_path).get_many(NAMES) == VALUES
-    assert list(Path(tmp_path, "drafts").iterdir()) == []
+    assert list(Path(tmp_path, "hypernodes-drafts").iterdir()) == []
 
 
 def test_a_shared_file_is_read_once_for_many_entries(full, monkeypatch):
@@ -169,7 +169,7 @@ def test_one_is_stored_again_and_the_later_value_counts(full, finished):
     full._packs.close()
     assert full.get_many(NAMES) == VALUES | {NAMES[1]: "new 2"}
     assert full.stats().items == len(NAMES)
-    drafts = [path for path in Path(full.path, "drafts").rglob("*") if path.is_file()]
+    drafts = [path for path in Path(full.path, "hypernodes-drafts").rglob("*") if path.is_file()]
     assert drafts == []
 
 
@@ -259,7 +259,7 @@ def test_what_was_stored_by_a_process_that_was_killed_is_there(cache):
     assert cache.get_many(NAMES) == VALUES
 
 
-@pytest.mark.parametrize("what", ["drafts", ""])
+@pytest.mark.parametrize("what", ["hypernodes-drafts", ""])
 def test_what_is_removed_below_an_open_file_is_made_anew(full, what):
     shutil.rmtree(Path(full.path, what))
     full.put_many(VALUES)
@@ -275,7 +275,9 @@ def test_without_links_each_has_a_file_of_its_own(cache, monkeypatch, code):
     cache.put_many(VALUES)
     assert len(set(files_of(cache).values())) == len(NAMES)
     assert cache.get_many(NAMES) == VALUES
-    assert [path for path in Path(cache.path, "drafts").rglob("*") if path.is_file()] == []
+    assert [
+        path for path in Path(cache.path, "hypernodes-drafts").rglob("*") if path.is_file()
+    ] == []
 
 
 def test_on_a_disk_that_fills_up_nothing_is_half_there(cache, monkeypatch):

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 import struct
 from hmac import compare_digest
 from typing import Any, Final, NamedTuple
@@ -37,6 +38,7 @@ __all__ = [
     "created",
     "entries_in",
     "holds",
+    "is_entry",
     "names_in",
 ]
 
@@ -60,6 +62,9 @@ _ALIGNMENT: Final = 64
 
 APART: Final = 1 << 16
 """Smaller buffers, in bytes, travel inside the pickle; smaller entries have the small checksum."""
+
+is_entry: Final = re.compile(r"[0-9a-f]{63}").fullmatch
+"""Tells the names of files that entries have in their directories."""
 
 _from_hex: Final = bytes.fromhex
 _facts: Final = _FACTS.unpack_from

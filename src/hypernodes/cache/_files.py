@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import mmap
 import os
+import re
 import shutil
 import struct
 import sys
@@ -60,6 +61,10 @@ _POPULATE_READ: Final = 22
 _GET_FLAGS: Final = 0x8008_6601 if struct.calcsize("l") == 8 else 0x8004_6601  # noqa: PLR2004
 _SET_FLAGS: Final = 0x4008_6602 if struct.calcsize("l") == 8 else 0x4004_6602  # noqa: PLR2004
 _TOP_OF_HIERARCHY: Final = 0x0002_0000
+
+# What writers make: directories, and files and directories in them.
+_is_directory: Final = re.compile(r"\d+-[0-9a-f]{12}").fullmatch
+_is_draft: Final = re.compile(r"\d+(-again|-directory)?").fullmatch
 
 _open, _close, _first_bytes = os.open, os.close, os.read
 
@@ -145,7 +150,7 @@ class Writer:
         """Write a file and return its size in bytes.
 
         Args:
-            path: Its place; directories that are missing are made, private to the user.
+            path: Its place; its directory is made, private to the user, if it is missing.
             pieces: Its content.
             modified: Its time, in nanoseconds since the epoch.
 
@@ -178,8 +183,9 @@ class Writer:
         with suppress(FileNotFoundError), os.scandir(self.room) as directories:
             for directory in directories:
                 with suppress(OSError):
-                    if directory.stat().st_mtime < before:
-                        remove(directory.path)
+                    facts = directory.stat(follow_symlinks=False)
+                    if _is_directory(directory.name) and facts.st_mtime < before:
+                        _remove_drafts(directory.path)
 
     def create(self) -> tuple[str, int]:
         """Return the name of a new file, and the file, open for adding to its end.
@@ -207,8 +213,8 @@ class Writer:
             elif self._directory != directory:
                 return self._directory
             if not os.path.isdir(self.room):
-                make_private(self.room)
-                _mark_as_top(self.room)
+                self._owner = 0  # nobody's, until there is a room
+                self.make_room()
             fresh = f"{self.room}/{os.getpid()}-{os.urandom(6).hex()}"
             os.mkdir(fresh, 0o700)
             self._owned.append(fresh)
@@ -217,6 +223,17 @@ class Writer:
                     os.rmdir(self._owned.popleft())
             self._directory, self._owner = fresh, os.getpid()
             return fresh
+
+    def make_room(self) -> None:
+        """Make the room, unless it is there.
+
+        Raises:
+            FileNotFoundError: The directory that it lies in is not there.
+            OSError: It cannot be made.
+        """
+        with suppress(FileExistsError):
+            os.mkdir(self.room, 0o700)
+            _mark_as_top(self.room)
 
     def move(self, name: str, path: str) -> None:
         """Put a file that is written into its place, whatever lies there.
@@ -243,6 +260,14 @@ class Writer:
             os.rmdir(draft)
             if not os.path.isdir(path):
                 raise
+
+
+def _remove_drafts(directory: str) -> None:
+    """Remove a directory of a writer, unless it holds what no writer has made."""
+    for name in filter(_is_draft, os.listdir(directory)):
+        place = f"{directory}/{name}"
+        (os.rmdir if os.path.isdir(place) else os.unlink)(place)
+    os.rmdir(directory)
 
 
 def _mark_as_top(directory: str) -> None:

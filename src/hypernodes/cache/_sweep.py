@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from hypernodes.cache._entry import SHARDS, names_in
+from hypernodes.cache._entry import SHARDS, is_entry, names_in
 from hypernodes.cache._files import read
 from hypernodes.cache._usage import Usage
 
@@ -81,6 +81,8 @@ def listed(shard: str) -> Iterator[Listed]:
     shared: dict[int, os.stat_result] = {}
     with files:
         for file in files:
+            if not is_entry(file.name):
+                continue
             with suppress(FileNotFoundError):
                 number = file.inode()
                 facts = shared.get(number) or file.stat(follow_symlinks=False)

@@ -19,7 +19,7 @@ from hypernodes.cache._files import make_private, read_at, write_at
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["Usage"]
+__all__ = ["Usage", "is_usage"]
 
 _PAIR: Final = struct.Struct("<qqQ")
 _TABLE: Final = _PAIR.size * len(SHARDS)
@@ -107,6 +107,11 @@ class Usage:
             yield file
         finally:
             os.close(file)
+
+
+def is_usage(content: bytes) -> bool:
+    """Say whether a file that begins like this holds pairs."""
+    return _unpacked(content[: _PAIR.size]) is not None
 
 
 def _packed(items: int, size: int) -> bytes:

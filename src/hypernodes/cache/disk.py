@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from hypernodes.abc import MISS, Cache, CacheStats, EntryRecord
 from hypernodes.cache._counts import Counts, SavedCounts, saved_counts
 from hypernodes.cache._entry import SHARDS, BrokenEntryError, EntryFacts, Sealer, address, created
-from hypernodes.cache._files import Writer, is_local, is_private, make_private, read, remove
+from hypernodes.cache._files import Writer, is_local, is_private, read, remove
+from hypernodes.cache._ground import DRAFTS, claim, is_claimed
 from hypernodes.cache._history import History
 from hypernodes.cache._key import derived, read_or_make, shared_key
 from hypernodes.cache._packs import PackReader, Packs
@@ -41,7 +42,8 @@ class DiskCache(Cache):
     arrays lie beside the pickle and are mapped into memory, as private copies, where the directory
     is on a file system of this machine and only this user can write to it.
 
-    Nothing is opened before it is used. Trouble with the directory is a `CacheWarning`.
+    Nothing is opened before it is used. Trouble with the directory is a `CacheWarning`. One that
+    holds something else under the names that a cache needs is not used.
 
     Args:
         path: The directory; made, with mode 0700, if it is not there.
@@ -82,7 +84,7 @@ class DiskCache(Cache):
         self._sealer: Sealer | None = None
         self._mapped = False
         self._trouble = Trouble(self.path)
-        self._writer = Writer(f"{self.path}/drafts")
+        self._writer = Writer(f"{self.path}/{DRAFTS}")
         self._packs = Packs(self._writer, max_bytes)
         self._counts = Counts(f"{self.path}/counts", self._writer)
         self._history = History(f"{self.path}/notes", self._writer)
@@ -132,11 +134,13 @@ class DiskCache(Cache):
 
     def clear(self) -> None:
         try:
+            if not os.path.isdir(self.path):
+                return
+            claim(self.path, self._writer)
             for shard in SHARDS:
                 _remove_all(f"{self.path}/{shard}")
-            _remove_all(f"{self.path}/notes")
-            if os.path.isdir(self.path):
-                self._sweep.recount()
+            self._history.clear()
+            self._sweep.recount()
         except OSError as error:
             self._tell("cannot be cleared", error)
 
@@ -148,7 +152,13 @@ class DiskCache(Cache):
 
     def note(self, records: Iterable[EntryRecord]) -> None:
         try:
-            self._history.note(records)
+            try:
+                if self._sealer is None:
+                    self._open()
+                self._history.note(records)
+            except FileNotFoundError:  # as above
+                self._open()
+                self._history.note(records)
         except OSError as error:
             self._tell("cannot be written", error)
 
@@ -157,7 +167,7 @@ class DiskCache(Cache):
 
     def exists(self) -> bool:
         """Say whether there is a cache at the path."""
-        return any(os.path.exists(f"{self.path}/{name}") for name in ("usage", "key"))
+        return is_claimed(self.path)
 
     def entries(self) -> Iterator[EntryFacts]:
         """Yield what is known of each entry, in no order."""
@@ -257,7 +267,7 @@ class DiskCache(Cache):
     def _open(self) -> Sealer:
         """Read the key, or make one; know where the directory lies."""
         with self._lock:
-            make_private(self.path)
+            claim(self.path, self._writer)
             key = shared_key(self._key)
             secret = read_or_make(f"{self.path}/key") if key is None else derived(key)
             self._packs.enabled = is_local(self.path)
