@@ -15,6 +15,7 @@ from benchmarks.contender import Contender, reason
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+LONGEST = 900.0  # seconds that preparing may take
 JUDGED = 3  # times the time of others for those who are judged by limits
 
 # By step and contender: size, seconds.
@@ -170,7 +171,8 @@ class Race:
         if too_long:
             return Result(key, note=too_long)
         start = perf_counter()
-        note = reason(self.arena.contender(key).ask("prepare", case=self.case, params=params))
+        request = {"case": self.case, "params": params}
+        note = reason(self.arena.contender(key).ask("prepare", seconds=LONGEST, **request))
         if not note:
             self._remember("prepare", key, size, perf_counter() - start)
         return Result(key, note=note)

@@ -26,10 +26,11 @@ KEYS = (
     "joblib",
     "diskcache",
 )
-NODES = 10
+NODES = 100
 ITEMS = 1_000
 HIT = Limit(8, of="total")
 STORED = Limit(70, of="total")
+REMEMBERED = Limit(3, of="total")
 ITEM_HIT = Limit(10, of="total")
 ITEM_STORED = Limit(150, of="total")
 
@@ -51,19 +52,25 @@ def trial(peer: Peer, what: str, *, found: bool) -> Cached:
 
     Args:
         peer: The contender.
-        what: "run" for a chain with all outputs, "map" for items with one output.
+        what: "run" for a chain with all outputs, "memory" for one with a cache in memory, "map"
+            for items with one output.
         found: Whether all is in the cache.
     """
     directory = tempfile.TemporaryDirectory(prefix="caching-")
-    make = run_of if what == "run" else map_of
-    return Cached(make(peer, directory.name, found=found), directory)
+    if what == "map":
+        return Cached(map_of(peer, directory.name, found=found), directory)
+    on_disk = directory.name if what == "run" else None
+    return Cached(run_of(peer, on_disk, found=found), directory)
 
 
-def run_of(peer: Peer, directory: str, *, found: bool) -> Paired:
+def run_of(peer: Peer, directory: str | None, *, found: bool) -> Paired:
     """Return runs of a chain; each has an input of its own, made anew, or all the same."""
     graph = graphs.chain(NODES)
     functions = graph.load()
-    run = peer.cached_runner(functions, directory)
+    if directory is None:
+        run = peer.remembering_runner(functions)
+    else:
+        run = peer.cached_runner(functions, directory)
     result = run({"x": 1})
     expected = PlainDict().runner(functions, {"x": 1})()
     if isinstance(result, dict):
@@ -97,11 +104,15 @@ def map_of(peer: Peer, directory: str, *, found: bool) -> Paired:
 def tables(arena: Arena, *, quick: bool) -> Iterator[Table]:
     """Race with a chain and with a map, with all found and with all stored."""
     del quick
-    run = Table("caching", f"a chain of {NODES} on disk, all outputs", "us a node")
+    run = Table("caching", f"a chain of {NODES}, all outputs", "us a node")
     for case, found, limit in (("found", True, HIT), ("stored", False, STORED)):
         results = raced(arena, "run", found=found)
         run.add(case, results, factor=1e6 / NODES, limit={"hypernodes-sequential": limit})
     run.remarks.append("joblib and diskcache: one entry a node, looked up in turn.")
+    results = raced(arena, "memory", found=True)
+    run.add(
+        "found, memory", results, factor=1e6 / NODES, limit={"hypernodes-sequential": REMEMBERED}
+    )
     yield run
     mapped = Table("caching, map", f"{ITEMS:,} items of 3 nodes, one output", "us an item")
     for case, found, limit in (("found", True, ITEM_HIT), ("stored", False, ITEM_STORED)):

@@ -80,6 +80,13 @@ def make_disk(path):
     return DiskCache(path / "cache")
 
 
+def make_disk_in_a_burst(path):
+    cache = DiskCache(path / "cache")
+    cache.put_many({f"{number:064x}": number for number in range(50)})
+    cache.clear()
+    return cache
+
+
 def make_fsspec_memory(path):
     return FsspecCache(f"memory://{path.name}")
 
@@ -88,7 +95,14 @@ def make_fsspec_local(path):
     return FsspecCache(f"file://{path / 'cache'}")
 
 
-MAKERS = [make_plain, make_memory, make_disk, make_fsspec_memory, make_fsspec_local]
+MAKERS = [
+    make_plain,
+    make_memory,
+    make_disk,
+    make_disk_in_a_burst,
+    make_fsspec_memory,
+    make_fsspec_local,
+]
 
 
 @pytest.fixture(params=MAKERS, ids=lambda make: make.__name__.removeprefix("make_"))

@@ -16,9 +16,11 @@ HAMMER = """
 import random, sys, warnings
 import numpy as np
 from hypernodes import MISS, DiskCache
-from hypernodes.cache import EntryRecord
+from hypernodes.cache import EntryRecord, _packs
 warnings.simplefilter("error")
 path, seed, bound = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]) or None
+_packs._BURST = seed % 2 * 16  # every other one has small entries share files
+_packs._PART = 64
 cache = DiskCache(path, max_bytes=bound)
 draw = random.Random(seed)
 print("ready", flush=True)

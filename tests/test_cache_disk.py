@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ import pytest
 
 from hypernodes import MISS, CacheError, CacheWarning, DiskCache
 from hypernodes.cache import EntryRecord
+from hypernodes.cache._checksum import Checksum
 from hypernodes.cache._files import is_local
 from hypernodes.cache._trouble import warn_once_each
 
@@ -26,6 +28,10 @@ ONE, TWO = SIGNATURES[10:12]
 ARRAY = np.arange(500_000.0)
 VALUES = {"small": [1, "two"], "text": "x" * 300_000, "array": ARRAY}
 
+linux = pytest.mark.skipif(sys.platform != "linux", reason="files are mapped on Linux only")
+as_root = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away"
+)
 posix = pytest.mark.skipif(os.name != "posix", reason="modes and owners are POSIX's")
 
 
@@ -98,7 +104,7 @@ def replaced_by_a_bomb(path):
 
 def bomb_behind_the_head(path):
     content = path.read_bytes()
-    path.write_bytes(content[:56] + pickle.dumps(Bomb()))
+    path.write_bytes(content[:88] + pickle.dumps(Bomb()))
 
 
 def replaced_by_a_directory(path):
@@ -155,8 +161,8 @@ def test_no_bit_can_be_flipped_unnoticed(cache, size):
     cache.put(ONE, np.full(size, 7, "int8"))
     path = entry_of(cache, ONE)
     content = path.read_bytes()
-    sealed_facts = range(70)
-    elsewhere = range(70, len(content), max(1, len(content) // 50))
+    sealed_facts = range(100)
+    elsewhere = range(100, len(content), max(1, len(content) // 50))
     for place in [*sealed_facts, *elsewhere, len(content) - 1]:
         path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
         with pytest.warns(CacheWarning):
@@ -237,7 +243,7 @@ def test_warnings_come_once_for_each_run(cache):
 
 def test_files_that_are_not_entries_do_no_harm(cache):
     cache.put(ONE, 1)
-    for name in ("usage", "counts", "drafts/left", "notes/left", f"{ONE[0]}/left"):
+    for name in ("usage", "counts", "hypernodes-drafts/left", "notes/left", f"{ONE[0]}/left"):
         path = Path(cache.path, name)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(os.urandom(1000))
@@ -245,7 +251,7 @@ def test_files_that_are_not_entries_do_no_harm(cache):
     other.put(TWO, 2)
     other.note([EntryRecord("a", ONE, {})])
     assert other.get_many([ONE, TWO]) == {ONE: 1, TWO: 2}
-    assert other.stats().items == 3
+    assert other.stats().items == 2
     assert len(other.records("a")) == 1
 
 
@@ -302,6 +308,134 @@ def test_on_other_file_systems_arrays_are_read(cache, monkeypatch):
     found[0] = 7
     assert cache.get(ONE)[0] == 0
     assert str(entry_of(cache, ONE)) not in Path("/proc/self/maps").read_text(encoding="utf-8")
+
+
+def test_what_is_unpickled_is_what_was_verified(cache, tmp_path, monkeypatch):
+    Bomb.trace = str(tmp_path / "trace")
+    cache.put(ONE, [bytes(400_000)])
+    evil, head = pickle.dumps(Bomb(), protocol=5), 4 + 32 + 32 + 20
+    large = Checksum.large
+
+    def verified_and_then_changed(self, name, pieces):
+        digest = large(self, name, pieces)
+        with entry_of(cache, ONE).open("r+b") as file:
+            file.seek(head)
+            file.write(evil)
+        return digest
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checksum, "large", verified_and_then_changed)
+        assert cache.get(ONE) == [bytes(400_000)]
+    assert not Path(Bomb.trace).exists()
+    with pytest.warns(CacheWarning, match="damaged"):
+        assert cache.get(ONE) is MISS
+
+
+@linux
+@pytest.mark.parametrize(("place", "mode"), [("entry", 0o620), ("entry", 0o602), ("", 0o770)])
+def test_what_others_can_write_to_is_not_mapped(cache, place, mode):
+    cache.put(ONE, ARRAY)
+    (entry_of(cache, ONE) if place else Path(cache.path)).chmod(mode)
+    found = again(cache).get(ONE)
+    assert str(entry_of(cache, ONE)) not in Path("/proc/self/maps").read_text(encoding="utf-8")
+    with entry_of(cache, ONE).open("r+b") as file:
+        file.seek(-8, os.SEEK_END)
+        file.write(bytes(8))
+    assert np.array_equal(found, ARRAY)
+
+
+@linux
+@as_root
+def test_what_another_user_owns_is_not_mapped(cache):
+    cache.put(ONE, ARRAY)
+    os.chown(entry_of(cache, ONE), 12345, -1)
+    assert np.array_equal(found := again(cache).get(ONE), ARRAY)
+    assert found.flags.writeable
+    assert str(entry_of(cache, ONE)) not in Path("/proc/self/maps").read_text(encoding="utf-8")
+
+
+# --- Directories of others ------------------------------------------------------------------------
+
+DIARIES = {
+    "a": "a/letter.txt",
+    "notes": "notes/diary.txt",
+    "key": "key",
+    "counts": "counts",
+    "usage": "usage",
+}
+
+
+def files_below(path):
+    return {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("name", DIARIES)
+def test_a_directory_that_holds_something_else_is_not_used(tmp_path, name):
+    file = Path(tmp_path, DIARIES[name])
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("precious")
+    cache = DiskCache(tmp_path)
+    with pytest.warns(CacheWarning, match=f"holds '{name}', which no cache has made"):
+        cache.put(ONE, 1)
+    assert cache.get(ONE) is MISS
+    cache.note([EntryRecord("a", ONE, {})])
+    cache.clear()
+    del cache
+    gc.collect()
+    assert files_below(tmp_path) == {file: b"precious"}
+
+
+def test_what_a_cache_has_not_made_is_not_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("hypernodes.cache._sweep._ROUND", 1)
+    cache = DiskCache(tmp_path, max_bytes=100_000, ttl=10_000)
+    cache.put(ONE, 1)
+    shelf = Path(tmp_path, "hypernodes-drafts")
+    theirs = [
+        shelf / "novel.txt",
+        shelf / "book" / "1",
+        shelf / "1-0123456789ab" / "novel",
+        tmp_path / "drafts" / "book" / "1",
+        tmp_path / "notes" / "diary",
+        *(tmp_path / shard / "letter" for shard in "0123456789abcdef"),
+    ]
+    long_ago = time.time() - 100_000
+    for file in theirs:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"precious")
+        for path in (file, file.parent):
+            os.utime(path, (long_ago, long_ago))
+    for number in range(300):
+        cache.put(f"{number:064x}"[::-1], bytes(1000))
+    cache.note([EntryRecord("a", ONE, {})])
+    cache.clear()
+    assert cache.stats().items == 0
+    assert cache.records("a") == []
+    assert all(file.read_bytes() == b"precious" for file in theirs)
+
+
+def test_a_copy_without_empty_directories_is_a_cache(cache, tmp_path):
+    cache.put(ONE, 1)
+    cache.note([EntryRecord("a", ONE, {})])
+    cache.saved_counts()
+    path = shutil.copytree(cache.path, tmp_path / "copy")
+    shutil.rmtree(path / "hypernodes-drafts")
+    assert DiskCache(path).get(ONE) == 1
+
+
+@posix
+def test_a_directory_that_is_removed_is_made_anew_and_private(cache):
+    before = os.umask(0o022)
+    try:
+        cache.put(ONE, 1)
+        shutil.rmtree(cache.path)
+        cache.put(TWO, 2)
+        assert mode_of(Path(cache.path)) == 0o700
+        shutil.rmtree(cache.path)
+        cache.note([EntryRecord("a", ONE, {})])
+        assert mode_of(Path(cache.path)) == 0o700
+        assert len(cache.records("a")) == 1
+    finally:
+        os.umask(before)
 
 
 # --- Keys and privacy -----------------------------------------------------------------------------
@@ -364,7 +498,7 @@ def test_a_key_that_others_can_read_is_made_private(cache):
     assert mode_of(key) == 0o600
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root gives files away")
+@as_root
 def test_the_key_of_another_user_is_not_trusted(cache):
     cache.put(ONE, 1)
     os.chown(Path(cache.path, "key"), 12345, -1)
@@ -434,7 +568,7 @@ assert [each.category for each in told] == [CacheWarning], told
 assert "cannot be written" in str(told[0].message)
 assert cache.get_many(["a" * 64, "b" * 64, "d" * 64]) == {"a" * 64: 1, "d" * 64: "small"}
 import os
-assert [names for _, _, names in os.walk("cache/drafts") if names] == []
+assert [names for _, _, names in os.walk("cache/hypernodes-drafts") if names] == []
 """
 
 
@@ -650,8 +784,8 @@ def test_what_killed_writers_left_is_removed(tmp_path, monkeypatch):
     monkeypatch.setattr("hypernodes.cache._sweep._ROUND", 1)
     cache = DiskCache(tmp_path / "cache")
     cache.put(ONE, 1)
-    left = Path(cache.path, "drafts", "1-left")
-    busy = Path(cache.path, "drafts", "2-busy")
+    left = Path(cache.path, "hypernodes-drafts", "1-0123456789ab")
+    busy = Path(cache.path, "hypernodes-drafts", "2-0123456789ab")
     for directory in (left, busy):
         directory.mkdir()
         (directory / "7").write_bytes(b"half an ent")
@@ -667,7 +801,7 @@ def test_a_writer_takes_a_new_directory_now_and_then_and_keeps_few(cache, monkey
     monkeypatch.setattr("hypernodes.cache._files._TURNOVER", 3)
     for number in range(50):
         cache.put(f"{number:064x}", number)
-    assert len(list(Path(cache.path, "drafts").iterdir())) <= 4
+    assert len(list(Path(cache.path, "hypernodes-drafts").iterdir())) <= 4
     assert cache.stats().items == 50
 
 
@@ -698,14 +832,14 @@ if not child:
 assert os.waitpid(child, 0)[1] == 0
 cache.put("c" * 64, 3)
 assert len(cache.get_many(letter * 64 for letter in "abc")) == 3
-assert len(os.listdir(os.path.join(cache.path, "drafts"))) == 2
+assert len(os.listdir(os.path.join(cache.path, "hypernodes-drafts"))) == 2
 """
     )
 
 
 def test_a_writer_whose_directory_was_removed_takes_another(cache):
     cache.put(ONE, 1)
-    shutil.rmtree(Path(cache.path, "drafts"))
+    shutil.rmtree(Path(cache.path, "hypernodes-drafts"))
     cache.put(TWO, 2)
     assert cache.get_many([ONE, TWO]) == {ONE: 1, TWO: 2}
 
@@ -736,19 +870,17 @@ def test_readers_are_not_disturbed_by_eviction(tmp_path):
 
 
 def fill(path, count):
-    """Make entries as cheaply as can be: names for one file, as many as it may have."""
-    content = Path(path, "content")
-    content.write_bytes(bytes(100))
+    """Make entries of a hundred bytes, 25 to a file; they look like entries to who removes them."""
     for shard in "0123456789abcdef":
         Path(path, shard).mkdir()
-    made = 0
-    while made < count:
-        source = f"{path}/content-{made}"
-        shutil.copy(content, source)
-        for number in range(made, min(count, made + 60_000)):
-            os.link(source, f"{path}/{number % 16:x}/{number:063x}")
-        made += 60_000
-        Path(source).unlink()
+    rest = bytes(32) + struct.pack("<dQI", 0.0, 12, 0) + bytes(12)
+    for start in range(0, count, 25):
+        names = [f"{number % 16:x}{number:063x}" for number in range(start, start + 25)]
+        places = [f"{path}/{name[0]}/{name[1:]}" for name in names]
+        content = b"".join(b"hn2\n" + bytes.fromhex(name) + rest for name in names)
+        Path(places[0]).write_bytes(content)
+        for place in places[1:]:
+            os.link(places[0], place)
 
 
 def listings(monkeypatch, path, count):
@@ -841,7 +973,7 @@ def test_counts_do_not_bring_back_a_cache_that_was_removed(cache):
 def test_a_cache_that_is_let_go_leaves_no_drafts(tmp_path):
     DiskCache(tmp_path / "cache").put(ONE, 1)
     gc.collect()
-    assert list(Path(tmp_path, "cache", "drafts").iterdir()) == []
+    assert list(Path(tmp_path, "cache", "hypernodes-drafts").iterdir()) == []
 
 
 def test_relative_paths_stay_where_they_were(tmp_path, monkeypatch):

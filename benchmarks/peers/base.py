@@ -88,6 +88,10 @@ class Peer:
         """Return a store of files in `directory`."""
         raise NotImplementedError("no store on disk")
 
+    def full_store(self, directory: str) -> Store:
+        """Return the store of `disk_store` where something has to go for each new entry."""
+        raise NotImplementedError("no bound")
+
     def memory_store(self) -> Store:
         """Return a store in this process, safe from what users do to values."""
         raise NotImplementedError("no store in memory")
@@ -95,6 +99,10 @@ class Peer:
     def cached_runner(self, functions: Sequence[Function], directory: str) -> CachedCall:
         """Return `runner`'s call with a cache in `directory`; it takes the inputs."""
         raise NotImplementedError("no cache")
+
+    def remembering_runner(self, functions: Sequence[Function]) -> CachedCall:
+        """Return `runner`'s call with a cache in memory; it takes the inputs."""
+        raise NotImplementedError("no cache in memory")
 
     def cached_mapper(self, functions: Sequence[Function], name: str, directory: str) -> CachedCall:
         """Return `mapper`'s call for the last output, with a cache; it takes the values."""

@@ -38,3 +38,8 @@ class DiskCachePeer(Peer):
         """Return `Cache.set` and `Cache.get`."""
         cache = diskcache.Cache(directory)
         return Store(cache.set, cache.get)
+
+    def full_store(self, directory: str) -> Store:
+        """Return a `Cache` that may take as many bytes as there are."""
+        cache = diskcache.Cache(directory, size_limit=diskcache.Cache(directory).volume())
+        return Store(cache.set, cache.get)

@@ -9,6 +9,7 @@ from benchmarks.graphs import Function, parameters
 from benchmarks.peers.base import Peer, Store
 from hypernodes import (
     AsyncExecutor,
+    Cache,
     DiskCache,
     MemoryCache,
     Pipeline,
@@ -73,9 +74,21 @@ class Default(Peer):
         pipeline, last = self._cached(functions, directory), functions[-1].__name__
         return lambda values: pipeline.map({name: values}, map_over=name, output_name=last)
 
+    def remembering_runner(self, functions: Sequence[Function]) -> CachedCall:
+        """Return `Pipeline.run` with a `MemoryCache`."""
+        return self._with(functions, MemoryCache()).run
+
+    def full_store(self, directory: str) -> Store:
+        """Return a `DiskCache` that may take as many bytes as there are."""
+        cache = DiskCache(directory, max_bytes=DiskCache(directory).stats().bytes)
+        return Store(cache.put, cache.get)
+
     def _cached(self, functions: Sequence[Function], directory: str) -> Pipeline:
+        return self._with(functions, DiskCache(directory))
+
+    def _with(self, functions: Sequence[Function], cache: Cache) -> Pipeline:
         config = self.config() or RuntimeConfig()
-        return self.build(functions).with_config(config.replace(cache=DiskCache(directory)))
+        return self.build(functions).with_config(config.replace(cache=cache))
 
     def memory_store(self) -> Store:
         """Return a `MemoryCache`."""

@@ -48,6 +48,13 @@ class PipeFunc(Peer):
         (last,) = leaves(functions)
         return lambda inputs: pipeline.run(last, full_output=True, kwargs=inputs)
 
+    def remembering_runner(self, functions: Sequence[Function]) -> CachedCall:
+        """Return `Pipeline.run` with its cache in a dict."""
+        nodes = [pipefunc.PipeFunc(each, each.__name__, cache=True) for each in functions]
+        pipeline = pipefunc.Pipeline(nodes, cache_type="simple")
+        (last,) = leaves(functions)
+        return lambda inputs: pipeline.run(last, full_output=True, kwargs=inputs)
+
     def cached_mapper(self, functions: Sequence[Function], name: str, directory: str) -> CachedCall:
         """Return a loop over `Pipeline.run` for the last output."""
         nodes = [pipefunc.PipeFunc(each, each.__name__, cache=True) for each in functions]

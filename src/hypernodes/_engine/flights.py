@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import OrderedDict
 from concurrent import futures
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
@@ -66,7 +67,7 @@ class Flights:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: dict[Hashable, Flight] = {}
-        self._landed: dict[Hashable, int] = {}
+        self._landed: OrderedDict[Hashable, int] = OrderedDict()
         self._count = 0
 
     def forget(self) -> None:
@@ -109,10 +110,10 @@ class Flights:
 
     def _remember(self, key: Hashable) -> None:
         self._count += 1
-        self._landed.pop(key, None)
         self._landed[key] = self._count
+        self._landed.move_to_end(key)
         if len(self._landed) > _MOST:
-            del self._landed[next(iter(self._landed))]
+            self._landed.popitem(last=False)
 
 
 def release_flights() -> None:

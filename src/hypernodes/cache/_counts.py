@@ -8,6 +8,7 @@ process that is killed takes its last counts with it; nothing but statistics han
 from __future__ import annotations
 
 import os
+import re
 import struct
 import threading
 import time
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from hypernodes.cache._files import Writer
 
-__all__ = ["Counts", "SavedCounts", "saved_counts"]
+__all__ = ["Counts", "SavedCounts", "are_counts", "saved_counts"]
 
 _RECORD: Final = struct.Struct("<16sI")
 _MISSES: Final = b"misses".ljust(16, b"\0")
@@ -37,6 +38,8 @@ _LARGEST: Final = 1 << 20
 _KEPT: Final = 10_000
 
 _LARGEST_NUMBER: Final = 0xFFFF_FFFF
+
+_is_name: Final = re.compile(rb"[0-9a-f]{16}|misses\0{10}|others\0{10}").fullmatch
 
 
 class Counts:
@@ -87,7 +90,7 @@ class Counts:
         records: Counter[bytes] = Counter()
         for name, number in unsaved.items():
             records[name[:16].encode() or _MISSES] += number
-        if records:
+        if records and os.path.isdir(self._writer.room):
             with suppress(OSError):
                 if self._append(_packed(records)) > _LARGEST:
                     _sum_up(self._path, self._writer)
@@ -97,8 +100,6 @@ class Counts:
         try:
             return append(self._path, content)
         except FileNotFoundError:
-            if not os.path.isdir(os.path.dirname(self._path)):  # the cache was removed
-                raise
             return self._writer.write(self._path, [content], time.time_ns())
 
     def _drain(self) -> None:
@@ -135,6 +136,11 @@ def saved_counts(path: str) -> SavedCounts:
     return SavedCounts(sum((_read(each) for each in files), Counter()))
 
 
+def are_counts(content: bytes) -> bool:
+    """Say whether a file that begins like this holds counts."""
+    return len(content) >= _RECORD.size and bool(_is_name(content[:16]))
+
+
 def _packed(records: Mapping[bytes, int]) -> bytes:
     return b"".join(
         _RECORD.pack(name, min(number, _LARGEST_NUMBER))
@@ -149,7 +155,8 @@ def _read(path: Path) -> Counter[bytes]:
         content = path.read_bytes()
         whole = len(content) - len(content) % _RECORD.size
         for name, number in _RECORD.iter_unpack(content[:whole]):
-            counts[name] += number
+            if _is_name(name):
+                counts[name] += number
     return counts
 
 

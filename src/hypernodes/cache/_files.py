@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import mmap
 import os
+import re
 import shutil
 import struct
 import sys
@@ -20,14 +21,24 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-__all__ = ["Writer", "append", "is_local", "make_private", "read", "read_at", "remove", "write_at"]
+__all__ = [
+    "Writer",
+    "append",
+    "is_local",
+    "is_private",
+    "make_private",
+    "read",
+    "read_at",
+    "remove",
+    "write_at",
+]
 
 _PLAIN: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 # A pipe in the place of a file is not waited for.
 _READ: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _PLAIN
-_WRITE: Final = os.O_WRONLY | os.O_CREAT | _PLAIN
+_WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | _PLAIN
 
 # What one call reads, in bytes: most entries are smaller.
 _FIRST: Final = 8192
@@ -51,15 +62,23 @@ _GET_FLAGS: Final = 0x8008_6601 if struct.calcsize("l") == 8 else 0x8004_6601  #
 _SET_FLAGS: Final = 0x4008_6602 if struct.calcsize("l") == 8 else 0x4004_6602  # noqa: PLR2004
 _TOP_OF_HIERARCHY: Final = 0x0002_0000
 
+# What writers make: directories, and files and directories in them.
+_is_directory: Final = re.compile(r"\d+-[0-9a-f]{12}").fullmatch
+_is_draft: Final = re.compile(r"\d+(-again|-directory)?").fullmatch
+
 _open, _close, _first_bytes = os.open, os.close, os.read
 
 
-def read(path: str, *, mapped: bool) -> bytes | memoryview:
+def read(
+    path: str, *, mapped: bool, look: Callable[[int, bytes], None] | None = None
+) -> bytes | memoryview:
     """Return the content of a file.
 
     Args:
         path: The file.
-        mapped: Whether a large file may be mapped; writing to such memory does not reach the file.
+        mapped: Whether a large file may be mapped, if only this user can write to it. Writing to
+            such memory does not reach the file, but writing to the file may reach the memory.
+        look: Called with a small file, while it is open, and its content.
 
     Returns:
         Bytes if it is small, else writable memory.
@@ -70,14 +89,19 @@ def read(path: str, *, mapped: bool) -> bytes | memoryview:
     file = _open(path, _READ)
     try:
         content = _first_bytes(file, _FIRST)
-        return content if len(content) < _FIRST else _whole(file, content, mapped=mapped)
+        if len(content) >= _FIRST:
+            return _whole(file, content, mapped=mapped)
+        if look is not None:
+            look(file, content)
+        return content
     finally:
         _close(file)
 
 
 def _whole(file: int, first: bytes, *, mapped: bool) -> memoryview:
-    size = os.fstat(file).st_size
-    if mapped and size >= _MAPPED:
+    facts = os.fstat(file)
+    size = facts.st_size
+    if mapped and size >= _MAPPED and is_private(facts):
         return memoryview(_mapped_at_once(file, size))
     content = memoryview(bytearray(size))
     end = len(first)
@@ -86,6 +110,11 @@ def _whole(file: int, first: bytes, *, mapped: bool) -> memoryview:
         while end < size and (count := opened.readinto(content[end:])):
             end += count
     return content[:end]
+
+
+def is_private(facts: os.stat_result) -> bool:
+    """Say whether nobody but this user can write to a file or directory."""
+    return facts.st_uid == os.geteuid() and not facts.st_mode & 0o022
 
 
 def _mapped_at_once(file: int, size: int) -> mmap.mmap:
@@ -121,7 +150,7 @@ class Writer:
         """Write a file and return its size in bytes.
 
         Args:
-            path: Its place; directories that are missing are made, private to the user.
+            path: Its place; its directory is made, private to the user, if it is missing.
             pieces: Its content.
             modified: Its time, in nanoseconds since the epoch.
 
@@ -129,14 +158,14 @@ class Writer:
             FileNotFoundError: The room was removed; the next try makes a new one.
             OSError: It cannot be written; what was there before still is.
         """
-        name, file = self._create()
+        name, file = self.create()
         try:
             try:
                 size = _write_all(file, pieces)
                 os.utime(file if os.utime in os.supports_fd else name, ns=(modified, modified))
             finally:
                 os.close(file)
-            self._move(name, path)
+            self.move(name, path)
         except BaseException:
             with suppress(OSError):
                 os.unlink(name)
@@ -154,10 +183,17 @@ class Writer:
         with suppress(FileNotFoundError), os.scandir(self.room) as directories:
             for directory in directories:
                 with suppress(OSError):
-                    if directory.stat().st_mtime < before:
-                        remove(directory.path)
+                    facts = directory.stat(follow_symlinks=False)
+                    if _is_directory(directory.name) and facts.st_mtime < before:
+                        _remove_drafts(directory.path)
 
-    def _create(self) -> tuple[str, int]:
+    def create(self) -> tuple[str, int]:
+        """Return the name of a new file, and the file, open for adding to its end.
+
+        Raises:
+            FileNotFoundError: The room was removed; the next try makes a new one.
+            OSError: It cannot be made.
+        """
         number = next(self._numbers)
         directory = self._directory
         if number % _TURNOVER == 0 or self._owner != os.getpid():
@@ -177,8 +213,8 @@ class Writer:
             elif self._directory != directory:
                 return self._directory
             if not os.path.isdir(self.room):
-                make_private(self.room)
-                _mark_as_top(self.room)
+                self._owner = 0  # nobody's, until there is a room
+                self.make_room()
             fresh = f"{self.room}/{os.getpid()}-{os.urandom(6).hex()}"
             os.mkdir(fresh, 0o700)
             self._owned.append(fresh)
@@ -188,7 +224,23 @@ class Writer:
             self._directory, self._owner = fresh, os.getpid()
             return fresh
 
-    def _move(self, name: str, path: str) -> None:
+    def make_room(self) -> None:
+        """Make the room, unless it is there.
+
+        Raises:
+            FileNotFoundError: The directory that it lies in is not there.
+            OSError: It cannot be made.
+        """
+        with suppress(FileExistsError):
+            os.mkdir(self.room, 0o700)
+            _mark_as_top(self.room)
+
+    def move(self, name: str, path: str) -> None:
+        """Put a file that is written into its place, whatever lies there.
+
+        Raises:
+            OSError: It cannot be moved.
+        """
         try:
             os.replace(name, path)
         except FileNotFoundError:
@@ -208,6 +260,14 @@ class Writer:
             os.rmdir(draft)
             if not os.path.isdir(path):
                 raise
+
+
+def _remove_drafts(directory: str) -> None:
+    """Remove a directory of a writer, unless it holds what no writer has made."""
+    for name in filter(_is_draft, os.listdir(directory)):
+        place = f"{directory}/{name}"
+        (os.rmdir if os.path.isdir(place) else os.unlink)(place)
+    os.rmdir(directory)
 
 
 def _mark_as_top(directory: str) -> None:

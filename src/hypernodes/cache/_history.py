@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import threading
 import time
 from contextlib import suppress
@@ -23,10 +24,13 @@ if TYPE_CHECKING:
 
     from hypernodes.cache._files import Writer
 
-__all__ = ["History", "by_node", "file_name", "from_lines", "to_line"]
+__all__ = ["History", "by_node", "file_name", "from_lines", "is_note", "to_line"]
 
 # A file that is larger, in bytes, is set aside.
 _LARGEST: Final = 1 << 19
+
+is_note: Final = re.compile(r"[0-9a-f]{32}(\.1)?").fullmatch
+"""Tells the names of files that records are in."""
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
 
@@ -71,9 +75,19 @@ class History:
         found = [*_read(Path(f"{path}.1")), *_read(Path(path))]
         return [record for record in reversed(found) if record.node == node]
 
+    def clear(self) -> None:
+        """Remove all records.
+
+        Raises:
+            OSError: They cannot be removed.
+        """
+        for path in Path(self._room).glob("*"):
+            if is_note(path.name):
+                path.unlink(missing_ok=True)
+
     def every(self) -> Iterator[EntryRecord]:
         """Yield the last records of all nodes."""
-        for path in Path(self._room).glob("*"):
+        for path in filter(lambda path: is_note(path.name), Path(self._room).glob("*")):
             yield from _read(path)
 
     def _path(self, node: str) -> str:

@@ -2,8 +2,8 @@
 
 A sweep lists a few shards, 256 entries or more, and removes the least recently used eighth of them;
 names are evenly spread, so that what is old there is old among all. So an entry stored costs the
-listing of some eight others, however many there are. What readers have open or mapped stays
-readable: removing a file takes its name only.
+listing of some eight others, however many there are. Entries that share a file go together. What
+readers have open or mapped stays readable: removing a file takes its name only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from hypernodes.cache._entry import SHARDS
+from hypernodes.cache._entry import SHARDS, is_entry, names_in
+from hypernodes.cache._files import read
 from hypernodes.cache._usage import Usage
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from hypernodes.cache._files import Writer
 
-__all__ = ["Sweep", "listed"]
+__all__ = ["Sweep", "listed", "share"]
 
 # A sweep looks at so many entries or more, and removes one in so many of them.
 _SAMPLE: Final = 256
@@ -33,21 +34,38 @@ _SHARE: Final = 8
 # After so many entries stored, what others have stored meanwhile is read.
 _TRUSTED: Final = 64
 
-# Without need for room, a shard is looked through after so many entries stored, or after as many as
-# it holds, if it holds more.
+# Without need for room, a shard is looked through after so many entries stored, or after so many
+# times as many as it holds, if these are more.
 _ROUND: Final = 256
+_EFFORT: Final = 2
 
 # A writer that takes longer, in seconds, was killed.
 _LONGEST_WRITE: Final = 3600.0
 
 
 class Listed(NamedTuple):
-    """An entry as the file system knows it: times in nanoseconds since the epoch, size in bytes."""
+    """An entry as the file system knows it.
+
+    Attributes:
+        used: When it was stored or found last, in nanoseconds since the epoch.
+        made: When it was stored, in nanoseconds since the epoch.
+        size: In bytes; of a file that entries share, its part.
+        path: Its place.
+        file: The number of its file.
+        sharers: How many names that has.
+    """
 
     used: int
     made: int
     size: int
     path: str
+    file: int
+    sharers: int
+
+
+def share(facts: os.stat_result) -> int:
+    """Return the size of an entry, in bytes; of a file that entries share, its part."""
+    return facts.st_size // max(1, facts.st_nlink)
 
 
 def listed(shard: str) -> Iterator[Listed]:
@@ -60,12 +78,19 @@ def listed(shard: str) -> Iterator[Listed]:
         files = os.scandir(shard)
     except FileNotFoundError:
         return
+    shared: dict[int, os.stat_result] = {}
     with files:
         for file in files:
+            if not is_entry(file.name):
+                continue
             with suppress(FileNotFoundError):
-                facts = file.stat(follow_symlinks=False)
-                used = max(facts.st_atime_ns, facts.st_mtime_ns)
-                yield Listed(used, facts.st_mtime_ns, facts.st_size, file.path)
+                number = file.inode()
+                facts = shared.get(number) or file.stat(follow_symlinks=False)
+                sharers, made = facts.st_nlink, facts.st_mtime_ns
+                if sharers > 1:
+                    shared[number] = facts
+                used = max(facts.st_atime_ns, made)
+                yield Listed(used, made, share(facts), file.path, number, sharers)
 
 
 class Sweep:
@@ -113,8 +138,8 @@ class Sweep:
             OSError: The directory cannot be read or written.
         """
         shard = name[0]
-        self._usage.add(shard, 1, size)
         with self._lock:
+            self._usage.add(shard, 1, size)
             self._rest -= 1
             if self._rest < 0:
                 self._look_through(next(self._turns))
@@ -125,15 +150,21 @@ class Sweep:
 
     def removed(self, name: str, size: int) -> None:
         """Take note of an entry that was removed."""
-        self._usage.add(name[0], -1, -size)
         with self._lock:
+            self._usage.add(name[0], -1, -size)
             self._total -= size
 
     def recount(self) -> None:
         """Count everything anew."""
-        self._usage.recount()
         with self._lock:
+            self._usage.recount()
             self._trust = 0
+
+    def save(self) -> None:
+        """Let others know how much was stored and removed, if there is a cache."""
+        with self._lock, suppress(OSError):
+            if os.path.isdir(self._root):
+                self._usage.save()
 
     def _reckon(self, size: int) -> None:
         self._trust -= 1
@@ -163,7 +194,7 @@ class Sweep:
         return entries
 
     def _look_through(self, shard: str) -> None:
-        self._rest = max(_ROUND, len(self._list(shard)))
+        self._rest = max(_ROUND, _EFFORT * len(self._list(shard)))
         self._trust = 0
         self._writer.tidy(time.time() - _LONGEST_WRITE)
 
@@ -193,18 +224,39 @@ class Sweep:
         return sorted(found)
 
     def _evict(self, sample: list[Listed], most: int) -> None:
-        share = len(sample) // _SHARE
+        least = len(sample) // _SHARE
+        removed: set[str] = set()
         gone: dict[str, tuple[int, int]] = {}
-        for count, entry in enumerate(sample):
-            if self._total <= most and count >= share:
+        for entry in sample:
+            if self._total <= most and len(removed) >= least:
                 break
-            self._total -= entry.size
-            if _unlink(entry.path):
-                shard = os.path.basename(os.path.dirname(entry.path))
-                items, size = gone.get(shard, (0, 0))
-                gone[shard] = items - 1, size - entry.size
+            if entry.path in removed:
+                continue
+            for path in self._sharers(entry):
+                removed.add(path)
+                self._total -= entry.size
+                if _unlink(path):
+                    shard = os.path.basename(os.path.dirname(path))
+                    items, size = gone.get(shard, (0, 0))
+                    gone[shard] = items - 1, size - entry.size
         for shard, (items, size) in gone.items():
             self._usage.add(shard, items, size)
+
+    def _sharers(self, entry: Listed) -> list[str]:
+        """Return the places of all in the file of an entry: it takes room until the last goes."""
+        paths = [entry.path]
+        if entry.sharers > 1:
+            with suppress(OSError):
+                content = bytes(read(entry.path, mapped=False))
+                paths += [f"{self._root}/{name[0]}/{name[1:]}" for name in names_in(content)]
+        return [p for p in dict.fromkeys(paths) if p == entry.path or _is_file(p, entry.file)]
+
+
+def _is_file(path: str, number: int) -> bool:
+    try:
+        return os.stat(path).st_ino == number
+    except OSError:
+        return False
 
 
 def _unlink(path: str) -> bool:

@@ -1,9 +1,9 @@
 """How much each shard of a disk cache holds: pairs of numbers in one small file.
 
-Whoever stores or removes an entry corrects one pair in place, so that nobody has to count a million
-entries to know that there is room. Two processes may spoil each other's correction, and one that is
-killed may not make it: the pairs are an estimate, put right whenever a shard is listed. A third
-number, made of the two, tells a pair from rubbish.
+Whoever stores or removes entries corrects the pairs in place, for some dozens of entries at once,
+so that nobody has to count a million entries to know that there is room. Two processes may spoil
+each other's corrections, and one that is killed may not make them: the pairs are an estimate, put
+right whenever a shard is listed. A third number, made of the two, tells a pair from rubbish.
 """
 
 from __future__ import annotations
@@ -17,16 +17,22 @@ from hypernodes.cache._entry import SHARDS
 from hypernodes.cache._files import make_private, read_at, write_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["Usage"]
+__all__ = ["Usage", "is_usage"]
 
 _PAIR: Final = struct.Struct("<qqQ")
+_TABLE: Final = _PAIR.size * len(SHARDS)
+
+# Corrections are written when there are so many, or when they come to so many bytes.
+_MANY: Final = 64
+_MUCH: Final = 1 << 20
+
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 class Usage:
-    """The pairs of one cache.
+    """The pairs of one cache; used by one thread at a time.
 
     Args:
         path: Their file.
@@ -36,36 +42,57 @@ class Usage:
     def __init__(self, path: str, count: Callable[[str], tuple[int, int]]) -> None:
         self._path = path
         self._count = count
+        self._owed: dict[str, tuple[int, int]] = {}
+        self._entries = _MANY  # the first one is written at once, and with it the file is there
+        self._bytes = 0
 
     def add(self, shard: str, items: int, size: int) -> None:
-        """Correct the pair of `shard` by `items` and `size` (bytes); both may be negative."""
-        place = SHARDS[shard] * _PAIR.size
-        with self._opened() as file:
-            known = _unpacked(read_at(file, _PAIR.size, place))
-            pair = self._count(shard) if known is None else (known[0] + items, known[1] + size)
-            write_at(file, _packed(*pair), place)
+        """Correct the pair of `shard` by `items` and `size` (bytes), at last with the next ones.
+
+        Both may be negative.
+        """
+        known = self._owed.get(shard, (0, 0))
+        self._owed[shard] = known[0] + items, known[1] + size
+        self._entries += 1
+        self._bytes += abs(size)
+        if self._entries >= _MANY or self._bytes >= _MUCH:
+            self.save()
 
     def put(self, shard: str, items: int, size: int) -> None:
         """Set the pair of `shard`."""
+        self._owed.pop(shard, None)
         with self._opened() as file:
             write_at(file, _packed(items, size), SHARDS[shard] * _PAIR.size)
 
+    def save(self) -> None:
+        """Make the corrections that are not made yet."""
+        if self._owed:
+            self.pairs()
+
     def pairs(self) -> dict[str, tuple[int, int]]:
         """Return the items and bytes of all shards."""
-        pairs = {}
+        owed, self._owed = self._owed, {}
+        self._entries = self._bytes = 0
         with self._opened() as file:
-            content = read_at(file, _PAIR.size * len(SHARDS), 0)
-            for shard, number in SHARDS.items():
-                place = number * _PAIR.size
-                pair = _unpacked(content[place : place + _PAIR.size])
-                if pair is None:
-                    pair = self._count(shard)
-                    write_at(file, _packed(*pair), place)
-                pairs[shard] = pair
+            content = read_at(file, _TABLE, 0)
+            pairs = {shard: self._pair(shard, content, owed) for shard in SHARDS}
+            known = b"".join(_packed(*pair) for pair in pairs.values())
+            if known != content:
+                write_at(file, known, 0)
         return pairs
+
+    def _pair(
+        self, shard: str, content: bytes, owed: Mapping[str, tuple[int, int]]
+    ) -> tuple[int, int]:
+        known = _unpacked(content[SHARDS[shard] * _PAIR.size :][: _PAIR.size])
+        if known is None:
+            return self._count(shard)
+        items, size = owed.get(shard, (0, 0))
+        return known[0] + items, known[1] + size
 
     def recount(self) -> None:
         """Count all shards anew."""
+        self._owed.clear()
         with self._opened() as file:
             write_at(file, b"".join(_packed(*self._count(shard)) for shard in SHARDS), 0)
 
@@ -80,6 +107,11 @@ class Usage:
             yield file
         finally:
             os.close(file)
+
+
+def is_usage(content: bytes) -> bool:
+    """Say whether a file that begins like this holds pairs."""
+    return _unpacked(content[: _PAIR.size]) is not None
 
 
 def _packed(items: int, size: int) -> bytes:

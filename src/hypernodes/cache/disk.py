@@ -7,20 +7,25 @@ import threading
 import time
 import weakref
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from hypernodes.abc import MISS, Cache, CacheStats, EntryRecord
 from hypernodes.cache._counts import Counts, SavedCounts, saved_counts
 from hypernodes.cache._entry import SHARDS, BrokenEntryError, EntryFacts, Sealer, address, created
-from hypernodes.cache._files import Writer, is_local, make_private, read, remove
+from hypernodes.cache._files import Writer, is_local, is_private, read, remove
+from hypernodes.cache._ground import DRAFTS, claim, is_claimed
 from hypernodes.cache._history import History
 from hypernodes.cache._key import derived, read_or_make, shared_key
-from hypernodes.cache._sweep import Sweep, listed
+from hypernodes.cache._packs import PackReader, Packs
+from hypernodes.cache._sweep import Sweep, listed, share
 from hypernodes.cache._trouble import Trouble
 from hypernodes.exceptions import CacheError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    ReadNext = Callable[..., bytes | memoryview]
 
 __all__ = ["DiskCache"]
 
@@ -28,15 +33,17 @@ _NANOSECONDS: Final = 1_000_000_000
 
 
 class DiskCache(Cache):
-    """Keeps values in files, one for each entry, below a directory that is private to the user.
+    """Keeps values in files below a directory that is private to the user.
 
-    Entries are written aside and renamed into their place, so readers see a whole entry or none.
+    Entries are written aside and then named, so readers see a whole entry or none; small ones that
+    are stored in quick succession share files.
     Each carries a keyed checksum over its name and its content, which is verified before anything
     is unpickled: what was damaged, moved or made by somebody without the key is a miss. Large
     arrays lie beside the pickle and are mapped into memory, as private copies, where the directory
-    is on a file system of this machine.
+    is on a file system of this machine and only this user can write to it.
 
-    Nothing is opened before it is used. Trouble with the directory is a `CacheWarning`.
+    Nothing is opened before it is used. Trouble with the directory is a `CacheWarning`. One that
+    holds something else under the names that a cache needs is not used.
 
     Args:
         path: The directory; made, with mode 0700, if it is not there.
@@ -77,13 +84,13 @@ class DiskCache(Cache):
         self._sealer: Sealer | None = None
         self._mapped = False
         self._trouble = Trouble(self.path)
-        self._writer = Writer(f"{self.path}/drafts")
+        self._writer = Writer(f"{self.path}/{DRAFTS}")
+        self._packs = Packs(self._writer, max_bytes)
         self._counts = Counts(f"{self.path}/counts", self._writer)
         self._history = History(f"{self.path}/notes", self._writer)
-        self._sweep = Sweep(
-            self.path, self._writer, max_bytes=max_bytes, ttl=ttl, touch=self._touch
-        )
-        weakref.finalize(self, _finish, self._counts, self._writer)
+        touch = partial(_touch, self._counts, self.path)
+        self._sweep = Sweep(self.path, self._writer, max_bytes=max_bytes, ttl=ttl, touch=touch)
+        weakref.finalize(self, _finish, self._counts, self._sweep, self._packs, self._writer)
 
     def get(self, signature: str) -> Any:
         name = address(signature)
@@ -93,8 +100,12 @@ class DiskCache(Cache):
 
     def get_many(self, signatures: Iterable[str]) -> dict[str, Any]:
         names = {signature: address(signature) for signature in signatures}
-        load = self._load
-        found = {sig: value for sig, name in names.items() if (value := load(name)) is not MISS}
+        load, read_next = self._load, PackReader().read
+        found = {
+            signature: value
+            for signature, name in names.items()
+            if (value := load(name, read_next)) is not MISS
+        }
         self._counts.looked_up_many(names[sig] if sig in found else "" for sig in names)
         return found
 
@@ -114,7 +125,7 @@ class DiskCache(Cache):
             if self.ttl is None:
                 os.stat(f"{self.path}/{name[0]}/{name[1:]}")
                 return True
-            return created(read(self._place(name), mapped=True)) >= self._since()
+            return created(name, read(self._place(name), mapped=True)) >= self._since()
         except OSError:
             return False
 
@@ -123,11 +134,13 @@ class DiskCache(Cache):
 
     def clear(self) -> None:
         try:
+            if not os.path.isdir(self.path):
+                return
+            claim(self.path, self._writer)
             for shard in SHARDS:
                 _remove_all(f"{self.path}/{shard}")
-            _remove_all(f"{self.path}/notes")
-            if os.path.isdir(self.path):
-                self._sweep.recount()
+            self._history.clear()
+            self._sweep.recount()
         except OSError as error:
             self._tell("cannot be cleared", error)
 
@@ -139,7 +152,13 @@ class DiskCache(Cache):
 
     def note(self, records: Iterable[EntryRecord]) -> None:
         try:
-            self._history.note(records)
+            try:
+                if self._sealer is None:
+                    self._open()
+                self._history.note(records)
+            except FileNotFoundError:  # as above
+                self._open()
+                self._history.note(records)
         except OSError as error:
             self._tell("cannot be written", error)
 
@@ -148,10 +167,11 @@ class DiskCache(Cache):
 
     def exists(self) -> bool:
         """Say whether there is a cache at the path."""
-        return any(os.path.exists(f"{self.path}/{name}") for name in ("usage", "key"))
+        return is_claimed(self.path)
 
     def entries(self) -> Iterator[EntryFacts]:
         """Yield what is known of each entry, in no order."""
+        self._packs.close()  # an open file has a name more than it has entries
         try:
             for shard in SHARDS:
                 for entry in listed(f"{self.path}/{shard}"):
@@ -164,9 +184,9 @@ class DiskCache(Cache):
         """Remove the entry of that name; of what is absent, nothing."""
         place = self._place(name)
         try:
-            size = os.stat(place).st_size
+            facts = os.stat(place)
             remove(place)
-            self._sweep.removed(name, size)
+            self._sweep.removed(name, share(facts))
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -202,19 +222,23 @@ class DiskCache(Cache):
         now = time.time_ns()
         pieces = sealer.seal(name, value, now / _NANOSECONDS)
         if self.max_bytes is None or sum(map(len, pieces)) <= self.max_bytes:
-            size = self._writer.write(self._place(name), pieces, now)
+            size = self._packs.write(self._place(name), pieces, now)
             self._sweep.stored(name, size, now)
 
     def _place(self, name: str) -> str:
-        return f"{self.path}/{name[0]}/{name[1:]}"
+        return _place(self.path, name)
 
     def _since(self) -> float:
         return 0.0 if self.ttl is None else time.time() - self.ttl
 
-    def _load(self, name: str) -> Any:
+    def _load(self, name: str, read_next: ReadNext | None = None) -> Any:
         try:
             sealer = self._sealer or self._opened_for_reading()
-            entry = read(f"{self.path}/{name[0]}/{name[1:]}", mapped=self._mapped)
+            place, mapped = f"{self.path}/{name[0]}/{name[1:]}", self._mapped
+            if read_next is None:
+                entry = read(place, mapped=mapped)
+            else:
+                entry = read_next(place, name, mapped=mapped)
         except FileNotFoundError:
             return MISS
         except OSError as error:
@@ -243,26 +267,34 @@ class DiskCache(Cache):
     def _open(self) -> Sealer:
         """Read the key, or make one; know where the directory lies."""
         with self._lock:
-            make_private(self.path)
+            claim(self.path, self._writer)
             key = shared_key(self._key)
             secret = read_or_make(f"{self.path}/key") if key is None else derived(key)
-            self._mapped = is_local(self.path)
+            self._packs.enabled = is_local(self.path)
+            self._mapped = self._packs.enabled and is_private(os.stat(self.path))
             self._sealer = Sealer(secret)
             return self._sealer
-
-    def _touch(self, before: int) -> None:
-        """Mark what was found lately as used right `before`, in nanoseconds since the epoch."""
-        for name in self._counts.recent():
-            with suppress(OSError):
-                place = self._place(name)
-                os.utime(place, ns=(before - 1, os.stat(place).st_mtime_ns))
 
     def _tell(self, what: str, error: Exception) -> None:
         self._trouble.tell(f"the cache at {self.path} {what}: {error}")
 
 
-def _finish(counts: Counts, writer: Writer) -> None:
+def _place(root: str, name: str) -> str:
+    return f"{root}/{name[0]}/{name[1:]}"
+
+
+def _touch(counts: Counts, root: str, before: int) -> None:
+    """Mark what was found lately as used right `before`, in nanoseconds since the epoch."""
+    for name in counts.recent():
+        with suppress(OSError):
+            place = _place(root, name)
+            os.utime(place, ns=(before - 1, os.stat(place).st_mtime_ns))
+
+
+def _finish(counts: Counts, sweep: Sweep, packs: Packs, writer: Writer) -> None:
     counts.save()
+    sweep.save()
+    packs.close()
     writer.close()
 
 

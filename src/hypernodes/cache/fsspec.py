@@ -132,7 +132,7 @@ class FsspecCache(Cache):
         if self.ttl is not None:
             since = self._since()
             contents = self._read_many(names.values())
-            recent = {name for name, content in contents.items() if created(content) >= since}
+            recent = {name for name, content in contents.items() if created(name, content) >= since}
             return {signature for signature, name in names.items() if name in recent}
         try:
             places = [self._place(name) for name in names.values()]
