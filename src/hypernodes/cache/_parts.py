@@ -51,7 +51,7 @@ class Parts(NamedTuple):
         children: What it is made of.
         arrange: Puts the encoded children into an order that does not depend on chance.
         label: Says how one gets at a child, given the children and its place among them.
-        is_opaque: Whether, if one child has no stable identity, the whole has none.
+        is_opaque: Whether users have no names for the children.
     """
 
     tag: bytes

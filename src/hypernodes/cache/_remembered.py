@@ -102,7 +102,7 @@ def _look_at(root: Any) -> _Sightings | None:
 def _note(sightings: _Sightings, function: types.FunctionType, pending: list[Any]) -> bool:
     """Note what a function uses; return whether that can be noted."""
     reading = read(function.__code__, CodeSnapshot().identify)
-    if not _are_foreign(function, reading.imports):
+    if reading.is_curious or not _are_foreign(function, reading.imports):
         return False
     sightings.functions.append((function, function.__code__, function.__defaults__))
     pending += function.__defaults__ or ()

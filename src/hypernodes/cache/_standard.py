@@ -31,7 +31,8 @@ def _pair_label(children: Sequence[Any], index: int) -> str:
 
 def _mapping(value: Mapping[Any, Any]) -> Parts:
     children = [part for pair in value.items() for part in pair]
-    return Parts(b"dict", children, _pairs, _pair_label)
+    tag = type(value).__name__.encode()
+    return Parts(tag, children, _pairs, _pair_label)
 
 
 def _set(value: Iterable[Any]) -> Parts:
@@ -131,4 +132,6 @@ BY_NAME: Final[dict[str, Rule]] = {
     "pathlib.PureWindowsPath": _path,
     "pathlib.WindowsPath": _path,
     "uuid.UUID": told_by("uuid", lambda value: (value.int,)),
+    "weakref.KeyedRef": told_by("weak", lambda value: (value(),)),
+    "weakref.ReferenceType": told_by("weak", lambda value: (value(),)),
 }
