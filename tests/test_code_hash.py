@@ -928,6 +928,18 @@ def test_a_module_that_fails_on_import_is_no_problem(hash_of):
     assert hash_of(source, failing="raise ZeroDivisionError")
 
 
+def test_a_module_that_exits_is_no_problem_and_runs_once(write, capsys):
+    exiting = "print('ran', {})\nraise SystemExit"
+    source = "def f(x):\n    import exiting\n    return exiting.g(x)"
+    module = write(main_part=source, exiting=exiting.format(1))
+    one, again = hash_code(module.f), hash_code(module.f)
+    assert capsys.readouterr().out == "ran 1\n"
+
+    module = write(main_part=source, exiting=exiting.format(2))
+    assert one == again != hash_code(module.f)
+    assert capsys.readouterr().out == "ran 2\n"
+
+
 def test_libraries_are_not_imported_to_hash_what_imports_them(write):
     module = write(lazy="def f(x):\n    import wave\n    return wave.open(x)")
     sys.modules.pop("wave", None)

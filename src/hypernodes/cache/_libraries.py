@@ -118,8 +118,7 @@ def _range_index(value: Any) -> Parts:
 
 
 def _multi_index(value: Any) -> Parts:
-    levels = [value.get_level_values(level).array for level in range(value.nlevels)]
-    return Parts(b"pandas multiindex", (list(value.names), *levels))
+    return Parts(b"pandas multiindex", (list(value.names), *value.levels, *value.codes))
 
 
 def _pandas_array(value: Any) -> Parts:

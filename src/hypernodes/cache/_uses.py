@@ -262,12 +262,55 @@ def _imported(namespace: Mapping[str, Any], origin: ImportedName) -> Any:
     if not is_own_name(module):
         return f"{module} {version(module)}"
     try:
-        value = importlib.import_module(module)
+        value = _load(module)
         if origin.is_top:
             return sys.modules[package_name(module)]
         return _member(value, origin.member) if origin.member else value
-    except Exception:  # noqa: BLE001  # the module's own code ran, it may raise anything
+    except _FailingError as error:
+        return digest(b"failing", error.text)
+    except Exception:  # noqa: BLE001  # a module may have a __getattr__ of its own
         return "absent"
+
+
+class _FailingError(ImportError):
+    """A module that cannot be imported.
+
+    Args:
+        text: What its file holds; empty where there is none.
+    """
+
+    def __init__(self, text: bytes) -> None:
+        super().__init__()
+        self.text = text
+
+
+_failing: Final[set[tuple[str, bytes]]] = set()
+
+
+def _load(module: str) -> Any:
+    """Return the module of this name; what has failed is not tried again unless it was edited."""
+    parent = module.rpartition(".")[0]
+    if parent:
+        _load(parent)
+    if module in sys.modules:
+        return importlib.import_module(module)
+    text = _text_of(module)
+    if (module, text) not in _failing:
+        try:
+            return importlib.import_module(module)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001  # the module's own code ran: it may even exit
+            _failing.add((module, text))
+    raise _FailingError(text)
+
+
+def _text_of(module: str) -> bytes:
+    spec = importlib.import_module("importlib.util").find_spec(module)
+    if spec is None or not spec.has_location:
+        return b""
+    with open(spec.origin, "rb") as file:  # noqa: PTH123  # pathlib is slow to import
+        return bytes(file.read())
 
 
 def absolute(namespace: Mapping[str, Any], origin: ImportedName) -> str:
@@ -281,5 +324,5 @@ def absolute(namespace: Mapping[str, Any], origin: ImportedName) -> str:
 
 def _member(module: Any, name: str) -> Any:
     if not hasattr(module, name):
-        importlib.import_module(f"{module.__name__}.{name}")
+        _load(f"{module.__name__}.{name}")
     return getattr(module, name)
