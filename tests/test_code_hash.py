@@ -580,10 +580,7 @@ USES = {
         "return g()",
     ),
     "private attribute of a model": (
-        (
-            "import pydantic\nclass A(pydantic.BaseModel):\n    _k: int = 0\n"
-            "a = A()\na._k = {}"
-        ),
+        ("import pydantic\nclass A(pydantic.BaseModel):\n    _k: int = 0\na = A()\na._k = {}"),
         "return a._k",
     ),
     "special method that is cached": (
@@ -618,8 +615,10 @@ USES = {
         "import dataclasses; return dataclasses.fields(A)",
     ),
     "order of members": (
-        "import enum\nclass E(enum.Enum):\n    locals().update(dict(sorted(dict(A=1, B=2).items(),"
-        " key=lambda item: item[1] * (-1) ** {})))",
+        (
+            "import enum\nclass E(enum.Enum):\n    for name in ('ab', 'ba')[{} - 1]:\n"
+            "        locals()[name] = ord(name)\n    del name"
+        ),
         "return list(E)",
     ),
     "attribute of a member": (
@@ -633,10 +632,7 @@ USES = {
         "return r()()",
     ),
     "in a weak dict": (
-        (
-            "import weakref\ndef g():\n    return {}\nd = weakref.WeakValueDictionary()\n"
-            "d['g'] = g"
-        ),
+        ("import weakref\ndef g():\n    return {}\nd = weakref.WeakValueDictionary()\nd['g'] = g"),
         "return d['g']()",
     ),
     "attribute of a date of one's own": (
@@ -644,10 +640,7 @@ USES = {
         "return d.k",
     ),
     "slot of a number of one's own": (
-        (
-            "import decimal\nclass D(decimal.Decimal):\n    __slots__ = ('_k',)\n"
-            "d = D(1)\nd._k = {}"
-        ),
+        ("import decimal\nclass D(decimal.Decimal):\n    __slots__ = ('_k',)\nd = D(1)\nd._k = {}"),
         "return d._k",
     ),
     "stateful node": (
@@ -859,8 +852,7 @@ PACKAGES = {
         "    return pack.part.g(x), pack.relative.f(x)"
     ),
     "by import_module": (
-        "from importlib import import_module\ndef f(x):\n"
-        "    return import_module('pack.part').g(x)"
+        "from importlib import import_module\ndef f(x):\n    return import_module('pack.part').g(x)"
     ),
     "relative": "from pack.relative import f",
 }

@@ -84,7 +84,7 @@ class _Reach(NamedTuple):
     by_type: frozenset[str] = frozenset()
     is_curious: bool = False
 
-    def __or__(self, other: _Reach) -> _Reach:  # type: ignore[override]
+    def __or__(self, other: _Reach) -> _Reach:
         return _Reach(self.by_type | other.by_type, self.is_curious or other.is_curious)
 
 

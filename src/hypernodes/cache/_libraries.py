@@ -37,10 +37,8 @@ def _shown(value: Any) -> dict[str, Any]:
     """Return what a user, or a user's class, has put on a library's object."""
     found = {name: getattr(value, name, None) for name in getattr(value, "_metadata", ())}
     accessors = getattr(value, "_accessors", ())
-    for name, part in getattr(value, "__dict__", {}).items():
-        if name[:1] != "_" and name not in accessors:
-            found[name] = part
-    return found
+    own = getattr(value, "__dict__", {})
+    return found | {name: own[name] for name in own if name[:1] != "_" and name not in accessors}
 
 
 def _ndarray(value: Any) -> Parts | bytes:
@@ -70,9 +68,7 @@ def _raw(value: Any) -> Any:
 def _masked_array(value: Any) -> Parts:
     numpy = sys.modules["numpy"]
     facts = value.fill_value, value.hardmask, _shown(value)
-    return Parts(
-        b"numpy masked", (_kind(value), value.data, numpy.ma.getmaskarray(value), *facts)
-    )
+    return Parts(b"numpy masked", (_kind(value), value.data, numpy.ma.getmaskarray(value), *facts))
 
 
 def _numpy_scalar(value: Any) -> Parts:
@@ -99,7 +95,9 @@ def _frame_label(children: Sequence[Any], index: int) -> str:
 
 def _series(value: Any) -> Parts:
     children = (_kind(value), value.name, value.index, _besides(value), value.array)
-    return Parts(b"pandas series", children, label=attribute_labels("", "name", "index", "", "array"))
+    return Parts(
+        b"pandas series", children, label=attribute_labels("", "name", "index", "", "array")
+    )
 
 
 def _besides(value: Any) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class Reading(NamedTuple):
         own: What its source, or its bytecode, hashes to.
         globals: The global names that are looked up, each with the attributes looked up in it.
         locals: The same for names of enclosing functions.
-        imports: The same for what is imported in the body, with its origin; a name may have several.
+        imports: The same for what is imported in the body, with its origin; some names have several.
         is_curious: Whether docstrings are looked at.
     """
 
@@ -80,6 +80,7 @@ def _read_anew(code: types.CodeType, identify: Identify) -> Reading:
     lookups.scan(code)
     lookups.scan_texts(code)
     return Reading(own, *lookups.sorted(code.co_freevars), lookups.is_curious)
+
 
 _WHOLE: Final = frozenset({()})
 _DOCUMENTATION: Final = frozenset({"__doc__", "getdoc"})

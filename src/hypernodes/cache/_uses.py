@@ -6,6 +6,7 @@ import enum
 import importlib
 import sys
 import types
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -185,8 +186,14 @@ def _docstring(cls: type) -> Any:
     head = f"{cls.__name__}("
     if not isinstance(text, str) or not text.startswith(head) or not hasattr(cls, _DATACLASS):
         return text
-    made = f"{cls.__name__}{importlib.import_module('inspect').signature(cls)}"
-    return None if text == made.replace(" -> None", "") else text
+    if cls not in _generated:
+        made = f"{cls.__name__}{importlib.import_module('inspect').signature(cls)}"
+        _generated[cls] = made.replace(" -> None", "")
+    return None if text == _generated[cls] else text
+
+
+# What dataclasses make for docstrings of classes; it takes long to find out.
+_generated: Final[weakref.WeakKeyDictionary[type, str]] = weakref.WeakKeyDictionary()
 
 
 def _members(cls: type) -> Iterator[tuple[str, Any]]:
