@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from hypernodes import MISS, CacheError, MemoryCache
+from hypernodes import MISS, CacheError, MemoryCache, SerializationError
 
 
 def put_all(cache, *names):
@@ -83,20 +83,23 @@ def test_what_cannot_be_changed_is_kept_as_it_is():
     assert cache.get("a") is value
 
 
-def test_an_instance_of_a_class_inside_a_function_is_copied():
-    class Local:
-        def __init__(self):
-            self.items = []
+class Count(int):
+    pass
 
-    cache = MemoryCache()
-    value = Local()
-    cache.put("a", value)
-    value.items.append(1)
-    first = cache.get("a")
-    assert type(first) is Local
-    assert first.items == []
-    first.items.append(2)
-    assert cache.get("a").items == []
+
+def test_what_shares_something_with_every_copy_is_refused():
+    def counter():
+        count = 0
+
+        def following():
+            nonlocal count
+            count += 1
+            return count
+
+        return following
+
+    with pytest.raises(SerializationError, match="this dict cannot be pickled"):
+        MemoryCache().put("a", {"count": counter()})
 
 
 def test_a_tuple_with_something_changeable_inside_is_copied():
@@ -108,9 +111,6 @@ def test_a_tuple_with_something_changeable_inside_is_copied():
 
 
 def test_a_subclass_of_a_number_keeps_its_class():
-    class Count(int):
-        pass
-
     cache = MemoryCache()
     value = Count(3)
     value.seen = []

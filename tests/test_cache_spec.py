@@ -111,7 +111,7 @@ def test_the_key_does_not_show():
         ({"kind": "disk", "path": "x", "options": {"max_byte": 5}}, "did you mean 'max_bytes'"),
         ({"kind": "memory", "options": {"ttl": 5}}, "no option 'ttl'"),
         ({"kind": "memory", "options": 5}, "instance of Options"),
-        ({"kind": "memory", "size": 5}, "Extra inputs"),
+        ({"kind": "memory", "size": 5}, "no 'size'"),
     ],
 )
 def test_what_describes_no_cache_is_refused(fields, message):

@@ -3,6 +3,7 @@
 import importlib
 import sys
 import textwrap
+import threading
 import warnings
 
 import pytest
@@ -246,7 +247,7 @@ def test_warnings_of_workers_come_once_to_the_driver(executor, tmp_path):
 
 
 def test_each_node_whose_values_cannot_be_pickled_warns_once(executor, tmp_path):
-    pipeline = Pipeline([node("y")(lambda x: (n for n in (x,))), node("z")(lambda y: list(y))])
+    pipeline = Pipeline([node("y")(lambda x: (n for n in (x,))), node("z")(lambda y: [*y])])
     spec = CacheSpec(kind="disk", path=tmp_path / "kept")
     config = RuntimeConfig(cache=spec, executor=executor)
 
@@ -254,3 +255,65 @@ def test_each_node_whose_values_cannot_be_pickled_warns_once(executor, tmp_path)
         found = pipeline.map({"x": range(40)}, map_over="x", output_name="z", config=config)
     assert [row["z"] for row in found] == [[n] for n in range(40)]
     assert len(told) == 1
+
+
+CLASSES = """
+import enum, pathlib
+from dataclasses import dataclass
+from hypernodes import Pipeline, RuntimeConfig, node
+from hypernodes.cache import DiskCache
+from hypernodes.executors import ProcessPoolExecutor
+
+class Colour(enum.Enum):
+    RED = 1
+
+@dataclass
+class Point:
+    x: int
+    colour: Colour = Colour.RED
+
+def make(x):
+    with open("calls", "a") as file:
+        file.write("made ")
+    return Point(x)
+
+def moved(point):
+    return Point(point.x + 1, point.colour)
+
+if __name__ == "__main__":
+    pipeline = Pipeline([node("point")(make), node("end")(moved)])
+    with ProcessPoolExecutor(max_workers=1) as executor:
+        config = RuntimeConfig(cache=DiskCache("kept"), executor=executor)
+        for _ in range(2):
+            found = pipeline.map({"x": [1, 2]}, map_over="x", config=config, output_name="end")
+            assert [row["end"] for row in found] == [Point(2), Point(3)]
+            assert pipeline.run({"x": 7}, config=config)["end"] == Point(8)
+    here = RuntimeConfig(cache=DiskCache("kept"), executor="sequential")
+    assert pipeline.run({"x": 7}, config=here)["end"] == Point(8)
+    assert pathlib.Path("calls").read_text() == "made made made "
+"""
+
+
+def test_instances_of_classes_of_scripts_are_kept_by_workers(run_script):
+    run_script(CLASSES)
+
+
+@pytest.mark.parametrize("name", ["thread", "async"])
+def test_equal_items_that_cannot_be_kept_run_beside_one_another(name):
+    company = threading.Event()
+    running = []
+
+    def look_around(x):
+        running.append(x)
+        if len(running) > 1:
+            company.set()
+        company.wait(0.5)  # those that lead have none
+        running.pop()
+        return (n for n in (x,))
+
+    pipeline = Pipeline([node("y")(look_around)])
+    config = RuntimeConfig(cache=MemoryCache(), executor=name)
+    with pytest.warns(CacheWarning, match="is not kept"):
+        found = pipeline.map({"x": [1] * 6}, map_over="x", config=config)
+    assert [[*row["y"]] for row in found] == [[1]] * 6
+    assert company.is_set()

@@ -542,3 +542,16 @@ def test_a_global_that_is_rebound_or_mutated_is_noticed_at_the_next_run(monkeypa
     assert pipeline.run({"x": 5}, config=config) == {"s": 15, "t": 20}
     monkeypatch.undo()
     assert pipeline.run({"x": 5}, config=config) == {"s": 10, "t": 10}
+
+
+def test_nodes_that_make_the_same_in_one_run_make_it_once(config, tmp_path):
+    log = tmp_path / "log"
+
+    def make(x):
+        with log.open("a") as file:
+            file.write("called\n")
+        return [x]
+
+    pipeline = Pipeline([node(name)(make) for name in ("a", "b", "c")])
+    assert pipeline.run({"x": 1}, config=config) == {"a": [1], "b": [1], "c": [1]}
+    assert log.read_text() == "called\n"

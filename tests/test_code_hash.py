@@ -616,8 +616,8 @@ USES = {
     ),
     "order of members": (
         (
-            "import enum\nclass E(enum.Enum):\n    for name in ('ab', 'ba')[{} - 1]:\n"
-            "        locals()[name] = ord(name)\n    del name"
+            "import enum\nnames = ('ab', 'ba')[{} - 1]\n"
+            "E = enum.Enum('E', [(name, ord(name)) for name in names])"
         ),
         "return list(E)",
     ),

@@ -14,6 +14,8 @@ import pytest
 from pydantic import ValidationError
 
 from hypernodes import (
+    CacheSpec,
+    CompositeExecutor,
     Executor,
     InputError,
     Pipeline,
@@ -745,7 +747,7 @@ def test_wrong_fields_are_refused_by_name(fields, words):
 
 
 def test_positional_fields_are_refused():
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"by name \(backend, executor"):
         RuntimeConfig("thread")
 
 
@@ -1051,3 +1053,38 @@ def test_executors_backends_and_configs_print_as_what_they_are():
     assert str(config.executor) == "SequentialExecutor()"
     assert str(config.backend) == "LocalBackend()"
     assert str(config).startswith("RuntimeConfig(backend=LocalBackend()")
+
+
+@pytest.mark.parametrize(
+    ("in_order", "by_name"),
+    [
+        (lambda: ThreadPoolExecutor(8), lambda: ThreadPoolExecutor(max_workers=8)),
+        (lambda: RetryPolicy(2, 0.5), lambda: RetryPolicy(max_retries=2, initial_delay=0.5)),
+        (lambda: CacheSpec("memory"), lambda: CacheSpec(kind="memory")),
+        (
+            lambda: CompositeExecutor("process", "thread"),
+            lambda: CompositeExecutor(map_executor="process", node_executor="thread"),
+        ),
+    ],
+)
+def test_descriptions_take_their_fields_in_order_too(in_order, by_name):
+    assert in_order() == by_name()
+
+
+def test_too_many_values_and_values_given_twice_are_refused():
+    with pytest.raises(TypeError, match="at most 1 values in order, not 2"):
+        ThreadPoolExecutor(1, 2)
+    with pytest.raises(TypeError, match="'max_workers' twice"):
+        ThreadPoolExecutor(1, max_workers=2)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: ThreadPoolExecutor(max_worker=8),
+        lambda: RuntimeConfig(executor={"kind": "thread", "max_worker": 8}),
+    ],
+)
+def test_a_misspelt_option_of_an_executor_comes_with_a_suggestion(build):
+    with pytest.raises(ValidationError, match="did you mean 'max_workers'"):
+        build()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import traceback
+from importlib import import_module
 from types import ModuleType
 
 import pytest
@@ -477,3 +480,165 @@ def test_logging_goes_to_the_packages_logger(caplog):
     (record,) = caplog.records
     assert record.name == "hypernodes.callbacks"
     assert record.exc_info is not None
+
+
+# ---------------------------------------------------------------- what is registered, and when
+
+
+def counting(events):
+    class Counts(Callback):
+        def on_node_start(self):
+            events.append("start")
+
+    return Counts()
+
+
+@pytest.mark.parametrize("executor", ["sequential", "thread"])
+def test_a_plugin_that_came_and_went_while_a_run_started_is_called_no_more(executor):
+    events = []
+    plugin = counting(events)
+
+    class Registers(Callback):
+        def on_pipeline_start(self):
+            if not events:
+                events.append("registered")
+                register_plugins(plugin)
+
+        def on_node_end(self):
+            pass
+
+    pipeline = Pipeline([node("a")(lambda x: x), node("b")(lambda a: a)])
+    config = RuntimeConfig(executor=executor, callbacks=[Registers()])
+    pipeline.run({"x": 1}, config=config)
+    unregister_plugins(plugin)
+    events[:] = ["registered"]
+    pipeline.run({"x": 1}, config=config)
+    assert events == ["registered"]
+
+
+def test_a_plugin_that_is_registered_again_is_called_again():
+    events = []
+    plugin = counting(events)
+    for _ in range(3):
+        register_plugins(plugin)
+        run()
+        unregister_plugins(plugin)
+        run()
+    assert events == ["start"] * 3
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        (".mod:name", "not to be found"),
+        ("hypernodes:Calback", "did you mean 'Callback'"),
+        ("broken_by_division:x", "ZeroDivisionError"),
+        ("broken_by_exit:x", "SystemExit"),
+        ("broken_by_syntax:x", "SyntaxError"),
+    ],
+)
+def test_names_that_cannot_be_imported_are_refused_with_the_reason(
+    place, reason, tmp_path, monkeypatch
+):
+    (tmp_path / "broken_by_division.py").write_text("1 / 0")
+    (tmp_path / "broken_by_exit.py").write_text("raise SystemExit(3)")
+    (tmp_path / "broken_by_syntax.py").write_text("def")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(CallbackError, match=reason) as caught:
+        RuntimeConfig(callbacks=[place])
+    assert place in str(caught.value)
+    assert "another exception" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_module_by_its_name_is_a_callback(tmp_path, monkeypatch):
+    source = "seen = []\n\ndef on_node_end(node):\n    seen.append(node.name)\n"
+    (tmp_path / "module_with_hooks.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    run("module_with_hooks")
+    assert import_module("module_with_hooks").seen == ["y"]
+
+
+async def asynchronous(phase, config, data):
+    raise NotImplementedError
+
+
+def generating(phase, config, data):
+    yield
+
+
+@pytest.mark.parametrize(
+    ("function", "kind"), [(asynchronous, "coroutine"), (generating, "generator")]
+)
+def test_functions_that_a_plain_call_does_not_run_are_refused(function, kind):
+    with pytest.raises(CallbackError, match=kind):
+        RuntimeConfig(callbacks=[function])
+
+
+def test_generators_are_no_hooks():
+    class Yields(Callback):
+        def on_node_end(self):
+            yield
+
+    with pytest.raises(CallbackError, match="generator"):
+        RuntimeConfig(callbacks=[Yields])
+
+
+def test_a_partial_is_a_hook():
+    class Partial(Callback):
+        on_node_end = functools.partial(lambda seen, node: seen.append(node.name), SEEN)
+
+    run(Partial())
+    assert SEEN == ["y"]
+
+
+def test_own_arguments_stand_behind_those_by_position():
+    class Hidden(Callback):
+        def on_node_end(self, own=1, node=None, /):
+            raise NotImplementedError
+
+    with pytest.raises(CallbackError, match="'own' by position only"):
+        RuntimeConfig(callbacks=[Hidden])
+
+
+def test_a_file_with_a_wrong_callback_is_named(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text('callbacks = ["nope:x"]')
+    with pytest.raises(CallbackError) as caught:
+        RuntimeConfig.from_file(path)
+    assert str(path) in caught.value.__notes__[0]
+
+
+ENTRIES = """
+import sys, threading
+from hypernodes import Pipeline, node, unregister_plugins
+sys.path.insert(0, ".")
+pipeline = Pipeline([node("y")(lambda x: x)])
+FIRST
+runs = [threading.Thread(target=pipeline.run, args=({"x": 1},)) for _ in range(4)]
+for each in runs:
+    each.start()
+for each in runs:
+    each.join()
+print(sys.modules["plugin_that_works"].seen.count("start"))
+"""
+WORKS = """
+import time
+from hypernodes import Callback
+seen = []
+time.sleep(0.2)
+class Works(Callback):
+    def on_pipeline_start(self):
+        seen.append("start")
+"""
+
+
+@pytest.mark.parametrize(("first", "count"), [("", 4), ("unregister_plugins()", 0)])
+def test_entry_points_are_read_once_and_whole(run_script, tmp_path, first, count):
+    package = tmp_path / "plugins-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: plugins\nVersion: 1.0\n")
+    entries = "a = plugin_that_exits:X\nb = plugin_that_works:Works\n"
+    (package / "entry_points.txt").write_text(f"[hypernodes.plugins]\n{entries}")
+    (tmp_path / "plugin_that_exits.py").write_text("raise SystemExit(3)")
+    (tmp_path / "plugin_that_works.py").write_text(WORKS)
+    assert run_script(ENTRIES.replace("FIRST", first)).stdout.strip() == str(count)

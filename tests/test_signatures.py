@@ -3,9 +3,8 @@
 import pytest
 
 from hypernodes import CacheSpec, MemoryCache, Pipeline, RuntimeConfig, node
-from hypernodes._engine.caching.keys import value_key
 from hypernodes.cache._parts import NoStableIdentityError
-from hypernodes.cache._values import hash_value
+from hypernodes.cache._values import hash_value, value_key
 
 
 class Recording(MemoryCache):

@@ -17,9 +17,8 @@ from enum import Enum
 from time import time
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from hypernodes._aside import in_thread
+from hypernodes._described import Described
 from hypernodes.exceptions import SerializationError
 
 if TYPE_CHECKING:
@@ -63,17 +62,12 @@ class RunContext:
     audience: int = 0
 
 
-class Executor(BaseModel, ABC):
+class Executor(Described, ABC):
     """How: runs a pipeline, or maps it over items.
 
     An executor is a description; equal ones share what they have opened. Every executor gives the
     results of `SequentialExecutor`, in the same order.
     """
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
-    def __str__(self) -> str:
-        return repr(self)
 
     @abstractmethod
     def run_pipeline(
@@ -168,13 +162,8 @@ class Executor(BaseModel, ABC):
         self.close()
 
 
-class Backend(BaseModel, ABC):
+class Backend(Described, ABC):
     """Where: takes a pipeline, its inputs and its config to the place where the executor runs."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
-    def __str__(self) -> str:
-        return repr(self)
 
     @abstractmethod
     def run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     PlainSerializer,
@@ -23,9 +22,10 @@ from pydantic import (
 )
 
 from hypernodes import _kinds
+from hypernodes._described import Described
 from hypernodes._dispatch.needs import SHIPPING, Needs, identities
 from hypernodes._dispatch.plugins import REGISTRY as PLUGINS
-from hypernodes.exceptions import InputError, hint
+from hypernodes.exceptions import HyperNodesError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,7 @@ ExceptionType = Annotated[
 ]
 
 
-class RetryPolicy(BaseModel):
+class RetryPolicy(Described):
     """How often and when a failed attempt at a node is made again.
 
     The pause before extra attempt n (from 1) is `initial_delay * multiplier ** (n - 1)` seconds, at
@@ -88,8 +88,6 @@ class RetryPolicy(BaseModel):
         2
     """
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
     max_retries: Attempts = 3
     initial_delay: Seconds = 0.1
     multiplier: Annotated[float, Field(ge=1, strict=True, allow_inf_nan=False)] = 2.0
@@ -105,6 +103,8 @@ def _is_policy(value: object) -> bool:
 def _as_callbacks(value: object) -> tuple[object, ...]:
     if isinstance(value, list | tuple):
         return tuple(value)
+    if value is None:
+        raise ValueError("None is no list of callbacks; for no callbacks, leave it out")
     raise ValueError(f"{value!r} is no list of callbacks; put it into one: [{value!r}]")
 
 
@@ -128,7 +128,7 @@ def _nothing_but(empty: object, what: str, value: object) -> object:
     return value
 
 
-class RuntimeConfig(BaseModel):
+class RuntimeConfig(Described):
     """Where (backend) and how (executor) pipelines run, and what befalls each node.
 
     Frozen, equal by value and hashable. The config in force is the first there is of: the call's,
@@ -161,10 +161,10 @@ class RuntimeConfig(BaseModel):
         SequentialExecutor()
     """
 
+    IN_ORDER: ClassVar[int] = 0
     __slots__ = ("_cast", "_hash")
     _cast: Any
     _hash: int
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     backend: _kinds.AnyBackend = Field(default_factory=partial(_kinds.build_backend, "local"))
     executor: _kinds.AnyExecutor = Field(default_factory=partial(_kinds.build_executor, "thread"))
@@ -184,14 +184,6 @@ class RuntimeConfig(BaseModel):
     ] = 0
     timeout: Timeout | None = None
     callback_errors: Literal["log", "warn", "raise"] = "log"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_unknown(cls, given: Any) -> Any:
-        for name in given if isinstance(given, dict) else ():
-            if name not in cls.model_fields:
-                raise ValueError(f"a RuntimeConfig has no {name!r}; {hint(name, cls.model_fields)}")
-        return given
 
     @model_validator(mode="after")
     def _read_callbacks(self) -> Self:
@@ -235,6 +227,9 @@ class RuntimeConfig(BaseModel):
             return cls(**fields)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
             raise InputError(f"the config file {os.fspath(path)!r} is wrong: {error}") from error
+        except HyperNodesError as error:
+            error.add_note(f"in the config file {os.fspath(path)!r}")
+            raise
 
     @staticmethod
     @contextmanager
@@ -252,9 +247,6 @@ class RuntimeConfig(BaseModel):
             yield config
         finally:
             _used.reset(token)
-
-    def __str__(self) -> str:
-        return repr(self)
 
     def __hash__(self) -> int:
         # Asked for at every run: worked out once, in a slot that is neither copied nor pickled.
@@ -294,7 +286,7 @@ class RuntimeConfig(BaseModel):
     def table(self) -> Table | None:
         """The calls for events under this config; None where nobody observes."""
         callbacks: object = self.callbacks
-        if isinstance(callbacks, Needs) or not (callbacks or PLUGINS.number()):
+        if isinstance(callbacks, Needs) or (not callbacks and PLUGINS.is_empty):
             return None
         return self._cast_of_callbacks().table(self.callback_errors)
 
@@ -308,13 +300,13 @@ class RuntimeConfig(BaseModel):
         return None if table is None else table.needs
 
     def _cast_of_callbacks(self) -> Cast:
-        try:
+        with suppress(AttributeError):
             cast: Cast = self._cast
-        except AttributeError:
-            from hypernodes._dispatch.table import cast_of  # noqa: PLC0415 - pluggy
+            return cast
+        from hypernodes._dispatch.table import cast_of  # noqa: PLC0415 - pluggy
 
-            cast = cast_of(self.callbacks)
-            object.__setattr__(self, "_cast", cast)
+        cast = cast_of(self.callbacks)
+        object.__setattr__(self, "_cast", cast)
         return cast
 
 
@@ -387,7 +379,7 @@ class _Default:
 def _from_variable(path: str) -> RuntimeConfig:
     try:
         return RuntimeConfig.from_file(path)
-    except (OSError, InputError) as error:
+    except (OSError, HyperNodesError) as error:
         error.add_note(f"the environment variable {CONFIG_VARIABLE} names {path!r}")
         raise
 

@@ -10,8 +10,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._dispatch.reads import VALUES
-from hypernodes._dispatch.specs import ARGUMENTS, PREFIXES, WRAPPER, Hook, read_hooks
-from hypernodes.exceptions import CallbackError, MissingDependencyError
+from hypernodes._dispatch.specs import ARGUMENTS, PREFIXES, WRAPPER, Hook, read_hooks, unfitting
+from hypernodes.exceptions import CallbackError, MissingDependencyError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,6 +63,7 @@ def read_callback(given: object, *, is_plugin: bool = False) -> Observer:
     """
     found: Any = _imported(given) if isinstance(given, str) else given
     label = _label(found)
+    _check_kind(found, label)
     if not _has_hooks(found) and callable(found):
         arguments = _arguments_of(found)
         if isinstance(found, type) or arguments == 0:
@@ -74,6 +75,13 @@ def read_callback(given: object, *, is_plugin: bool = False) -> Observer:
         message = f"{given!r} is no callback; give {FORMS}"
         raise CallbackError(message, callback=label)
     return _observer(given, found, label, read_hooks(found, label), is_plugin=is_plugin)
+
+
+def _check_kind(found: Any, label: str) -> None:
+    what = unfitting(found) if inspect.isroutine(found) else ""
+    if what:
+        message = f"callback {label} is {what}; give {FORMS}"
+        raise CallbackError(message, callback=label)
 
 
 def _observer(
@@ -133,16 +141,31 @@ def _label(found: Any) -> str:
 def _imported(place: str) -> object:
     """Return what lies at `package.module:name` or `package.module.name`."""
     module, _, name = place.partition(":") if ":" in place else place.rpartition(".")
+    if not module:
+        module, name = name, ""  # a module with hooks
     try:
-        found: object = import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
+        found: Any = import_module(module)
+        for part in filter(None, name.split(".")):
+            found = _member(found, part)
     except MissingDependencyError:
         raise
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         message = f"callback {place!r} is not to be found: {error}; write 'package.module:name'"
         raise CallbackError(message, callback=place) from error
+    except (Exception, SystemExit) as error:
+        reason = f"{type(error).__name__}: {error}"
+        message = f"callback {place!r}: importing module {module!r} fails ({reason}); mend that"
+        raise CallbackError(message, callback=place) from error
     return found
+
+
+def _member(found: Any, name: str) -> Any:
+    try:
+        return getattr(found, name)
+    except AttributeError as error:
+        match = nearest(name, dir(found))
+        meant = "" if match is None else f", did you mean {match!r}?"
+        raise AttributeError(f"{error}{meant}") from None
 
 
 def _arguments_of(function: Callable[..., Any]) -> int | None:

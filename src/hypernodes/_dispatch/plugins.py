@@ -24,9 +24,9 @@ class _Registry:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._observers: tuple[Observer, ...] = ()
-        self._changes = 0
+        self._state: tuple[int, tuple[Observer, ...]] = 0, ()
         self._loaded = False
+        self._loading = False
         self._muted = False
 
     def register(self, *plugins: object) -> None:
@@ -34,56 +34,69 @@ class _Registry:
         from hypernodes._dispatch.forms import read_callback  # noqa: PLC0415 - pluggy
 
         with self._lock:
-            known = [observer.given for observer in self._observers]
+            observers = self._state[1]
+            known = [observer.given for observer in observers]
             new = [plugin for plugin in plugins if not any(plugin is other for other in known)]
-            self._set(*self._observers, *(read_callback(p, is_plugin=True) for p in new))
+            self._set(*observers, *(read_callback(p, is_plugin=True) for p in new))
 
     def unregister(self, *plugins: object) -> None:
         """Remove plugins; all of them if none is named."""
         with self._lock:
+            if not self._loaded:
+                self._load()  # what entry points name, too
+            observers = self._state[1]
             for plugin in plugins:
-                if not any(_is(observer, plugin) for observer in self._observers):
-                    labels = [observer.label for observer in self._observers]
+                if not any(_is(observer, plugin) for observer in observers):
+                    labels = [observer.label for observer in observers]
                     message = f"{plugin!r} is not registered; {hint(repr(plugin), labels)}"
                     raise CallbackError(message, callback=repr(plugin))
-            gone = plugins or tuple(observer.given for observer in self._observers)
-            rest = [o for o in self._observers if not any(_is(o, plugin) for plugin in gone)]
-            self._set(*rest)
+            gone = plugins or tuple(observer.given for observer in observers)
+            self._set(*(o for o in observers if not any(_is(o, plugin) for plugin in gone)))
 
-    def observers(self) -> tuple[Observer, ...]:
-        """Return the plugins that are in force."""
+    def in_force(self) -> tuple[int, tuple[Observer, ...]]:
+        """Return the plugins that are in force, and a number that no others ever have."""
         if not self._loaded:
             self._load()
-        return () if self._muted or not self._observers or _is_disabled() else self._observers
+        number, observers = self._state
+        if not observers or self._muted:
+            return number, ()
+        return (number + 1, ()) if _is_disabled() else (number, observers)
 
     def number(self) -> int:
-        """Return a number that is another one whenever the plugins in force are; 0 for none."""
-        return self._changes if self.observers() else 0
+        """Return a number that is another one whenever the plugins in force are."""
+        return self.in_force()[0]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no plugin is in force."""
+        return not self.in_force()[1]
 
     def mute(self) -> None:
         """Have no plugins in this process, which works for another one that has them."""
         self._muted = self._loaded = True
 
     def _set(self, *observers: Observer) -> None:
-        self._observers = observers
-        self._changes += 1
+        self._state = self._state[0] + 2, observers  # the odd ones stand for disabled ones
 
     def _load(self) -> None:
         """Register what entry points name; a broken one is reported and left out."""
         with self._lock:
-            if self._loaded:
+            if self._loaded or self._loading:  # a plugin may run pipelines when it is imported
                 return
             from importlib.metadata import entry_points  # noqa: PLC0415 - only the first run pays
 
-            self._loaded = True
-            if not _is_disabled():
-                for entry_point in entry_points(group=GROUP):
-                    self._load_one(entry_point)
+            self._loading = True
+            try:
+                if not _is_disabled():
+                    for entry_point in entry_points(group=GROUP):
+                        self._load_one(entry_point)
+            finally:
+                self._loading, self._loaded = False, True
 
     def _load_one(self, entry_point: EntryPoint) -> None:
         try:
             self.register(entry_point.load())
-        except Exception:
+        except (Exception, SystemExit):
             message = "plugin %r (%s) cannot be used and is left out; mend or uninstall it"
             _logger.exception(message, entry_point.name, entry_point.value)
 

@@ -119,9 +119,9 @@ def _is_inherited(name: str, function: Any) -> bool:
 
 def _read_hook(name: str, function: Callable[..., Any], label: str) -> Hook:
     where = {"callback": label, "hook": name}
-    called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004 - to look at it
-    if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
-        message = f"{name} of callback {label} is a coroutine function; hooks are plain functions"
+    what = unfitting(function)
+    if what:
+        message = f"{name} of callback {label} is {what}; hooks are plain functions"
         raise CallbackError(message, **where)
     try:
         parameters = list(inspect.signature(function).parameters.values())
@@ -134,12 +134,30 @@ def _read_hook(name: str, function: Callable[..., Any], label: str) -> Hook:
     arguments, by_position = [], True
     for parameter in parameters:
         by_position &= parameter.name in known and parameter.kind is not parameter.KEYWORD_ONLY
+        if parameter.kind is parameter.POSITIONAL_ONLY and not by_position:
+            message = (
+                f"{name} of callback {label} takes {parameter.name!r} by position only; what is "
+                f"its own has to stand behind what it asks for, or be given by keyword"
+            )
+            raise CallbackError(message, **where)
         if parameter.name in known:
             arguments.append(
                 parameter.name if by_position else f"{parameter.name}={parameter.name}"
             )
     takes = tuple(argument.partition("=")[0] for argument in arguments)
     return Hook(function, takes, _compiled(function, known, arguments))
+
+
+def unfitting(function: Callable[..., Any]) -> str:
+    """Return what kind of function something is whose body a plain call does not run, or nothing.
+
+    Args:
+        function: Anything that can be called.
+    """
+    called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004 - to look at it
+    if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
+        return "a coroutine function"
+    return "a generator function" if inspect.isgeneratorfunction(called) else ""
 
 
 def _check_parameter(parameter: inspect.Parameter, name: str, label: str) -> None:
@@ -195,4 +213,8 @@ def _register(hooks: Mapping[str, Hook], label: str) -> None:
 
 def _plain(function: Any) -> Any:
     """Return `function` in a form that pluggy looks at: a function or a bound method."""
-    return function if isinstance(function, FunctionType | MethodType) else function.__call__
+    if isinstance(function, FunctionType | MethodType):
+        return function
+    if isinstance(function.__call__, MethodType):
+        return function.__call__
+    return lambda: None  # of something compiled, such as a partial: its arguments have been read

@@ -102,12 +102,12 @@ class Cast:
         Args:
             policy: What a failing callback does that does not say itself.
         """
-        key = policy, REGISTRY.number()
+        number, plugins = REGISTRY.in_force()
+        key = policy, number
         table = self._tables.get(key)
         if table is None:
             self._tables = {k: known for k, known in self._tables.items() if k[1] == key[1]}
-            observers = (*REGISTRY.observers(), *self._observers)
-            table = self._tables.setdefault(key, Table(observers, policy))
+            table = self._tables.setdefault(key, Table((*plugins, *self._observers), policy))
         return table
 
 

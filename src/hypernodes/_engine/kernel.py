@@ -88,12 +88,24 @@ class PipelineExecutionEngine:
         del inputs
         return ()
 
-    def distrust(self, inputs: Mapping[str, Any], names: Sequence[str]) -> None:
-        """Take note that such code has run.
+    def doubt(
+        self, inputs: Mapping[str, Any], strangers: Sequence[str] = ()
+    ) -> tuple[tuple[Any, ...], str] | None:
+        """Return why what is made now, in a worker, is not to be kept; what about, and a message.
+
+        Args:
+            inputs: As `shared_inputs` has returned them in the driver.
+            strangers: The names of such code.
+        """
+        del inputs, strangers
+        return None
+
+    def distrust(self, inputs: Mapping[str, Any], doubt: tuple[tuple[Any, ...], str]) -> None:
+        """Keep nothing more of a run.
 
         Args:
             inputs: As `prepared` has returned them.
-            names: The functions.
+            doubt: Why.
         """
 
     def warn(self, inputs: Mapping[str, Any], about: Hashable, message: str) -> None:

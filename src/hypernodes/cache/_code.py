@@ -143,7 +143,7 @@ class CodeSnapshot:
         Args:
             definition: One of the user's own, or anybody else's.
         """
-        return self._documented._label_of(definition)
+        return self._documented._label_of(definition)  # noqa: SLF001  # one of its own kind
 
     @functools.cached_property
     def _documented(self) -> Self:

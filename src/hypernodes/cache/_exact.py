@@ -28,6 +28,11 @@ class ExactSnapshot(CodeSnapshot):
         True
     """
 
+    @property
+    def classes(self) -> list[type]:
+        """The classes of the user's that were met."""
+        return [each for each in self._kept if isinstance(each, type)]
+
     def _contents(self, definition: Any) -> Contents:
         found = contents(definition, self._label_of, read_bytecode)
         uses = [(n, _WITHOUT_IDENTITY if value is None else value) for n, value in found.uses]

@@ -28,7 +28,7 @@ class Reading(NamedTuple):
         own: What its source, or its bytecode, hashes to.
         globals: The global names that are looked up, each with the attributes looked up in it.
         locals: The same for names of enclosing functions.
-        imports: The same for what is imported in the body, with its origin; some names have several.
+        imports: The same for what is imported in the body, with its origin; some have several.
         is_curious: Whether docstrings are looked at.
     """
 

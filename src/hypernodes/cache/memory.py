@@ -23,7 +23,6 @@ _ATOMS: Final = frozenset(
 _OVERHEAD: Final = 300
 
 _loads: Final = pickle.loads
-_deepcopy: Final = copy.deepcopy
 
 
 class _Kept(NamedTuple):
@@ -38,8 +37,7 @@ class MemoryCache(Cache):
     """Keeps values in this process, the most recently used ones.
 
     What cannot be changed (numbers, texts, tuples of them) is kept as it is; everything else as a
-    pickle, and what cannot be pickled but copied (instances of classes inside functions) as a copy:
-    each `get` makes a new one. What can be neither pickled nor copied is refused.
+    pickle, of which each `get` makes a new value. What cannot be pickled is refused.
 
     Args:
         max_items: The most entries that are kept, or None.
@@ -138,8 +136,9 @@ def _at_rest(value: Any) -> _Kept:
     buffers: list[pickle.PickleBuffer] = []
     try:
         stream = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    except Exception as error:  # noqa: BLE001 - a value may raise anything
-        return _as_copy(value, error)
+    except Exception as error:
+        kind = type(value).__qualname__
+        raise SerializationError(f"this {kind} cannot be pickled: {error}") from error
     if not buffers:
         return _Kept(_loads, stream, len(stream) + _OVERHEAD)
     contents = [_snapshot(buffer) for buffer in buffers]
@@ -155,17 +154,6 @@ def _snapshot(buffer: pickle.PickleBuffer) -> bytes | bytearray:
 def _load_with_buffers(kept: tuple[bytes, list[bytes | bytearray]]) -> Any:
     stream, contents = kept
     return _loads(stream, buffers=[copy.copy(content) for content in contents])
-
-
-def _as_copy(value: Any, reason: Exception) -> _Kept:
-    try:
-        kept = _deepcopy(value)
-    except Exception:  # noqa: BLE001 - as above
-        kept = value
-    if kept is value:
-        kind = type(value).__qualname__
-        raise SerializationError(f"this {kind} cannot be pickled: {reason}") from reason
-    return _Kept(_deepcopy, kept, sys.getsizeof(kept) + _OVERHEAD)
 
 
 def _is_unchangeable(value: Any) -> bool:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, Final
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     InstanceOf,
     PlainSerializer,
     model_validator,
 )
 
+from hypernodes._described import Described
 from hypernodes.abc import Cache
 from hypernodes.cache.disk import DiskCache
 from hypernodes.cache.fsspec import FsspecCache
@@ -72,7 +71,7 @@ class Options(Mapping[str, Any]):
         return {name: _plain(value) for name, value in self._content.items()}
 
 
-class CacheSpec(BaseModel):
+class CacheSpec(Described):
     """Describes a cache: data that can be compared, pickled and kept in a file.
 
     Attributes:
@@ -92,8 +91,6 @@ class CacheSpec(BaseModel):
         >>> spec.create()
         MemoryCache(max_items=100, max_bytes=None)
     """
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     kind: Annotated[str, Field(min_length=1)]
     path: Annotated[str | None, BeforeValidator(_as_text)] = None

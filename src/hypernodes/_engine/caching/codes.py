@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes._engine.caching.keys import prefix, value_key
+from hypernodes._engine.caching.keys import prefix
 from hypernodes._engine.caching.prepared import Codes
 from hypernodes._engine.caching.scheme import parameters
 from hypernodes._node import Node
 from hypernodes.cache._exact import ExactSnapshot
 from hypernodes.cache._parts import NoStableIdentityError
 from hypernodes.cache._remembered import CodeMemory
+from hypernodes.cache._values import value_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from hypernodes.cache._code import CodeHash, CodeSnapshot
 
 MEMORY: Final = CodeMemory()
-
-SWORN: Final[set[tuple[str, str]]] = set()
-"""What code in this process, a worker, has been found to be the same as in its driver."""
 
 
 class CodeReader:
@@ -82,23 +80,6 @@ class CodeReader:
         own = [_sworn(step.node.func, snapshot) for step in self._calls]  # type: ignore[attr-defined]
         inner = sorted(self._engine.inner_engines.items())
         return (*own, *(part for _, engine in inner for part in engine.read_exactly(snapshot)))
-
-    def strangers(self, oath: Oath) -> tuple[tuple[str, str], ...]:
-        """Return those that are not the same here as where an oath was made.
-
-        What has once been the same here stays so, whatever it does to its module meanwhile: code
-        that is new is a new oath.
-
-        Args:
-            oath: As `oath` has returned it there.
-        """
-        if SWORN.issuperset(oath):
-            return ()
-        here = self.read_exactly(ExactSnapshot())
-        others = [sworn for sworn, own in zip(oath, here, strict=True) if sworn != own]
-        strangers = tuple(sworn for sworn in others if sworn not in SWORN)
-        SWORN.update(set(oath).difference(strangers))
-        return strangers
 
     def _put_together(
         self, found: list[CodeHash], inner: Mapping[int, Codes], maps: Mapping[int, str]

@@ -190,7 +190,7 @@ class CachingEngine(KeyedEngine):
         outcome = drive(self._resolve(prepared, known, index, here, witness))
         self.closed(witness, outcome)
         if prepared is not inputs:
-            prepared.once.finish()
+            self.finish(prepared)
         return outcome
 
     async def await_item(
@@ -221,7 +221,7 @@ class CachingEngine(KeyedEngine):
             while batch := _taken(entries):
                 yield from self._attempt_batch(prepared, batch, enter)
         finally:
-            prepared.once.finish()
+            self.finish(prepared)
 
     def _attempt_batch(
         self, inputs: Prepared, batch: Batch, enter: Enter | None
@@ -239,10 +239,6 @@ class CachingEngine(KeyedEngine):
             else:
                 witness = witnesses.get(index)
                 yield index, self.attempt_told(inputs, rest.pop(index), index, witness)
-
-    def finish(self, inputs: Mapping[str, Any]) -> None:
-        if isinstance(inputs, Prepared):
-            inputs.once.finish()
 
     async def _resolve(
         self,
@@ -282,6 +278,7 @@ class CachingEngine(KeyedEngine):
         inputs: Prepared,
         call: Call,
     ) -> Sequence[Any]:
+        self.check_arguments(step, resolver, inputs)
         order, values = self.order(step, resolver, item, inputs), resolver.values
         if step.index in self.inner_engines:
             mapped = partial(map_inside, order=order, inputs=inputs, call=call)

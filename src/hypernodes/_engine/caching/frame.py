@@ -41,7 +41,7 @@ class CachedFrame(Frame):
         witness: Who is told, if somebody observes.
     """
 
-    __slots__ = ("_engine", "_known", "_once", "_resolver", "_rows", "_running")
+    __slots__ = ("_away", "_engine", "_known", "_once", "_resolver", "_rows", "_running", "_twins")
 
     inputs: Prepared
 
@@ -62,6 +62,8 @@ class CachedFrame(Frame):
         self._resolver = engine.resolver(inputs, item, self.values)
         self._rows: dict[int, list[Row]] = {}
         self._running = 0
+        self._away: set[int] = set()
+        self._twins: dict[str, list[Step]] = {}
 
     def first(self) -> list[Segment]:
         return self._next()
@@ -71,6 +73,7 @@ class CachedFrame(Frame):
         if isinstance(segment, Lookups):
             return {LOOKUPS: (segment.wanted, self._once)}
         taken: dict[Slot, Any] = {slot: self._resolver.values[slot] for slot in segment.takes}
+        self._engine.check_arguments(step, self._resolver, self.inputs)
         order = self._engine.order(step, self._resolver, self._known, self.inputs)
         if order is not None:
             taken[ORDER] = order
@@ -82,6 +85,7 @@ class CachedFrame(Frame):
         self, segment: Segment, taken: dict[Slot, Any], then: Callable[[Given], None]
     ) -> Callable[[Given], None]:
         step = segment.steps[0]
+        self._away.add(step.index)
         if ORDER not in taken or not self._engine.shelf(step).is_tied:
             return then
         order = taken.pop(ORDER)
@@ -135,13 +139,27 @@ class CachedFrame(Frame):
             order = self._engine.order(step, self._resolver, self._known, self.inputs)
             if order is not None and order.is_sound and not replaced:
                 keep_map(self._engine, step, order, rows)
+        if not (step.index in self._away or self._engine.plan.request.ctx.in_order):
+            self._engine.recheck_arguments(step, self._resolver, self.inputs)
         self._resolver.settle(step, [outcome[slot] for slot in step.outputs], replaced=replaced)
+        for twin in self._twins.pop(self._resolver.made[step.index], ()):
+            self._resolver.look_again(twin)
 
     def _take_ready(self) -> list[Step]:
         if not self._engine.plan.request.ctx.in_order:
-            return self._resolver.take_ready()
+            return list(filter(self._is_first, self._resolver.take_ready()))
         step = None if self._running else self._resolver.next_ready()
         return [] if step is None else [step]
+
+    def _is_first(self, step: Step) -> bool:
+        """Tell whether a step may run; else it waits for another one of the same signature."""
+        made = self._resolver.made[step.index]
+        if made in self._twins:
+            self._twins[made].append(step)
+            return False
+        if made:
+            self._twins[made] = []
+        return True
 
     def _next(self) -> list[Segment]:
         """Return what can be done now; finish where nothing is left to do."""
@@ -154,6 +172,6 @@ class CachedFrame(Frame):
             self.closed = True
             self.jobs.clear()
             if self.index is None:
-                self._once.finish()
+                self._engine.finish(self.inputs)
             self._end(self._resolver.outputs())
         return ready

@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._engine.caching.engine import CachingEngine
-from hypernodes._engine.caching.prepared import Carried, Item, Prepared
+from hypernodes._engine.caching.prepared import Carried, Doubt, Item, Prepared
 from hypernodes._engine.frame import Frame
 from hypernodes._engine.inner import inputs_of, whole_item
 from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
@@ -73,8 +73,11 @@ class ItemEngine(PipelineExecutionEngine):
     def strangers(self, inputs: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         return self.inside.strangers(inputs)
 
-    def distrust(self, inputs: Mapping[str, Any], names: Sequence[str]) -> None:
-        self.inside.distrust(inputs, names)
+    def doubt(self, inputs: Mapping[str, Any], strangers: Sequence[str] = ()) -> Doubt | None:
+        return self.inside.doubt(inputs, strangers)
+
+    def distrust(self, inputs: Mapping[str, Any], doubt: Doubt) -> None:
+        self.inside.distrust(inputs, doubt)
 
     def warn(self, inputs: Mapping[str, Any], about: Hashable, message: str) -> None:
         self.inside.warn(inputs, about, message)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+from hypernodes._engine.caching.arrival import other_code, welcome
+from hypernodes._engine.caching.changes import Guard
 from hypernodes._engine.caching.codes import CodeReader
-from hypernodes._engine.caching.keys import UNSTABLE, value_key
+from hypernodes._engine.caching.keys import UNSTABLE
 from hypernodes._engine.caching.orders import Order
 from hypernodes._engine.caching.prepared import Carried, Item, Once, Prepared
 from hypernodes._engine.caching.resolver import Resolver
@@ -15,12 +17,13 @@ from hypernodes._engine.caching.shelf import Shelf
 from hypernodes._engine.flights import FLIGHTS
 from hypernodes._engine.kernel import PipelineExecutionEngine
 from hypernodes.cache._code import CodeSnapshot
+from hypernodes.cache._values import SOLID, has_changed, mark_of, value_key
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
 
     from hypernodes._engine.caching.keys import Key, Keys
-    from hypernodes._engine.caching.prepared import Codes, Oath
+    from hypernodes._engine.caching.prepared import Codes, Doubt, Oath
     from hypernodes._engine.plan import Slot, Step
     from hypernodes.cache._exact import ExactSnapshot
     from hypernodes.cache._walk import Identify
@@ -139,10 +142,20 @@ class KeyedEngine(PipelineExecutionEngine):
         return self._reader.read_exactly(snapshot)
 
     def strangers(self, inputs: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-        return self._reader.strangers(self.prepared(inputs).oath)
+        return welcome(self._reader, self.prepared(inputs).oath)
 
-    def distrust(self, inputs: Mapping[str, Any], names: Sequence[str]) -> None:
-        self.prepared(inputs).once.distrust(names)
+    def doubt(self, inputs: Mapping[str, Any], strangers: Sequence[str] = ()) -> Doubt | None:
+        if strangers:
+            return other_code(strangers)
+        prepared = self.prepared(inputs)
+        guard = self._guard(prepared)
+        guard.before_call()
+        if not guard.changed or not prepared.once.is_trusted:
+            return None
+        return self._change(min(guard.changed))
+
+    def distrust(self, inputs: Mapping[str, Any], doubt: Doubt) -> None:
+        self.prepared(inputs).once.distrust(doubt)
 
     def warn(self, inputs: Mapping[str, Any], about: Hashable, message: str) -> None:
         self.prepared(inputs).once.warn(about, lambda: message)
@@ -175,7 +188,10 @@ class KeyedEngine(PipelineExecutionEngine):
             if slot in keyed:
                 keys[slot] = self._tell(once, slot, value, identify)
         signed = all(codes.prefixes[step.index] for step in self.scheme.static)
-        return Prepared(inputs, codes, keys, once, is_sound=signed and UNSTABLE not in keys)
+        is_sound = signed and UNSTABLE not in keys
+        prepared = Prepared(inputs, codes, keys, once, is_sound=is_sound)
+        prepared.borrowed = frozenset(known)
+        return prepared
 
     @cached_property
     def _keyed_slots(self) -> dict[Slot, list[tuple[Step, int]]]:
@@ -233,7 +249,99 @@ class KeyedEngine(PipelineExecutionEngine):
         keys = resolver.keys
         taken = tuple([keys[slot] or UNSTABLE for slot in self.scheme.takes[step.index]])
         code, is_sound = inputs.codes.parts[step.index], not resolver.takes_replaced(step)
-        return Order(made, code, taken, item.since, inputs.once, is_sound)
+        return Order(made, code, taken, item.since, inputs.once, is_sound, self._guard(inputs))
+
+    # ------------------------------------------------------------ what nodes change in place
+
+    def check_arguments(self, step: Step, resolver: Resolver, inputs: Prepared) -> None:
+        """Hold what a step takes against what it was, before it runs; see `changes`.
+
+        Args:
+            step: The step.
+            resolver: What has come so far.
+            inputs: The inputs.
+        """
+        guard = self._guard(inputs)
+        guard.before_call()
+        for slot in self.scheme.takes[step.index]:
+            value = resolver.values[slot]
+            if type(value) in SOLID or slot not in self._keyed_slots:
+                continue
+            if slot in guard.changed or self._has_changed(slot, value, resolver):
+                self._replace(slot, resolver, inputs)
+
+    def recheck_arguments(self, step: Step, resolver: Resolver, inputs: Prepared) -> None:
+        """Do the same after a step has run beside others, and remove what was kept of it.
+
+        Args:
+            step: The step.
+            resolver: What has come so far.
+            inputs: The inputs.
+        """
+        marks, values = resolver.marks, resolver.values
+        slots = [slot for slot in self.scheme.takes[step.index] if slot in marks]
+        changed = [slot for slot in slots if has_changed(values[slot], marks[slot])]
+        for slot in changed:
+            self._replace(slot, resolver, inputs)
+        made = resolver.made.get(step.index)
+        if changed and made:
+            self.shelf(step).remove(made)
+
+    def _has_changed(self, slot: Slot, value: Any, resolver: Resolver) -> bool:
+        if slot in self._own_slots:
+            return has_changed(value, resolver.keys[slot])
+        if slot not in self.scheme.forks:
+            return False
+        if slot not in resolver.marks:
+            resolver.marks[slot] = mark_of(value)
+            return False
+        return has_changed(value, resolver.marks[slot])
+
+    def _replace(self, slot: Slot, resolver: Resolver, inputs: Prepared) -> None:
+        resolver.replace(slot)
+        self._tell_changed(slot, inputs)
+
+    def _tell_changed(self, slot: Slot, inputs: Prepared) -> None:
+        about, message = self._change(slot)
+        inputs.once.warn(about, lambda: message)
+
+    def _change(self, slot: Slot) -> Doubt:
+        step, place = self._keyed_slots[slot][0]
+        name = parameters(step)[place][1]
+        return ("changed", *step.path[:-1], name), _changed(step, name)
+
+    @cached_property
+    def _own_slots(self) -> frozenset[Slot]:
+        """Where an item's own inputs are."""
+        return frozenset(self.plan.mapped.values())
+
+    def _guard(self, inputs: Prepared) -> Guard:
+        if inputs.guard is None:
+            plan, keyed = self.plan, self._keyed_slots
+            given = {slot: inputs[name] for name, slot in plan.shared.items()} | plan.constants
+            lent = {slot for name, slot in plan.shared.items() if name in inputs.borrowed}
+            soft = {s: v for s, v in given.items() if s in keyed and type(v) not in SOLID}
+            own = inputs.slot_keys
+            marks = {s: mark_of(value) if s in lent else own[s] for s, value in soft.items()}
+            inputs.guard = Guard(soft, marks)
+        return inputs.guard
+
+    def finish(self, inputs: Mapping[str, Any]) -> None:
+        if not isinstance(inputs, Prepared):
+            return
+        if inputs.guard is not None:
+            inputs.guard.finish()
+            for slot in inputs.guard.changed:
+                self._tell_changed(slot, inputs)
+        inputs.once.finish()
+
+
+def _changed(step: Step, name: str) -> str:
+    where = f"pipeline {' > '.join(step.path[:-1])!r}"
+    return (
+        f"{name!r}, which node {step.path[-1]!r} of {where} takes, was changed in place by a node: "
+        f"what was made of it after that is not kept; let nodes return new values instead"
+    )
 
 
 def _unstable(step: Step, parameter: str, reason: str) -> str:

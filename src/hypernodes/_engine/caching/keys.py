@@ -11,14 +11,12 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.cache._encoding import LEAVES, SCHEME
-from hypernodes.cache._values import hash_value
+from hypernodes.cache._encoding import SCHEME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from hypernodes._engine.plan import Step
-    from hypernodes.cache._walk import Identify
 
     Keys = list["Key | None"]
     Program = Callable[[Sequence[str], Keys], Keys]
@@ -26,27 +24,6 @@ if TYPE_CHECKING:
 Key = str
 UNSTABLE: Final = ""
 """The key of a value that has no stable identity."""
-
-# Longer content, in bytes, goes in as a hash.
-_SHORT: Final = 40
-
-
-def value_key(value: Any, identify: Identify | None = None) -> Key:
-    """Return the key of a value: its content where that is short, else what it hashes to.
-
-    Args:
-        value: Anything.
-        identify: What classes and functions in it hash to.
-
-    Raises:
-        NoStableIdentityError: It cannot be told apart elsewhere.
-    """
-    leaf = LEAVES.get(type(value))
-    if leaf is not None:
-        content = leaf(value)
-        if len(content) <= _SHORT:
-            return "=" + content.hex()
-    return hash_value(value, identify=identify)
 
 
 def prefix(*facts: object) -> str:

@@ -167,4 +167,6 @@ def _put(engine: KeyedEngine, step: Step, order: Order, value: Any) -> bool:
     if is_kept:
         parts = parts_of(engine.scheme, step, order.code, shelf.salt, order.keys)
         order.once.note(shelf, EntryRecord(node_name(step), order.made, parts))
+        if order.guard is not None:
+            order.guard.note(shelf, order.made)
     return is_kept

@@ -44,18 +44,17 @@ async def make(
     in_thread = call.in_thread
     is_away = step.inner is not None
     key = id(engine.shelf(step).cache), order.made, is_away
-    while True:
-        flight, landing = FLIGHTS.start(key)
+    flight, landing = FLIGHTS.start(key)
+    if landing is not None:
         # What runs elsewhere waits for workers: none of these may wait for it.
-        if landing is None or (is_away and OCCUPIED.get()):
-            break
+        if is_away and OCCUPIED.get():
+            return await engine.called(step, values, call)
         await _landed(landing, in_thread)
         found = await in_thread(_find, engine, step, order)
-        if found is not None:
-            tell_found(engine, call.witness, step, order.made, values=values, outputs=found)
-            return found  # type: ignore[no-any-return]
-    if landing is not None:
-        return await engine.called(step, values, call)
+        if found is None:  # the other one has failed, or what it made cannot be kept
+            return await _made(engine, step, values, order, call)
+        tell_found(engine, call.witness, step, order.made, values=values, outputs=found)
+        return found  # type: ignore[no-any-return]
     flight.depart(alone=is_away)
     try:
         if FLIGHTS.has_landed(key, order.since):

@@ -9,6 +9,7 @@ from hypernodes._engine.flights import FLIGHTS
 from hypernodes._engine.segments import Segment
 
 if TYPE_CHECKING:
+    from hypernodes._engine.caching.changes import Guard
     from hypernodes._engine.caching.keys import Key
     from hypernodes._engine.caching.prepared import Once
     from hypernodes._engine.failure import Failure
@@ -32,6 +33,7 @@ class Order(NamedTuple):
         since: When it was looked up; see `Flights.now`.
         once: What the run has warned of.
         is_sound: Whether it may be kept: its arguments are what their keys say.
+        guard: Looks after what it may be made of.
     """
 
     made: str
@@ -40,6 +42,7 @@ class Order(NamedTuple):
     since: int
     once: Once
     is_sound: bool
+    guard: Guard | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _arrived, (self.made, self.code, self.keys, self.once, self.is_sound)

@@ -7,7 +7,6 @@ import os
 import weakref
 from collections import deque
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hypernodes.cache._trouble import Told, warn_about
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
     from typing import Self
 
+    from hypernodes._engine.caching.changes import Guard
     from hypernodes._engine.caching.keys import Keys
     from hypernodes._engine.caching.shelf import Shelf
     from hypernodes._engine.plan import Plan, Step
@@ -31,6 +31,10 @@ Found = tuple[Any, ...] | None
 
 FoundPart = tuple["Step", str, tuple[Any, ...]]
 """A step, the signature under which its outputs were found, and these."""
+
+
+Doubt = tuple[tuple[Any, ...], str]
+"""Why nothing is kept: what that is about, and a warning that says it."""
 
 
 Oath = tuple[tuple[str, str], ...]
@@ -96,15 +100,14 @@ class Once:
         if self.told.is_new(about):
             warn_about(about, message())
 
-    def distrust(self, names: Sequence[str]) -> None:
-        """Keep nothing more, because workers have other code than this process.
+    def distrust(self, doubt: Doubt) -> None:
+        """Keep nothing more.
 
         Args:
-            names: The functions in question.
+            doubt: Why.
         """
         self.is_trusted = False
-        about = ("code", *names)
-        self.warn(about, partial(_other_code, names))
+        self.warn(doubt[0], lambda: doubt[1])
 
     def note(self, shelf: Shelf, record: EntryRecord) -> None:
         """Have a record written, with others: that is cheaper by far."""
@@ -135,14 +138,6 @@ def _arrived(name: str) -> Once:
     return _known.get(name) or _known.setdefault(name, Once())
 
 
-def _other_code(names: Sequence[str]) -> str:
-    return (
-        f"{', '.join(names)}: not the same in worker processes as here, so nothing is kept of this "
-        f"run; perhaps the file has changed since it was imported (reload the module), or a value "
-        f"that the code uses was changed here while the program runs (pass it in as an input)"
-    )
-
-
 class Prepared(dict[str, Any]):
     """The inputs of a run, or those that the items of a map share.
 
@@ -162,9 +157,13 @@ class Prepared(dict[str, Any]):
         is_sound: Whether what can be signed can be signed in this run, as far as is known here.
         found: What was looked up before, by the index of the step.
         oath: What the code is in the driver; empty there.
+        borrowed: The names of those that have the keys that they have outside of a map.
+        guard: Sees to it that they stay what they are; made when something runs.
     """
 
-    __slots__ = ("codes", "found", "is_sound", "oath", "once", "slot_keys")
+    __slots__ = (
+        "borrowed", "codes", "found", "guard", "is_sound", "oath", "once", "slot_keys"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -182,6 +181,8 @@ class Prepared(dict[str, Any]):
         self.is_sound: bool = is_sound
         self.found: Mapping[int, Found] = {}
         self.oath: Oath = ()
+        self.borrowed: frozenset[str] = frozenset()
+        self.guard: Guard | None = None
 
     def shipped(self, names: Iterable[str], oath: Oath) -> Prepared:
         """Return the same for some of the inputs, ready to be sent to a worker.
@@ -191,10 +192,11 @@ class Prepared(dict[str, Any]):
             oath: What the code is here.
         """
         inputs = {name: self[name] for name in names}
-        return _shipped(inputs, self.codes, self.slot_keys, self.once, self.is_sound, oath)
+        facts = self.codes, self.slot_keys, self.once, self.is_sound, oath, self.borrowed
+        return _shipped(inputs, *facts)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        facts = self.codes, self.slot_keys, self.once, self.is_sound, self.oath
+        facts = self.codes, self.slot_keys, self.once, self.is_sound, self.oath, self.borrowed
         return _shipped, (dict(self), *facts)
 
 
@@ -205,9 +207,11 @@ def _shipped(  # noqa: PLR0917 - unpickling passes by position
     once: Once,
     is_sound: bool,  # noqa: FBT001
     oath: Oath,
+    borrowed: frozenset[str],
 ) -> Prepared:
     prepared = Prepared(inputs, codes, keys, once, is_sound=is_sound)
     prepared.oath = oath
+    prepared.borrowed = borrowed
     return prepared
 
 

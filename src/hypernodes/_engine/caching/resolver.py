@@ -39,6 +39,7 @@ class Resolver:
         values: As given.
         made: The signatures that are known, by the index of the step; `UNSIGNED` where there is
             none.
+        marks: What tells whether values that several steps take have changed, by slot.
     """
 
     __slots__ = (
@@ -59,6 +60,7 @@ class Resolver:
         "_wanted",
         "keys",
         "made",
+        "marks",
         "values",
     )
 
@@ -73,6 +75,7 @@ class Resolver:
         self.keys: Keys = keys
         self.values: dict[Slot, Any] = values
         self.made: dict[int, str] = {}
+        self.marks: dict[Slot, str | None] = {}
         self._scheme = scheme
         self._prefixes = prefixes
         self._tell = tell
@@ -125,10 +128,18 @@ class Resolver:
         self._agenda.append((self._want_arguments, step))
         self._work()
 
+    def look_again(self, step: Step) -> None:
+        """Want a step that could run looked up once more."""
+        self._lookups.append(step)
+
     def takes_replaced(self, step: Step) -> bool:
         """Tell whether a step takes values that are not what their keys say."""
         replaced = self._replaced
         return bool(replaced) and not replaced.isdisjoint(self._scheme.takes[step.index])
+
+    def replace(self, slot: Slot) -> None:
+        """Take note that a value is not what its key says."""
+        self._replaced.add(slot)
 
     def settle(self, step: Step, outputs: Sequence[Any], *, replaced: bool = False) -> None:
         """Take the values of a step.

@@ -27,6 +27,7 @@ class Scheme:
         signed: By the index of the step, whether it may have a signature.
         makers: Which step makes a value, by slot.
         takes: What steps take, by the index of the step, in order.
+        forks: The slots of what steps make and several steps take.
         uses: How many steps take a value, and one more where it is asked for, by slot.
         static: The steps that are signed as soon as the inputs have keys, in order.
         ends: The steps that make what is asked for.
@@ -40,6 +41,7 @@ class Scheme:
         self.makers: dict[Slot, Step] = {s: step for step in plan.steps for s in step.outputs}
         self.takes = tuple([a.slot for a in step.arguments] for step in plan.steps)
         self.uses = Counter(slot for slots in self.takes for slot in slots)
+        self.forks = frozenset(s for s, n in self.uses.items() if n > 1 and s in self.makers)
         self.uses.update({*plan.results.values()})
         self.static = self._static_steps()
         wanted = [slot for slot in plan.results.values() if slot in self.makers]

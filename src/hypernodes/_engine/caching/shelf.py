@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hypernodes.abc import MISS
@@ -78,6 +79,11 @@ class Shelf:
         finally:
             TOLD_IN_RUN.reset(token)
         return False
+
+    def remove(self, made: str) -> None:
+        """Remove what was kept, as far as that is possible."""
+        with suppress(Exception):
+            self.cache.delete(made)
 
     def note(self, records: Iterable[EntryRecord], once: Once) -> None:
         """Remember what entries were made from."""

@@ -12,6 +12,7 @@ from hypernodes._engine.observing.passes import Guest, Pass
 from hypernodes._engine.observing.runs import SCENE
 from hypernodes._engine.observing.witness import Witness, clock
 from hypernodes._node import Node
+from hypernodes.cache._values import mark_of
 from hypernodes.callbacks import REPORTER, CallbackContext
 
 if TYPE_CHECKING:
@@ -200,25 +201,58 @@ def _around(call: Call, step: Step, node: Node, cue: Cue) -> Call:
     if not cue.wrappers:
         return lambda _witness, _inputs, args, kwargs: call(*args, **kwargs)
 
+    is_kept = step.cached
+
     def around(witness: Witness, inputs: Any, args: Any, kwargs: Any) -> Any:
         scene = witness.scene(step.index)
         ctx = CallbackContext(scene, step, clock(), witness.item_index, inputs)
-        made: list[Any] = []
-        inside = partial(_noting, made, call, args, kwargs)
+        made = _Made(is_kept, args, kwargs)
+        inside: Any = partial(made.call, call)
         for wrapper in reversed(cue.wrappers):
             inside = partial(wrapper, ctx, node, inputs, inside)
         value = inside()
         fitting = _fitting(value, node, step.path)
-        return fitting if made and value is made[-1] else _Replaced(fitting)
+        return fitting if made.is_last(value) else _Replaced(fitting)
 
     return around
 
 
-def _noting(made: list[Any], call: Call, args: Any, kwargs: Any) -> Any:
-    """Make a call, and note what it gives."""
-    value = call(*args, **kwargs)
-    made.append(value)
-    return value
+class _Made:
+    """What calls of a node have given, by which what hooks return is told from it.
+
+    Args:
+        is_kept: Whether it is kept in a cache: then it matters whether hooks have changed it, or
+            what it is made of, in place.
+        args: What the node is called with.
+        kwargs: The same by keyword.
+    """
+
+    def __init__(self, is_kept: bool, args: Any, kwargs: Any) -> None:  # noqa: FBT001 - own
+        self._mark_of = mark_of if is_kept else _no_mark
+        self._args, self._kwargs = args, kwargs
+        self._before = self._marks()
+        self._values: list[Any] = []
+        self._mark: str | None = None
+
+    def _marks(self) -> list[str | None]:
+        return list(map(self._mark_of, (*self._args, *self._kwargs.values())))
+
+    def call(self, call: Call) -> Any:
+        """Call the node, and note what it gives."""
+        is_own = self._marks() == self._before
+        value = call(*self._args, **self._kwargs)
+        self._values = [value] if is_own else []
+        self._mark = self._mark_of(value)
+        return value
+
+    def is_last(self, value: Any) -> bool:
+        """Tell whether `value` is what the last call has given, unchanged."""
+        is_same = any(value is made for made in self._values)
+        return is_same and self._mark_of(value) == self._mark
+
+
+def _no_mark(value: Any) -> None:
+    del value
 
 
 def _fitting(value: Any, node: Node, path: tuple[str, ...]) -> Any:

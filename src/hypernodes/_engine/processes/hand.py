@@ -254,9 +254,9 @@ class Hand:
         self.stale.update(strangers)
         chunk.source.put_back(chunk, chunk.entries)
 
-    def on_distrust(self, token: int, names: list[str]) -> None:
-        """Pass on which functions are not the same in workers as here."""
-        self._notify(token, "distrust", names)
+    def on_distrust(self, token: int, doubt: Any) -> None:
+        """Pass on why what comes from now on is not to be kept."""
+        self._notify(token, "distrust", doubt)
 
     def on_warning(self, token: int, about: Any, message: str) -> None:
         """Pass on a warning of a cache."""

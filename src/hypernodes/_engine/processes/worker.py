@@ -207,8 +207,12 @@ class Worker:
         job: Any = self._jobs[token]
         if job.strangers and not job.is_stale:
             names = [name for name, _ in job.strangers]
-            self._send(("distrust", token, names))
-            job.engine.distrust(job.inputs, names)
+            self._distrust(token, job, job.engine.doubt(job.inputs, names))
+
+    def _distrust(self, token: int, job: _Job, doubt: Any) -> None:
+        if doubt is not None:
+            self._send(("distrust", token, doubt))
+            job.engine.distrust(job.inputs, doubt)
 
     def _on_forget(self, token: int) -> None:
         self._jobs.pop(token, None)
@@ -244,6 +248,8 @@ class Worker:
         begin = partial(self._begin, chunk, spent) if job.is_watched else None
         started = perf_counter()
         try:
+            if run is _run_segment:
+                self._distrust(token, job, job.engine.doubt(job.inputs))
             job.context.copy().run(
                 run, job, body, _Claims(self._cells, base, begin), chunk.done.append
             )
