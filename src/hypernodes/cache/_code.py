@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import functools
 import operator
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from hypernodes.cache._encoding import digest
 from hypernodes.cache._origin import foreign_name
+from hypernodes.cache._parts import Manner
 from hypernodes.cache._uses import contents, documentation
 from hypernodes.cache._walk import encode
 
@@ -105,6 +106,8 @@ class CodeSnapshot:
         True
     """
 
+    _manner: ClassVar = Manner.CODE
+
     def __init__(self, *, is_documented: bool = False) -> None:
         self._is_documented = is_documented
         self._labels: dict[int, bytes] = {}
@@ -129,7 +132,7 @@ class CodeSnapshot:
             by_type.add(path.lstrip("."))
             return self._stand_in(part, identify)
 
-        encoding = encode(function, identify=identify, on_unstable=on_unstable, is_code=True)
+        encoding = encode(function, identify=identify, on_unstable=on_unstable, manner=self._manner)
         reach = functools.reduce(operator.or_, reaches, _Reach(frozenset(by_type)))
         if reach.is_curious and not self._is_documented:
             return self._documented.describe(function)
@@ -212,7 +215,7 @@ class CodeSnapshot:
                 description.reach |= _Reach(frozenset([f"{name}{path}".lstrip(".")]))
             return self._stand_in(part, identify)
 
-        encoding = encode(value, identify=identify, on_unstable=on_unstable, is_code=True)
+        encoding = encode(value, identify=identify, on_unstable=on_unstable, manner=self._manner)
         waits = len(description.targets) > before
         description.uses.append((name.encode(), value, None if waits else encoding))
 
@@ -230,7 +233,7 @@ class CodeSnapshot:
             del path
             return self._stand_in(part, identify)
 
-        return encode(value, identify=identify, on_unstable=on_unstable, is_code=True)
+        return encode(value, identify=identify, on_unstable=on_unstable, manner=self._manner)
 
     def _settle(self, component: list[_Description]) -> None:
         """Label definitions that use one another in a circle, or a single one."""

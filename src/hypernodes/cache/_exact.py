@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.cache._code import CodeSnapshot
 from hypernodes.cache._names import read_bytecode
+from hypernodes.cache._parts import Manner
 from hypernodes.cache._uses import Contents, contents
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class ExactSnapshot(CodeSnapshot):
         >>> ExactSnapshot().describe(len) == ExactSnapshot().describe(len)
         True
     """
+
+    _manner = Manner.EXACT
 
     @property
     def classes(self) -> list[type]:

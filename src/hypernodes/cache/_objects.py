@@ -7,12 +7,13 @@ import enum
 import functools
 import types
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from hypernodes.cache._origin import is_own_class, is_plain, module_name, package_name
 from hypernodes.cache._parts import (
     Definition,
     Instead,
+    Manner,
     NoStableIdentityError,
     Parts,
     Rule,
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
 __all__ = ["keyed", "object_rule", "stand_in"]
 
 
-def object_rule(cls: type, *, is_code: bool) -> Rule:
+def object_rule(cls: type, manner: Manner) -> Rule:
     """Return the rule for a class that no rule names.
 
     Args:
         cls: The class.
-        is_code: Whether attributes count that begin with an underscore.
+        manner: Which attributes count.
     """
     if issubclass(cls, type):
         return Definition
@@ -43,8 +44,8 @@ def object_rule(cls: type, *, is_code: bool) -> Rule:
     if cls is object:
         return refused
     if is_plain(cls):
-        return functools.partial(_plain, _Layout(cls, is_code=is_code))
-    layout = _Layout(cls, is_code=is_code) if is_own_class(cls) else None
+        return functools.partial(_plain, _Layout(cls, manner))
+    layout = _Layout(cls, manner) if is_own_class(cls) else None
     rule = _set_subclass if issubclass(cls, set | frozenset) else _reduced
     return functools.partial(rule, layout)
 
@@ -65,10 +66,10 @@ class _Layout:
 
     Args:
         cls: The class.
-        is_code: Whether attributes count that begin with an underscore.
+        manner: Which attributes count.
     """
 
-    def __init__(self, cls: type, *, is_code: bool) -> None:
+    def __init__(self, cls: type, manner: Manner) -> None:
         own = [vars(base) for base in cls.__mro__ if is_own_class(base)]
         members = [(name, member) for each in own for name, member in each.items()]
         caches = [name for name, member in members if isinstance(member, functools.cached_property)]
@@ -76,16 +77,22 @@ class _Layout:
         # The name of the module differs between a script and an import.
         self._skipped = {*caches, "__module__"}
         self._slots = tuple(slots)
-        self._is_code = is_code
+        self._manner = manner
 
     def attributes(self, value: Any) -> dict[str, Any]:
         """Return the attributes of `value` that count."""
         found = {name: getattr(value, name) for name in self._slots if hasattr(value, name)}
         found.update(getattr(value, "__dict__", {}))
+        if self._manner is Manner.EXACT:
+            found.update({name: _MADE_LATER for name, part in found.items() if part is None})
         return {name: part for name, part in found.items() if self._counts(name)}
 
     def _counts(self, name: str) -> bool:
-        return (self._is_code or name[:1] != "_") and name not in self._skipped
+        is_shown = self._manner is not Manner.VALUE or name[:1] != "_"
+        return is_shown and name not in self._skipped
+
+
+_MADE_LATER: Final = object()
 
 
 def _plain(layout: _Layout, value: Any) -> Parts:

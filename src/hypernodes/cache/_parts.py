@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from hypernodes.cache._origin import module_name
 __all__ = [
     "Definition",
     "Instead",
+    "Manner",
     "NoStableIdentityError",
     "Parts",
     "Rule",
@@ -41,6 +43,20 @@ class NoStableIdentityError(TypeError):
             f"a {name}{where} has no identity that lasts beyond this process: give the class a "
             f"__cache_key__() method that returns what tells one from another"
         )
+
+
+class Manner(enum.Enum):
+    """Which attributes count of objects of the user's classes.
+
+    Attributes:
+        VALUE: Of values that come in: those that do not begin with an underscore.
+        CODE: Of what code uses: all.
+        EXACT: All, but None is like anything without a stable identity: it may be made later.
+    """
+
+    VALUE = enum.auto()
+    CODE = enum.auto()
+    EXACT = enum.auto()
 
 
 class Parts(NamedTuple):

@@ -12,14 +12,14 @@ from __future__ import annotations
 import itertools
 import types
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
 from hypernodes.cache._encoding import LEAVES, digest
 from hypernodes.cache._libraries import CODE_FAMILIES, FAMILIES
 from hypernodes.cache._objects import keyed, object_rule, stand_in
 from hypernodes.cache._origin import module_name, package_name
-from hypernodes.cache._parts import Definition, NoStableIdentityError, Parts, Rule
+from hypernodes.cache._parts import Definition, Manner, NoStableIdentityError, Parts, Rule
 from hypernodes.cache._standard import BY_NAME, BY_TYPE
 
 __all__ = ["Identify", "encode"]
@@ -37,7 +37,7 @@ def encode(
     *,
     identify: Identify,
     on_unstable: OnUnstable | None = None,
-    is_code: bool = False,
+    manner: Manner = Manner.VALUE,
 ) -> bytes:
     """Return bytes that only equal values share; at most some hundred of them.
 
@@ -45,7 +45,7 @@ def encode(
         value: Anything.
         identify: What a class, function, module or code object hashes to.
         on_unstable: What to put for a part without a stable identity; called with it and its path.
-        is_code: Whether attributes count that begin with an underscore.
+        manner: Which attributes count.
 
     Raises:
         NoStableIdentityError: Without `on_unstable`, there is such a part.
@@ -55,7 +55,7 @@ def encode(
         return leaf(value)
     if type(value) in _DEFINITIONS:
         return b"d" + identify(value)
-    return _Encoder(identify, on_unstable, _CODE_RULES if is_code else _RULES).encode(value)
+    return _Encoder(identify, on_unstable, _RULES[manner]).encode(value)
 
 
 class _Frame:
@@ -196,11 +196,11 @@ def _next_open(frame: _Frame) -> Any:
 
 
 class _Rules:
-    """The rules of types: those for values that come in, or those for values in code."""
+    """The rules of types, for values that come in or for values in code."""
 
-    def __init__(self, families: Mapping[str, Rule], *, is_code: bool) -> None:
-        self._families = families
-        self._is_code = is_code
+    def __init__(self, manner: Manner) -> None:
+        self._families = FAMILIES if manner is Manner.VALUE else FAMILIES | CODE_FAMILIES
+        self._manner = manner
         self._known: weakref.WeakKeyDictionary[type, Rule] = weakref.WeakKeyDictionary()
 
     def of(self, cls: type) -> Rule:
@@ -218,7 +218,7 @@ class _Rules:
         if cls in BY_TYPE:
             return BY_TYPE[cls]
         known = BY_NAME.get(_short_name(cls)) or self._of_family(cls)
-        return known or object_rule(cls, is_code=self._is_code)
+        return known or object_rule(cls, self._manner)
 
     def _of_family(self, cls: type) -> Rule | None:
         names = map(_short_name, cls.__mro__)
@@ -229,5 +229,4 @@ def _short_name(cls: type) -> str:
     return f"{package_name(module_name(cls))}.{cls.__name__}"
 
 
-_RULES: Final = _Rules(FAMILIES, is_code=False)
-_CODE_RULES: Final = _Rules(FAMILIES | CODE_FAMILIES, is_code=True)
+_RULES: Final = {manner: _Rules(manner) for manner in Manner}
