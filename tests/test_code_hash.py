@@ -14,6 +14,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import types
 import typing
 
 import pytest
@@ -210,12 +211,16 @@ DOCUMENTED = {
         'def g():\n    """{}"""\ndef f(x):\n    from inspect import getdoc as d\n    return d(g)'
     ),
     "one that was assigned": "def g(): pass\ng.__doc__ = '{}'\ndef f(x):\n    return g.__doc__",
+    "what an annotation of a class names": (
+        "import typing\nT = typing.Literal['{}']\nclass A:\n    a: 'T'\n"
+        "def f(x):\n    return typing.get_type_hints(A)"
+    ),
     "a module's": "import helpers\nm = [helpers]\ndef f(x):\n    return m[0].__doc__",
 }
 
 
 @pytest.mark.parametrize("source", DOCUMENTED.values(), ids=DOCUMENTED.keys())
-def test_docstrings_count_that_somebody_looks_at(hash_of, source):
+def test_docstrings_and_annotations_count_that_somebody_looks_at(hash_of, source):
     def hashed(text):
         return hash_of(source.format(text), helpers=f'"""{text}"""')
 
@@ -643,6 +648,21 @@ USES = {
         ("import decimal\nclass D(decimal.Decimal):\n    __slots__ = ('_k',)\nd = D(1)\nd._k = {}"),
         "return d._k",
     ),
+    "hidden field of a frozen dataclass": (
+        (
+            "import dataclasses\n@dataclasses.dataclass(frozen=True)\nclass A:\n    _k: int\n"
+            "a = A({})"
+        ),
+        "return a._k",
+    ),
+    "annotation that is looked at": (
+        "import typing\nT = typing.Literal[{}]\ndef g(a: T): pass",
+        "return typing.get_type_hints(g)",
+    ),
+    "annotation in quotes that is looked at": (
+        "import typing\nT = typing.Literal[{}]\ndef g(a: 'list[T]'): pass",
+        "return typing.get_type_hints(g)",
+    ),
     "stateful node": (
         (
             "class N:\n    __hypernodes_function__ = 'func'\n    def __init__(self, func):\n"
@@ -786,6 +806,12 @@ IMPORTS = {
         "import helpers\ndef f(x):\n    h = helpers\n    return h.g(x)"
     ),
     "the module in a dict": "import helpers\nm = {'h': helpers}\ndef f(x):\n    return m['h'].g(x)",
+    "one of two in functions inside": (
+        "def f(x):\n    def one():\n        from helpers import g\n        return g(x)\n"
+        "    def two():\n        from others import g\n        return g(x)\n"
+        "    return one(), two()"
+    ),
+    "the module in sys.modules": "import sys\ndef f(x):\n    return sys.modules['helpers'].g(x)",
     "one of two under one name": (
         "def f(x):\n    if x:\n        from helpers import g\n    else:\n"
         "        from others import g\n    return g(x)"
@@ -1110,6 +1136,23 @@ PARTS_OF_PARTS = {
         "g = hypernodes.Pipeline([hypernodes.node('y')(h)], config=config)"
     ),
 }
+
+
+class Unwilling:
+    def __getattribute__(self, name):
+        raise RuntimeError(name)
+
+
+def test_objects_may_refuse_to_be_looked_at():
+    unwilling, module = Unwilling(), types.ModuleType("unwilling")
+    module.__getattr__ = lambda name: 1 / 0
+    numbers = {10**5000: threading.Lock()}
+
+    def f():
+        return unwilling, module.part, numbers
+
+    assert describe_code(f) == describe_code(f)
+    assert describe_code(f).by_type == ("numbers[...]", "unwilling")
 
 
 @pytest.mark.parametrize("source", PARTS_OF_PARTS.values(), ids=PARTS_OF_PARTS.keys())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import inspect
+import re
 import sys
 import types
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -13,7 +14,7 @@ from hypernodes.cache._walk import Identify, encode
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["ImportedName", "actions", "describe_bytecode", "texts"]
+__all__ = ["ImportedName", "actions", "describe_bytecode", "texts", "words"]
 
 
 class ImportedName(NamedTuple):
@@ -115,6 +116,14 @@ def texts(code: types.CodeType) -> list[str]:
         if isinstance(constant, types.CodeType):
             found += texts(constant)
     return found
+
+
+_WORD: Final = re.compile(r"[^\W\d]\w*")
+
+
+def words(written: Iterable[str]) -> list[str]:
+    """Return the names that occur in texts, sorted."""
+    return sorted({name for text in written for name in _WORD.findall(text)})
 
 
 def _instructions(

@@ -79,7 +79,7 @@ class _Reach(NamedTuple):
 
     Attributes:
         by_type: The names of what counts by its type.
-        is_curious: Whether any of it looks at docstrings.
+        is_curious: Whether any of it looks at docstrings or annotations.
     """
 
     by_type: frozenset[str] = frozenset()
@@ -98,7 +98,7 @@ class CodeSnapshot:
     Keep one for as long as nothing is rebound or mutated, such as while a run is planned.
 
     Args:
-        is_documented: Whether the docstrings of functions count.
+        is_documented: Whether the docstrings of functions count, and what annotations name.
 
     Example:
         >>> snapshot = CodeSnapshot()

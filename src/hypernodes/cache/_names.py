@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import types
 import weakref
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from hypernodes.cache._bytecode import ImportedName, actions, describe_bytecode, texts
+from hypernodes.cache._bytecode import ImportedName, actions, describe_bytecode, texts, words
 from hypernodes.cache._encoding import digest
 from hypernodes.cache._source import find_source
 
@@ -29,7 +28,7 @@ class Reading(NamedTuple):
         globals: The global names that are looked up, each with the attributes looked up in it.
         locals: The same for names of enclosing functions.
         imports: The same for what is imported in the body, with its origin; some have several.
-        is_curious: Whether docstrings are looked at.
+        is_curious: Whether docstrings or annotations are looked at.
     """
 
     own: bytes
@@ -83,10 +82,11 @@ def _read_anew(code: types.CodeType, identify: Identify) -> Reading:
 
 
 _WHOLE: Final = frozenset({()})
-_DOCUMENTATION: Final = frozenset({"__doc__", "getdoc"})
-_IMPORTERS: Final = frozenset({"__import__", "import_module"})
+_DOCUMENTATION: Final = frozenset(
+    {"__annotations__", "__doc__", "get_annotations", "get_type_hints", "getdoc", "signature"}
+)
+_IMPORTERS: Final = frozenset({"__import__", "import_module", "modules"})
 _BY_TEXT: Final = frozenset({"eval", "exec", "globals"})
-_NAME: Final = re.compile(r"[^\W\d]\w*")
 
 
 class _Lookups:
@@ -112,9 +112,8 @@ class _Lookups:
         """Take each word of a text for a global name, if texts may name some."""
         if _BY_TEXT.isdisjoint(self._globals):
             return
-        for text in texts(code):
-            for name in _NAME.findall(text):
-                self._globals.setdefault(name, set()).add(())
+        for name in words(texts(code)):
+            self._globals.setdefault(name, set()).add(())
 
     def sorted(self, free: tuple[str, ...]) -> tuple[Any, Any, Any]:
         """Return globals, names in `free`, and imports, each in an order of their own."""
@@ -154,7 +153,7 @@ class _Lookups:
         self.is_curious = self.is_curious or not _DOCUMENTATION.isdisjoint(looked_up)
 
     def _import_literally(self, module: str) -> None:
-        """Note the module that `import_module("...")` gives: what of it is used, is not known."""
+        """Note the module that `import_module("...")` gives: what is used of it is not known."""
         level = len(module) - len(module.lstrip("."))
         name = f"import {module}"
         self._imports.add((name, ImportedName(module[level:], level, "", is_top=False)))

@@ -65,7 +65,8 @@ def is_own_namespace(namespace: Mapping[str, Any], filename: str | None = None) 
 
 def is_own_module(value: Any) -> bool:
     """Whether a value is a module of the user's."""
-    return isinstance(value, types.ModuleType) and is_own_namespace(vars(value))
+    # By its type: `isinstance` would ask the value, whose answer may be anything.
+    return issubclass(type(value), types.ModuleType) and is_own_namespace(vars(value))
 
 
 def is_own_name(module: str) -> bool:

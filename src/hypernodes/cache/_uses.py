@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from hypernodes.cache._bytecode import texts
+from hypernodes.cache._bytecode import texts, words
 from hypernodes.cache._encoding import digest
 from hypernodes.cache._names import Chains, Reading
 from hypernodes.cache._names import read as read_source
@@ -19,6 +19,7 @@ from hypernodes.cache._origin import (
     is_own_module,
     is_own_name,
     is_own_namespace,
+    module_name,
     package_name,
     version,
 )
@@ -42,7 +43,7 @@ class Contents(NamedTuple):
     Attributes:
         own: What it is by itself.
         uses: The names and values that it uses.
-        is_curious: Whether it looks at docstrings.
+        is_curious: Whether it looks at docstrings or annotations.
     """
 
     own: bytes
@@ -74,15 +75,30 @@ def contents(definition: Any, identify: Identify, read: Read = read_source) -> C
 
 
 def documentation(definition: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what else there is to use where somebody looks at docstrings.
+    """Yield what else there is to use where somebody looks at docstrings and annotations.
 
-    Those inside a function are among its texts. Those of classes always count.
+    Those inside a function are among its texts. Docstrings of classes always count.
     """
-    if not isinstance(definition, type | types.CodeType):
+    if isinstance(definition, types.FunctionType):
         yield "__doc__", definition.__doc__
-    code = getattr(definition, "__code__", definition)
-    if isinstance(code, types.CodeType):
-        yield "__texts__", texts(code)
+        yield "__texts__", texts(definition.__code__)
+        yield "__annotations__", list(_annotations(definition).items())
+        yield from _named_in_annotations(definition, definition.__globals__)
+    elif isinstance(definition, type):
+        yield from _named_in_annotations(definition, _namespace(definition))
+    elif isinstance(definition, types.CodeType):
+        yield "__texts__", texts(definition)
+    else:
+        yield "__doc__", definition.__doc__
+
+
+def _named_in_annotations(definition: Any, namespace: Mapping[str, Any]) -> Uses:
+    written = [each for each in _annotations(definition).values() if isinstance(each, str)]
+    return [(name, namespace[name]) for name in words(written) if name in namespace]
+
+
+def _namespace(cls: type) -> Mapping[str, Any]:
+    return getattr(sys.modules.get(module_name(cls)), "__dict__", {})
 
 
 def _function_uses(function: types.FunctionType, reading: Reading) -> Iterator[tuple[str, Any]]:
@@ -151,7 +167,7 @@ def _last(name: str, value: Any, chain: tuple[str, ...]) -> tuple[str, Any]:
         name = f"{name}.{attribute}"
         try:
             value = getattr(value, attribute)
-        except AttributeError:
+        except Exception:  # noqa: BLE001  # a module may have a __getattr__ of its own
             return name, "absent"
     return name, value
 
@@ -207,9 +223,9 @@ def _members(cls: type) -> Iterator[tuple[str, Any]]:
 
 def _counts(cls: type, name: str, member: Any) -> bool:
     """Whether a member of a class is the user's doing, and not that of a base or a decorator."""
-    if isinstance(member, _FUNCTIONS):
+    if issubclass(type(member), _FUNCTIONS):
         return not _is_generated(member)
-    if isinstance(member, types.MemberDescriptorType | types.GetSetDescriptorType):
+    if type(member) in (types.MemberDescriptorType, types.GetSetDescriptorType):
         return False
     if name.startswith("__pydantic_") or name == "__signature__":
         return not hasattr(cls, "__pydantic_fields__")
@@ -228,11 +244,13 @@ def _is_generated(member: Any) -> bool:
     )
 
 
-def _annotations(cls: type) -> Mapping[str, Any]:
+def _annotations(definition: Any) -> Mapping[str, Any]:
+    """Return the annotations of a class, without those of its bases, or of a function."""
     if sys.version_info >= (3, 14):
         library = importlib.import_module("annotationlib")
-        return library.get_annotations(cls, format=library.Format.FORWARDREF)  # type: ignore[no-any-return]
-    found = vars(cls).get("__annotations__")
+        return library.get_annotations(definition, format=library.Format.FORWARDREF)  # type: ignore[no-any-return]
+    is_class = isinstance(definition, type)
+    found = vars(definition).get("__annotations__") if is_class else definition.__annotations__
     return found if isinstance(found, dict) else {}
 
 

@@ -73,7 +73,10 @@ class _Frame:
 
     @property
     def label(self) -> str:
-        return self.parts.label(self.parts.children, len(self.done))
+        try:
+            return self.parts.label(self.parts.children, len(self.done))
+        except Exception:  # noqa: BLE001  # the repr of a user's object may raise anything
+            return "[...]"
 
     def seal(self) -> bytes:
         arrange = self.parts.arrange
