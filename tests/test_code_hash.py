@@ -1524,7 +1524,7 @@ async def f(x, /, y=(1, 2), *, z="z"):
 """
 
 
-GOLDEN = "3465475d18dbbe157bc84436c547bc0d421d23643f087d59d34aaffd1157d49d"
+GOLDEN = "335add2235ff5f09c8ba156ae531fc63f695e56eabfe1165f93678bea96142d5"
 
 
 def test_the_scheme_has_not_changed(hash_of):

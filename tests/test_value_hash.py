@@ -976,10 +976,10 @@ GOLDEN = {
         "944db5a651ed88c994d0818b11d0b13936550710ea23bb496f7a1f80c2ea82e3"
     ),
     "pd.DataFrame({'a': [1, 2], 'b': [1.5, None]})": (
-        "803e7bc9bdaac99433b1a5e7e17e9ebd4f291442112471a72eb8e217608f021e"
+        "b394d78d2a36e630b461a0d160c21b1d32e5f0ce639906861bc202f422646628"
     ),
     "pd.Series(['x', 'y'], name='s', dtype=object)": (
-        "651861d9508bb2012e5468e30e9aa75c70a36c423afefa6b6b7dc7f300fc388a"
+        "75fc37dfd5e964fa28ec89848101bdf2661733eeae3dd1f52b7705a800d18cd0"
     ),
     "pa.array(['a', None, 'bc'])": (
         "8b042245a12105fcc45fe0a003f78b9e3817697a4c161fe143ed27eb8487ab98"
