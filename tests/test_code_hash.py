@@ -630,6 +630,22 @@ USES = {
         "import enum\nclass E(enum.Enum):\n    A = 0\nE.A.k = {}",
         "return E.A.k",
     ),
+    "hidden attribute of a member": (
+        "import enum\nclass E(enum.Enum):\n    A = 0\nE.A._k = {}",
+        "return E.A._k",
+    ),
+    "attribute of a partial": (
+        "import functools\ng = functools.partial(print)\ng.k = {}",
+        "return g.k",
+    ),
+    "attribute of a cached function": (
+        "import functools\n@functools.lru_cache\ndef g():\n    pass\ng.k = {}",
+        "return g.k",
+    ),
+    "docstring of a property": (
+        "class A:\n    x = property(lambda self: 1, doc=str({}))",
+        "return A.x.__doc__",
+    ),
     "name in a text": ("K = {}", "return globals()['K']"),
     "name in an expression": ("K = {}", "return eval('1 + K')"),
     "behind a weak reference": (
@@ -910,6 +926,20 @@ def test_each_of_several_parts_of_a_package_counts(hash_of):
 
     assert hashed(1, 1) == hashed(1, 1)
     assert len({hashed(1, 1), hashed(2, 1), hashed(1, 2)}) == 3
+
+
+def test_a_part_that_others_import_counts_before_and_after(write):
+    source = "import pack\ndef f(x):\n    return pack.part.g(x)"
+
+    def hashed(number):
+        module = write(main_part=source, pack____init__="", pack__part=HELPERS.format(number))
+        before = hash_code(module.f)
+        importlib.import_module("pack.part")
+        assert hash_code(module.f) == before
+        return before
+
+    assert hashed(1) == hashed(1)
+    assert hashed(1) != hashed(2)
 
 
 def test_a_module_named_like_one_of_python_s_is_the_user_s(hash_of, write):

@@ -100,7 +100,7 @@ def _plain(layout: _Layout, value: Any) -> Parts:
 
 
 def _enum_member(value: enum.Enum) -> Parts:
-    own = {name: part for name, part in vars(value).items() if name[:1] != "_"}
+    own = {name: part for name, part in vars(value).items() if name[:1] + name[-1:] != "__"}
     children = (type(value), value._name_, value._value_, own)
     return Parts(b"enum", children, label=attribute_labels("", "", "value", "__dict__"))
 

@@ -166,7 +166,9 @@ def _last(name: str, value: Any, chain: tuple[str, ...]) -> tuple[str, Any]:
             break
         name = f"{name}.{attribute}"
         try:
-            value = getattr(value, attribute)
+            value = _member(value, attribute)
+        except _FailingError as error:
+            return name, digest(b"failing", error.text)
         except Exception:  # noqa: BLE001  # a module may have a __getattr__ of its own
             return name, "absent"
     return name, value
@@ -348,6 +350,7 @@ def absolute(namespace: Mapping[str, Any], origin: ImportedName) -> str:
 
 
 def _member(module: Any, name: str) -> Any:
+    """Return what a module has under a name; it may be a part that is imported only later."""
     if not hasattr(module, name):
         _load(f"{module.__name__}.{name}")
     return getattr(module, name)
