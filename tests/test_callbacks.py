@@ -673,6 +673,29 @@ def test_failing_observers_are_logged_once_and_change_nothing(executor, checker,
     assert "Bad" in logged[0].getMessage()
 
 
+class UnprintableError(Exception):
+    def __str__(self):
+        raise TypeError("no text")
+
+
+@pytest.mark.parametrize("policy", ["log", "warn", "raise"])
+def test_observers_may_fail_with_errors_that_have_no_text(executor, checker, policy, caplog):
+    class Bad(Callback):
+        errors = policy
+
+        def on_node_end(self):
+            raise UnprintableError
+
+    config = RuntimeConfig(executor=executor, callbacks=[Bad(), checker])
+    with contextlib.ExitStack() as stack:
+        if policy == "raise":
+            stack.enter_context(pytest.raises(CallbackError, match="UnprintableError"))
+        if policy == "warn":
+            stack.enter_context(pytest.warns(RuntimeWarning, match="UnprintableError"))
+        assert BOTH.run({"x": 1}, config=config) == {"double": 2, "plus": 3}
+    assert ("UnprintableError" in caplog.text) == (policy == "log")
+
+
 @pytest.mark.parametrize("hook", ["on_pipeline_start", "on_node_end", "on_item_error"])
 def test_failing_observers_can_warn(executor, hook):
     config = RuntimeConfig(

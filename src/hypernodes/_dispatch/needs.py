@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ def shipping() -> Iterator[None]:
         SHIPPING.reset(token)
 
 
+def identity(given: object) -> object:
+    """Return what tells a callback from others: names and methods by value, others as they are."""
+    return given if isinstance(given, str | MethodType | Needs) else id(given)
+
+
 def identities(callbacks: tuple[object, ...]) -> tuple[object, ...]:
-    """Return what tells callbacks apart: names by value, all others by what they are."""
-    return tuple(given if isinstance(given, str) else id(given) for given in callbacks)
+    """Return what tells callbacks apart; see `identity`."""
+    return tuple(map(identity, callbacks))

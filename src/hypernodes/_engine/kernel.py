@@ -433,18 +433,25 @@ class PipelineExecutionEngine:
         audience = self.audience
         if witness is not None and audience is not None:
             given = audience.values(self.plan, inputs, item)
-            own = item if audience.inputs else None
+            own = dict(item) if audience.inputs else None
             witness.started(clock(), own, given)
 
-    def closed(self, witness: Witness | None, outcome: Outcome) -> None:
-        """Tell a witness of the end of a pass."""
+    def closed(self, witness: Witness | None, outcome: Outcome, when: float | None = None) -> None:
+        """Tell a witness of the end of a pass.
+
+        Args:
+            witness: Who is told, if somebody observes.
+            outcome: How it has ended.
+            when: The time; None for now.
+        """
         audience = self.audience
         if witness is None or audience is None:
             return
+        now = clock() if when is None else when
         if isinstance(outcome, Failure):
-            witness.failed(clock(), outcome.error)
+            witness.failed(now, outcome.error)
         else:
-            witness.ended(clock(), outcome if audience.outputs else None)
+            witness.ended(now, dict(outcome) if audience.outputs else None)
 
     def entrance(self) -> Entrance | None:
         """Return what gives, for items by index, who is told of them in the current scene."""

@@ -60,6 +60,11 @@ class ItemEngine(PipelineExecutionEngine):
     def script(self) -> Script:
         return self.inside.script
 
+    def opened(
+        self, inputs: Mapping[str, Any], item: Mapping[str, Any], witness: Witness | None
+    ) -> None:
+        self.inside.opened(inputs, item, witness)
+
     @property
     def is_tied(self) -> bool:
         return self.inside.is_tied

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from hypernodes._cancel import Abandoned
+from hypernodes._dispatch.session import Halted
 from hypernodes._engine.calls import node_call, node_coroutine, unpack
 from hypernodes._engine.failure import Faulted
 from hypernodes._engine.inner import gather, inner_call, inputs_of, items_of, outcomes, whole_item
@@ -107,8 +109,8 @@ def _observed(call: Call, step: Step, node: Node, cue: Cue) -> Call:
         witness.node_started(index, clock(), read(args, kwargs) if reads else None)
         try:
             value = call(*args, **kwargs)
-        except Exception as error:
-            witness.node_failed(index, clock(), *_described(error))
+        except BaseException as error:
+            _tell_failed(witness, index, error)
             raise
         witness.node_ended(index, clock(), value if gives else None)
         return value
@@ -125,13 +127,13 @@ def _observed_inside(call: Call, step: Step, node: Node, cue: Cue) -> Call:
         if witness is None:
             return call(*args, **kwargs)
         inputs = read(args, kwargs)
-        witness.node_started(index, clock(), inputs if cue.inputs else None)
+        witness.node_started(index, clock(), dict(inputs) if cue.inputs else None)
         stand = Stand(witness, index, cue)
         token = REPORTER.set(stand)
         try:
             value = around(witness, inputs, args, kwargs)
-        except Exception as error:
-            witness.node_failed(index, clock(), *_described(error, stand))
+        except BaseException as error:
+            _tell_failed(witness, index, error, stand)
             raise
         finally:
             REPORTER.reset(token)
@@ -155,8 +157,8 @@ def _observed_later(call: Callable[..., Awaitable[Any]], step: Step, node: Node,
         token = REPORTER.set(stand)
         try:
             value = await call(*args, **kwargs)
-        except Exception as error:
-            witness.node_failed(index, clock(), *_described(error, stand))
+        except BaseException as error:
+            _tell_failed(witness, index, error, stand)
             raise
         finally:
             REPORTER.reset(token)
@@ -174,7 +176,22 @@ def _has_stand(step: Step, cue: Cue) -> bool:
     return cue.reports or (cue.attempts and retries != 0)
 
 
-def _described(error: Exception, stand: Stand | None = None) -> tuple[BaseException, int]:
+def _tell_failed(
+    witness: Witness, index: int, error: BaseException, stand: Stand | None = None
+) -> None:
+    """Tell that a node has failed; what comes from outside of it only passes through."""
+    if isinstance(error, Exception) or not _is_from_outside(error):
+        witness.node_failed(index, clock(), *_described(error, stand))
+
+
+def _is_from_outside(error: BaseException) -> bool:
+    # The name, since asyncio takes 30 ms to import, and its error is none of `concurrent.futures`.
+    return isinstance(error, Abandoned | Halted | GeneratorExit) or "CancelledError" in {
+        kind.__name__ for kind in type(error).__mro__
+    }
+
+
+def _described(error: BaseException, stand: Stand | None = None) -> tuple[BaseException, int]:
     """Return the user's error, and which attempt raised it."""
     if isinstance(error, Faulted):
         return error.failure.error, error.failure.attempts

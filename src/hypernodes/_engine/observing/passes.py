@@ -6,7 +6,7 @@ from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.observing.script import calls
-from hypernodes._engine.observing.witness import Witness
+from hypernodes._engine.observing.witness import Record, Recorder, Witness
 from hypernodes.callbacks import CallbackContext
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Pass(Witness):
     _inputs: Mapping[str, Any] | None = None
     _started: float | None = None
     _worker: str | None = None
+    _fatal: BaseException | None = None
     is_over: bool = False
 
     def __init__(self, run: Run, script: Script, index: int | None, *, is_item: bool) -> None:
@@ -91,11 +92,17 @@ class Pass(Witness):
             for part in self._lent:
                 part.failed(when, error)
             for run in reversed(self._open_runs()):
-                run.fail(when, error if run.has_failed else abandoned(run.label))
+                run.fail(when, error if run.has_failed else run.fatal_error or abandoned(run.label))
             self._close()
             if self._is_item and self._started is not None:
                 duration = max(0.0, when - self._started)
                 self._fire("on_item_error", when, self.index, error, duration, error=error)
+
+    @property
+    def fatal_error(self) -> BaseException | None:
+        """What a node of it, or inside it, has raised that ends the run."""
+        inside: tuple[Pass | Run, ...] = (*self._lent, *self._open_runs())
+        return self._fatal or next(filter(None, (part.fatal_error for part in inside)), None)
 
     def _end_runs(self, when: float) -> None:
         """End the dissolved pipelines some of whose steps were not needed."""
@@ -175,6 +182,8 @@ class Pass(Witness):
             if index in self._nodes:
                 self._nodes[index].attempt = attempt
                 self._mark(index)
+                if not isinstance(error, Exception):
+                    self._fatal = error
                 self._fail_node(index, when, error)
 
     def _fail_node(self, index: int, when: float, error: BaseException) -> None:
@@ -350,9 +359,7 @@ class Pass(Witness):
         inner = self._parts[step].step.inner
         run = self._runs.get(step)
         if inner is None or run is None:  # it is over: whatever is told now goes nowhere
-            late = Pass(self.run, self._script, index, is_item=False)
-            late.is_over = True
-            return late
+            return Recorder(_forget, self.run, index)
         run.engine = run.engine or inner.item_engine
         return run.enter(run.engine, index)
 
@@ -411,7 +418,7 @@ class Entrance:
     @property
     def run(self) -> Run:
         """The run that the items belong to."""
-        return self._scene.run if isinstance(self._scene, Guest) else self._scene
+        return self._scene.run
 
     def __call__(self, index: int) -> Pass:
         return self._scene.enter(self._engine, index)
@@ -435,6 +442,11 @@ class Guest:
         """Return a pass for the node."""
         del index
         return self._around.lend(self.run, engine, self._step)
+
+
+def _forget(record: Record) -> None:
+    """Tell nobody."""
+    del record
 
 
 def abandoned(what: str) -> futures.CancelledError:

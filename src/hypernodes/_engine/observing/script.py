@@ -64,7 +64,7 @@ class Cue:
         is_silent: Whether nobody wants to know anything, nor is anything called around it.
         inputs: Whether with its inputs.
         output: Whether with its output.
-        retries: Whether failed attempts are told.
+        retries: Whether failed attempts are told, for themselves or for what comes after them.
         reports: Whether reports are told.
         attempts: Whether attempts are counted.
     """
@@ -76,7 +76,7 @@ class Cue:
         )
         made = not watched.isdisjoint(step.outputs)
         self.output: bool = made or self._reads("outputs", "on_node_end")
-        self.retries: bool = self._listens("on_node_retry")
+        self.retries: bool = self._listens("on_node_retry", "on_report")
         self.reports: bool = self._listens("on_report")
         self.attempts: bool = self._listens("on_node_end", "on_node_retry")
         self.wrappers: tuple[Wrapper, ...] = self.needs.wrappers if self.needs is not None else ()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.observing.witness import Record, Recorder, Scenery, clock, replay
 from hypernodes._engine.processes.errors import PackedError, pack_error, unpack_error
-from hypernodes._engine.processes.parcels import check_readable, unpack
+from hypernodes._engine.processes.parcels import check_readable, loads_at_home, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,6 +41,20 @@ class Told(NamedTuple):
 
     outcome: Any
     records: list[Record]
+
+
+class Raised(NamedTuple):
+    """What ends a run, and is no failure of an item.
+
+    Attributes:
+        error: What was raised; on its way it is packed.
+    """
+
+    error: Any
+
+
+class _Surfacing:
+    """Stands for the error that a piece has failed with: it travels with the outcome."""
 
 
 class Lost(NamedTuple):
@@ -108,6 +122,26 @@ class PieceRecorder(Recorder):
         self._records.append(((), OVER, facts[:1]))
 
 
+def raised(error: BaseException, records: list[Record]) -> Told:
+    """Return how a piece went that ends the run."""
+    return Told(Raised(pack_error(error)), _without(records, error))
+
+
+def records_of(told: Told) -> list[Record]:
+    """Return the records of a piece, without the error that travels with its outcome."""
+    outcome, records = told
+    return _without(records, outcome.error) if isinstance(outcome, Failure) else records
+
+
+def _without(records: list[Record], error: BaseException) -> list[Record]:
+    return [_exchanged(record, error, _Surfacing()) for record in records]
+
+
+def _exchanged(record: Record, old: object, new: object) -> Record:
+    place, told, facts = record
+    return place, told, tuple(new if fact is old else fact for fact in facts)
+
+
 def pack_records(told: list[list[Record]], depot: Depot) -> Parcel:
     """Return the records of some pieces, ready to travel; what cannot is withheld."""
     packed = [[_packed(record) for record in records] for records in told]
@@ -138,6 +172,8 @@ def _that_travels(value: Any, depot: Depot) -> Any:
     except Exception:  # noqa: BLE001 - whatever the user's classes raise
         if type(value) is dict:
             return {name: _that_travels(part, depot) for name, part in value.items()}
+        if type(value) is tuple:
+            return tuple(_that_travels(part, depot) for part in value)
         return Withheld(type(value).__name__)
     return value
 
@@ -147,7 +183,8 @@ def _that_travels(value: Any, depot: Depot) -> Any:
 
 def unpack_records(parcel: Parcel) -> list[list[Record]]:
     """Return the records of some pieces."""
-    return [[_unpacked(record) for record in records] for records in unpack(parcel)]
+    told = unpack(parcel, loads=loads_at_home)
+    return [[_unpacked(record) for record in records] for records in told]
 
 
 def _unpacked(record: Record) -> Record:
@@ -179,13 +216,11 @@ def tell_item(
         _tell_of_death(witness, list(engine.plan.steps), outcome, lost)
         engine.closed(witness, outcome)
         return
-    _tell(witness, engine, records, lost)
+    _tell(witness, engine, story, records)
+    if isinstance(outcome, Raised):
+        return
     _, told, facts = records[-1]
-    when = facts[0] if told == OVER else clock()
-    if isinstance(outcome, Failure):
-        witness.failed(when, outcome.error)
-    else:
-        witness.ended(when, outcome)
+    engine.closed(witness, outcome, facts[0] if told == OVER else clock())
 
 
 def tell_segment(
@@ -196,22 +231,27 @@ def tell_segment(
     if records is None:
         _tell_of_death(witness, engine.segments[number].steps, given, lost)
     else:
-        _tell(witness, engine, records, lost)
+        _tell(witness, engine, story, records)
 
 
 def _tell(
-    witness: Witness,
-    engine: PipelineExecutionEngine,
-    records: list[Record],
-    lost: Sequence[Lost],
+    witness: Witness, engine: PipelineExecutionEngine, story: Story, records: list[Record]
 ) -> None:
+    outcome, _, lost = story
     for record in records:
         place, told, facts = record
         if told == OVER:
             continue
-        replay(witness, record)
+        has_failed = isinstance(outcome, Failure | Raised)
+        replay(witness, _with_error(record, outcome.error) if has_failed else record)
         if lost and not place and told == "node_started":
             _tell_lost(witness, engine.plan.steps[facts[0]], lost)
+
+
+def _with_error(record: Record, error: BaseException) -> Record:
+    """Return a record with the error that surfaces, not one that is its like."""
+    place, told, facts = record
+    return place, told, tuple(error if type(fact) is _Surfacing else fact for fact in facts)
 
 
 def _tell_lost(witness: Witness, step: Step, lost: Sequence[Lost]) -> None:
