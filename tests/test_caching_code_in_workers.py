@@ -133,6 +133,31 @@ def test_what_follows_in_the_same_run_is_not_kept_either(module, executor, cache
     assert pipeline.run({"x": 1}, config=RuntimeConfig(cache=cache)) == {"y": 11, "z": 1100}
 
 
+HIDDEN = """
+    class Scale:
+        def __init__(self):
+            self._factor = 1
+
+        def __call__(self, x):
+            return x * self._factor
+
+    scale = Scale()
+
+    def f(x):
+        return scale(x)
+"""
+
+
+def test_nothing_is_kept_of_hidden_attributes_that_were_changed_here_only(module, executor, cache):
+    module.write(HIDDEN)
+    loaded = module.load()
+    loaded.scale._factor = 5
+
+    with pytest.warns(CacheWarning, match="pass it in as an input"):
+        run(loaded.f, cache, executor)
+    assert run(loaded.f, cache) == 5
+
+
 LAZY = """
     import threading
 
@@ -147,6 +172,20 @@ LAZY = """
 
     def g(x):
         return f(x) + 1
+
+    class Client:
+        def __init__(self):
+            self._connection = None
+
+        def ask(self, x):
+            if self._connection is None:
+                self._connection = threading.Lock()
+            return x + 12
+
+    client = Client()
+
+    def h(x):
+        return client.ask(x)
 """
 
 
@@ -158,7 +197,10 @@ def test_what_workers_make_when_first_needed_is_no_other_code(module, executor, 
         warnings.simplefilter("error", CacheWarning)
         assert run(loaded.f, cache, executor) == 11
         assert run(loaded.g, cache, executor) == 12
+        assert run(loaded.h, cache, executor) == 13
         assert loaded.f(1) == 11  # now it is there in this process too
+        assert loaded.h(1) == 13
+        assert run(loaded.h, cache, executor, mapped=True) == [13, 14, 15]
         assert run(loaded.f, cache, executor, mapped=True) == [11, 12, 13]
 
 
