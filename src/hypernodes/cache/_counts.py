@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import struct
 import threading
-import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -20,8 +19,6 @@ from hypernodes.cache._files import append
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from hypernodes.cache._files import Writer
 
 __all__ = ["Counts", "SavedCounts", "saved_counts"]
 
@@ -44,12 +41,10 @@ class Counts:
 
     Args:
         path: The file that is added to.
-        writer: Makes it.
     """
 
-    def __init__(self, path: str, writer: Writer) -> None:
+    def __init__(self, path: str) -> None:
         self._path = path
-        self._writer = writer
         self._pending: list[str] = []
         self._lock = threading.Lock()
         self._unsaved: Counter[str] = Counter()
@@ -89,17 +84,9 @@ class Counts:
             records[name[:16].encode() or _MISSES] += number
         if records:
             with suppress(OSError):
-                if self._append(_packed(records)) > _LARGEST:
-                    _sum_up(self._path, self._writer)
+                if append(self._path, _packed(records)) > _LARGEST:
+                    _sum_up(self._path)
         return unsaved
-
-    def _append(self, content: bytes) -> int:
-        try:
-            return append(self._path, content)
-        except FileNotFoundError:
-            if not os.path.isdir(os.path.dirname(self._path)):  # the cache was removed
-                raise
-            return self._writer.write(self._path, [content], time.time_ns())
 
     def _drain(self) -> None:
         batch = self._pending[:]
@@ -153,12 +140,12 @@ def _read(path: Path) -> Counter[bytes]:
     return counts
 
 
-def _sum_up(path: str, writer: Writer) -> None:
+def _sum_up(path: str) -> None:
     """Replace the records by their sums; what is rare is summed up under one name."""
     aside = f"{path}-{os.urandom(8).hex()}"
     os.rename(path, aside)
     counts = _read(Path(aside))
     kept = dict(counts.most_common(_KEPT)) | {_MISSES: counts[_MISSES]}
     kept[_OTHERS] = kept.get(_OTHERS, 0) + counts.total() - sum(kept.values())
-    writer.write(path, [_packed(kept)], time.time_ns())
+    append(path, _packed(kept))  # others may have begun a new file meanwhile
     os.unlink(aside)
