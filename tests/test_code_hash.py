@@ -1570,3 +1570,22 @@ def test_pickling_an_instance_does_not_change_what_its_class_hashes_to():
     pickle.dumps(Pickled(), protocol=2)
     assert "__slotnames__" in vars(Pickled)
     assert CodeSnapshot().identify(Pickled) == before
+
+
+def test_a_client_of_an_installed_package_counts_by_its_type(tmp_path, monkeypatch):
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "package_of_clients.py").write_text(
+        "import threading\n\nclass Client:\n    def __init__(self):\n"
+        "        self.lock, self.requests = threading.Lock(), 0\n"
+    )
+    monkeypatch.syspath_prepend(folder)
+    client = importlib.import_module("package_of_clients").Client()
+
+    def ask(x):
+        return client, x
+
+    before = describe_code(ask)
+    client.requests += 1
+    assert describe_code(ask) == before
+    assert before.by_type == ("client",)

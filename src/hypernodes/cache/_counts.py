@@ -11,7 +11,6 @@ import os
 import re
 import struct
 import threading
-import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -21,8 +20,6 @@ from hypernodes.cache._files import append
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from hypernodes.cache._files import Writer
 
 __all__ = ["Counts", "SavedCounts", "are_counts", "saved_counts"]
 
@@ -47,12 +44,12 @@ class Counts:
 
     Args:
         path: The file that is added to.
-        writer: Makes it.
+        room: The directory that is there if there is a cache.
     """
 
-    def __init__(self, path: str, writer: Writer) -> None:
+    def __init__(self, path: str, room: str) -> None:
         self._path = path
-        self._writer = writer
+        self._room = room
         self._pending: list[str] = []
         self._lock = threading.Lock()
         self._unsaved: Counter[str] = Counter()
@@ -90,17 +87,11 @@ class Counts:
         records: Counter[bytes] = Counter()
         for name, number in unsaved.items():
             records[name[:16].encode() or _MISSES] += number
-        if records and os.path.isdir(self._writer.room):
+        if records and os.path.isdir(self._room):
             with suppress(OSError):
-                if self._append(_packed(records)) > _LARGEST:
-                    _sum_up(self._path, self._writer)
+                if append(self._path, _packed(records)) > _LARGEST:
+                    _sum_up(self._path)
         return unsaved
-
-    def _append(self, content: bytes) -> int:
-        try:
-            return append(self._path, content)
-        except FileNotFoundError:
-            return self._writer.write(self._path, [content], time.time_ns())
 
     def _drain(self) -> None:
         batch = self._pending[:]
@@ -160,12 +151,12 @@ def _read(path: Path) -> Counter[bytes]:
     return counts
 
 
-def _sum_up(path: str, writer: Writer) -> None:
+def _sum_up(path: str) -> None:
     """Replace the records by their sums; what is rare is summed up under one name."""
     aside = f"{path}-{os.urandom(8).hex()}"
     os.rename(path, aside)
     counts = _read(Path(aside))
     kept = dict(counts.most_common(_KEPT)) | {_MISSES: counts[_MISSES]}
     kept[_OTHERS] = kept.get(_OTHERS, 0) + counts.total() - sum(kept.values())
-    writer.write(path, [_packed(kept)], time.time_ns())
+    append(path, _packed(kept))  # others may have begun a new file meanwhile
     os.unlink(aside)

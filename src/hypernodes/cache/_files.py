@@ -314,10 +314,13 @@ def remove(path: str) -> None:
 def append(path: str, content: bytes) -> int:
     """Add to the end of a file, in one piece; return its size in bytes.
 
+    A file that is not there is made, private to the user.
+
     Raises:
-        OSError: It cannot be written, or is not there.
+        FileNotFoundError: Its directory is not there.
+        OSError: It cannot be written.
     """
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | _PLAIN)
+    file = os.open(path, _WRITE, 0o600)
     try:
         os.write(file, content)
         return os.fstat(file).st_size

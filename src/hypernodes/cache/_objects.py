@@ -5,6 +5,7 @@ from __future__ import annotations
 import copyreg
 import enum
 import functools
+import sys
 import types
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -128,7 +129,15 @@ def _reduced(layout: _Layout | None, value: Any) -> Parts:
     listed = None if items is None else list(items)
     added = layout and layout.attributes(value)
     children = (type(value), make, args, state, listed, content, added)
-    return Parts(b"reduced", children, label=lambda *_: "", is_opaque=True)
+    return Parts(
+        b"reduced", children, label=lambda *_: "", is_opaque=True, is_client=_is_client(type(value))
+    )
+
+
+def _is_client(cls: type) -> bool:
+    package = package_name(module_name(cls))
+    ours = package == __name__.partition(".")[0] or package in sys.stdlib_module_names
+    return not (ours or is_own_class(cls))
 
 
 def _items(value: Any, pairs: Iterable[tuple[Any, Any]]) -> Any:

@@ -68,6 +68,8 @@ class Parts(NamedTuple):
         arrange: Puts the encoded children into an order that does not depend on chance.
         label: Says how one gets at a child, given the children and its place among them.
         is_opaque: Whether users have no names for the children.
+        is_client: Whether it counts as a whole by its type where one of the children has to: an
+            object of an installed package, whose state is its own affair.
     """
 
     tag: bytes
@@ -75,6 +77,7 @@ class Parts(NamedTuple):
     arrange: Callable[[list[bytes]], list[bytes]] | None = None
     label: Callable[[Sequence[Any], int], str] = lambda _, index: f"[{index}]"
     is_opaque: bool = False
+    is_client: bool = False
 
 
 class Definition(NamedTuple):

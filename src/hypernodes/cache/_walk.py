@@ -179,9 +179,18 @@ class _Encoder:
             path = "".join([frame.label for frame in self._frames])
             cause = error.__cause__ if isinstance(error, NoStableIdentityError) else error
             raise NoStableIdentityError(type(value), path) from cause
+        depth = next((n for n, frame in enumerate(self._frames) if frame.parts.is_client), None)
+        if depth is not None:
+            value = self._frames[depth].value
+            self._unwind(depth)
         seen = itertools.takewhile(lambda frame: not frame.parts.is_opaque, self._frames)
         path = "".join([frame.label for frame in seen])
         self._frames[-1].done.append(b"~" + self._on_unstable(value, path))
+
+    def _unwind(self, depth: int) -> None:
+        for frame in self._frames[depth:]:
+            self._depths.pop(id(frame.value), None)
+        del self._frames[depth:]
 
 
 def _next_open(frame: _Frame) -> Any:

@@ -86,7 +86,7 @@ class DiskCache(Cache):
         self._trouble = Trouble(self.path)
         self._writer = Writer(f"{self.path}/{DRAFTS}")
         self._packs = Packs(self._writer, max_bytes)
-        self._counts = Counts(f"{self.path}/counts", self._writer)
+        self._counts = Counts(f"{self.path}/counts", self._writer.room)
         self._history = History(f"{self.path}/notes", self._writer)
         touch = partial(_touch, self._counts, self.path)
         self._sweep = Sweep(self.path, self._writer, max_bytes=max_bytes, ttl=ttl, touch=touch)
