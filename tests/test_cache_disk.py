@@ -518,6 +518,95 @@ def test_a_shared_key_is_not_written(tmp_path):
         assert DiskCache(cache.path, key="guess").get(ONE) is MISS
 
 
+def test_a_process_without_the_shared_key_replaces_nothing(tmp_path):
+    DiskCache(tmp_path, key="secret").put(ONE, 1)
+    stranger = DiskCache(tmp_path)
+    with pytest.warns(CacheWarning, match="HYPERNODES_CACHE_KEY"):
+        stranger.put(ONE, 2)
+    assert stranger.get(ONE) is MISS
+    stranger.note([EntryRecord("a", ONE, {})])
+    for cache in (stranger, DiskCache(tmp_path, key="guess")):
+        with pytest.raises(CacheError, match="HYPERNODES_CACHE_KEY"):
+            list(cache.broken())
+    assert not Path(tmp_path, "key").exists()
+    assert DiskCache(tmp_path, key="secret").get(ONE) == 1
+
+
+@posix
+@pytest.mark.parametrize("kind", ["directory", "dangling", "loop", "pipe"])
+def test_whatever_lies_in_the_place_of_the_key_is_replaced(cache, kind):
+    cache.put(ONE, 1)
+    key = Path(cache.path, "key")
+    key.unlink()
+    if kind == "directory":
+        key.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(key)
+    else:
+        key.symlink_to("key" if kind == "loop" else "nowhere")
+    other = again(cache)
+    with pytest.warns(CacheWarning, match="damaged"):
+        assert other.get(ONE) is MISS
+    other.put(ONE, 2)
+    assert again(cache).get(ONE) == 2
+
+
+def test_a_directory_of_others_in_the_place_of_the_key_stays(cache):
+    cache.put(ONE, 1)
+    key = Path(cache.path, "key")
+    key.unlink()
+    key.mkdir()
+    (key / "precious").touch()
+    with pytest.warns(CacheWarning, match="key"):
+        again(cache).put(ONE, 2)
+    assert (key / "precious").exists()
+
+
+@posix
+def test_who_shares_a_key_shares_what_the_directory_lets_them(tmp_path):
+    tmp_path.chmod(0o2770)
+    before = os.umask(0o027)
+    try:
+        cache = DiskCache(tmp_path, key="secret")
+        cache.put_many({ONE: 1, TWO: ARRAY})
+        cache.note([EntryRecord("a", ONE, {})])
+        cache.get(ONE)
+        cache.saved_counts()
+    finally:
+        os.umask(before)
+    rooms = [tmp_path / name for name in ("notes", "hypernodes-drafts", ONE[0])]
+    written = [tmp_path / "counts", tmp_path / "usage", *Path(tmp_path, "notes").iterdir()]
+    assert [stat.S_IMODE(room.stat().st_mode) & 0o777 for room in rooms] == [0o770] * 3
+    assert [mode_of(file) for file in written] == [0o660] * 3
+    assert [mode_of(entry_of(cache, name)) for name in (ONE, TWO)] == [0o640] * 2
+
+
+@as_root
+def test_two_users_share_a_directory(run_script):
+    script = """
+import os, tempfile
+from hypernodes import DiskCache
+from hypernodes.cache import EntryRecord
+path = tempfile.mkdtemp()
+os.chmod(path, 0o777)
+DiskCache(path, key="k").put("a" * 64, 1)
+child = os.fork()
+if not child:
+    os.setgid(65534)
+    os.setuid(65534)
+    cache = DiskCache(path, key="k")
+    assert cache.get("a" * 64) == 1
+    cache.put_many({"a" * 64: 2, "b" * 64: 3})
+    cache.note([EntryRecord("a", "a" * 64, {})])
+    cache.saved_counts()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert DiskCache(path, key="k").get_many(("a" * 64, "b" * 64)) == {"a" * 64: 2, "b" * 64: 3}
+DiskCache(path, key="k").clear()
+"""
+    run_script(script)
+
+
 def test_the_key_may_come_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("HYPERNODES_CACHE_KEY", "secret")
     cache = DiskCache(tmp_path / "cache")

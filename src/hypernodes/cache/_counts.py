@@ -100,7 +100,7 @@ class Counts:
         try:
             return append(self._path, content)
         except FileNotFoundError:
-            return self._writer.write(self._path, [content], time.time_ns())
+            return self._writer.write(self._path, [content], time.time_ns(), grows=True)
 
     def _drain(self) -> None:
         batch = self._pending[:]
@@ -167,5 +167,5 @@ def _sum_up(path: str, writer: Writer) -> None:
     counts = _read(Path(aside))
     kept = dict(counts.most_common(_KEPT)) | {_MISSES: counts[_MISSES]}
     kept[_OTHERS] = kept.get(_OTHERS, 0) + counts.total() - sum(kept.values())
-    writer.write(path, [_packed(kept)], time.time_ns())
+    writer.write(path, [_packed(kept)], time.time_ns(), grows=True)
     os.unlink(aside)

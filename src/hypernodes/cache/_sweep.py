@@ -118,7 +118,7 @@ class Sweep:
         self._max_bytes = max_bytes
         self._ttl = ttl
         self._touch = touch
-        self._usage = Usage(f"{root}/usage", self._count)
+        self._usage = Usage(f"{root}/usage", writer, self._count)
         self._lock = threading.Lock()
         self._total = 0
         self._trust = 0

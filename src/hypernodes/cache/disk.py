@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from hypernodes.abc import MISS, Cache, CacheStats, EntryRecord
 from hypernodes.cache._counts import Counts, SavedCounts, saved_counts
 from hypernodes.cache._entry import SHARDS, BrokenEntryError, EntryFacts, Sealer, address, created
-from hypernodes.cache._files import Writer, is_local, is_private, read, remove
+from hypernodes.cache._files import Writer, is_local, is_private, make_private, read, remove
 from hypernodes.cache._ground import DRAFTS, claim, is_claimed
 from hypernodes.cache._history import History
-from hypernodes.cache._key import derived, read_or_make, shared_key
+from hypernodes.cache._key import known_secret, secret_in, shared_key
 from hypernodes.cache._packs import PackReader, Packs
 from hypernodes.cache._sweep import Sweep, listed, share
 from hypernodes.cache._trouble import Trouble
@@ -136,7 +136,7 @@ class DiskCache(Cache):
         try:
             if not os.path.isdir(self.path):
                 return
-            claim(self.path, self._writer)
+            self._claim()
             for shard in SHARDS:
                 _remove_all(f"{self.path}/{shard}")
             self._history.clear()
@@ -193,11 +193,18 @@ class DiskCache(Cache):
             self._tell("cannot be written", error)
 
     def broken(self) -> Iterator[tuple[str, str]]:
-        """Yield the name of each damaged entry, and what is wrong with it; nothing is unpickled."""
+        """Yield the name of each damaged entry, and what is wrong with it; nothing is unpickled.
+
+        Raises:
+            CacheError: The key is not known here; nothing is made.
+        """
+        try:
+            sealer = Sealer(known_secret(self.path, self._key))
+        except OSError as error:
+            raise CacheError(str(error), path=self.path) from error
         for name, _, _ in self.entries():
             try:
-                content = read(self._place(name), mapped=True)
-                (self._sealer or self._open()).verify(name, content)
+                sealer.verify(name, read(self._place(name), mapped=self._mapped))
             except FileNotFoundError:
                 continue
             except (BrokenEntryError, OSError) as error:
@@ -267,13 +274,26 @@ class DiskCache(Cache):
     def _open(self) -> Sealer:
         """Read the key, or make one; know where the directory lies."""
         with self._lock:
-            claim(self.path, self._writer)
-            key = shared_key(self._key)
-            secret = read_or_make(f"{self.path}/key") if key is None else derived(key)
+            self._claim()
+            self._sealer = Sealer(secret_in(self.path, self._key, self._writer.file_mode))
             self._packs.enabled = is_local(self.path)
             self._mapped = self._packs.enabled and is_private(os.stat(self.path))
-            self._sealer = Sealer(secret)
             return self._sealer
+
+    def _claim(self) -> None:
+        """Make the directory, if it is not there; what all its users share follows its mode."""
+        make_private(self.path)
+        if shared_key(self._key) is not None:
+            self._writer.follow(os.stat(self.path).st_mode)
+        claim(self.path, self._writer)
+
+    def _sealer_known(self) -> Sealer:
+        """Return what verifies entries; nothing is made.
+
+        Raises:
+            OSError: The key is not known, or cannot be read.
+        """
+        return self._sealer or Sealer(known_secret(self.path, self._key))
 
     def _tell(self, what: str, error: Exception) -> None:
         self._trouble.tell(f"the cache at {self.path} {what}: {error}")
