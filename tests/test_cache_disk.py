@@ -1,5 +1,6 @@
 """`DiskCache`: whole or a miss, whatever happens to its files; private; within its bounds."""
 
+import errno
 import gc
 import os
 import pickle
@@ -17,7 +18,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hypernodes import MISS, CacheError, CacheWarning, DiskCache
+from hypernodes import (
+    MISS,
+    CacheError,
+    CacheWarning,
+    DiskCache,
+    MemoryCache,
+    Pipeline,
+    RuntimeConfig,
+    node,
+)
 from hypernodes.cache import EntryRecord
 from hypernodes.cache._checksum import Checksum
 from hypernodes.cache._files import is_local
@@ -354,6 +364,57 @@ def test_what_another_user_owns_is_not_mapped(cache):
     assert str(entry_of(cache, ONE)) not in Path("/proc/self/maps").read_text(encoding="utf-8")
 
 
+class Exits:
+    """Whoever unpickles it ends the program."""
+
+    def __reduce__(self):
+        return sys.exit, (4,)
+
+
+def test_a_value_that_ends_the_program_when_it_is_loaded_is_damaged(cache):
+    cache.put(ONE, Exits())
+    with pytest.warns(CacheWarning, match=r"damaged .* SystemExit\(4\)"):
+        assert cache.get(ONE) is MISS
+
+
+@pytest.mark.parametrize("cache", [MemoryCache, DiskCache])
+def test_a_run_survives_values_that_end_the_program(cache, tmp_path):
+    cache = cache() if cache is MemoryCache else cache(tmp_path)
+    pipeline = Pipeline([node("y")(lambda x: Exits())])
+    config = RuntimeConfig(executor="sequential", cache=cache)
+    pipeline.run({"x": 1}, config=config)
+    with pytest.warns(CacheWarning, match=r"SystemExit\(4\)"):
+        assert isinstance(pipeline.run({"x": 1}, config=config)["y"], Exits)
+
+
+def test_what_is_too_large_or_cannot_be_written_leaves_nothing_that_was_there(
+    tmp_path, monkeypatch
+):
+    cache = DiskCache(tmp_path, max_bytes=10_000)
+    cache.put(ONE, 1)
+    cache.put(ONE, bytes(20_000))
+    assert cache.get(ONE) is MISS
+    cache.put(ONE, 1)
+    cache.put(TWO, 2)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.warns(CacheWarning, match="No space"):
+        patch.setattr(os, "write", full)
+        cache.put(ONE, 3)
+    assert cache.get_many([ONE, TWO]) == {TWO: 2}
+
+
+@pytest.mark.parametrize("ttl", [1e12, 1e300])
+def test_entries_may_last_for_ages(tmp_path, ttl, monkeypatch):
+    monkeypatch.setattr("hypernodes.cache._sweep._ROUND", 1)
+    cache = DiskCache(tmp_path, ttl=ttl)
+    cache.put_many({name: name for name in SIGNATURES})
+    cache.put_many({name: name for name in SIGNATURES})
+    assert cache.get_many(SIGNATURES) == {name: name for name in SIGNATURES}
+
+
 # --- Directories of others ------------------------------------------------------------------------
 
 DIARIES = {
@@ -623,7 +684,16 @@ def test_the_key_does_not_show(tmp_path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"max_bytes": 0}, {"max_bytes": "1"}, {"ttl": -1}, {"ttl": True}, {"key": ""}, {"key": 5}],
+    [
+        {"max_bytes": 0},
+        {"max_bytes": "1"},
+        {"ttl": -1},
+        {"ttl": True},
+        {"ttl": float("inf")},
+        {"max_bytes": float("nan")},
+        {"key": ""},
+        {"key": 5},
+    ],
 )
 def test_wrong_arguments_are_refused(tmp_path, arguments):
     with pytest.raises(CacheError, match=next(iter(arguments))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -20,7 +21,7 @@ from hypernodes.cache._key import known_secret, secret_in, shared_key
 from hypernodes.cache._packs import PackReader, Packs
 from hypernodes.cache._sweep import Sweep, listed, share
 from hypernodes.cache._trouble import Trouble
-from hypernodes.exceptions import CacheError
+from hypernodes.exceptions import CacheError, SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -117,7 +118,11 @@ class DiskCache(Cache):
             except FileNotFoundError:  # somebody removed the directory, and with it the key
                 self._store(self._open(), name, value)
         except OSError as error:
+            self._forget(name)
             self._tell("cannot be written", error)
+        except SerializationError:
+            self._forget(name)
+            raise
 
     def has(self, signature: str) -> bool:
         name = address(signature)
@@ -182,15 +187,18 @@ class DiskCache(Cache):
 
     def remove(self, name: str) -> None:
         """Remove the entry of that name; of what is absent, nothing."""
-        place = self._place(name)
         try:
-            facts = os.stat(place)
-            remove(place)
-            self._sweep.removed(name, share(facts))
+            self._remove(name)
         except FileNotFoundError:
             pass
         except OSError as error:
             self._tell("cannot be written", error)
+
+    def _remove(self, name: str) -> None:
+        place = self._place(name)
+        facts = os.stat(place)
+        remove(place)
+        self._sweep.removed(name, share(facts))
 
     def broken(self) -> Iterator[tuple[str, str]]:
         """Yield the name of each damaged entry, and what is wrong with it; nothing is unpickled.
@@ -231,6 +239,14 @@ class DiskCache(Cache):
         if self.max_bytes is None or sum(map(len, pieces)) <= self.max_bytes:
             size = self._packs.write(self._place(name), pieces, now)
             self._sweep.stored(name, size, now)
+        else:
+            self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        """Remove what could not be replaced: it is not the last value that was put."""
+        if self._sealer is not None:  # else nobody was let in
+            with suppress(OSError):
+                self._remove(name)
 
     def _place(self, name: str) -> str:
         return _place(self.path, name)
@@ -325,8 +341,9 @@ def _rebuilt(kind: Any, path: str, max_bytes: Any, ttl: Any, key: Any) -> DiskCa
 
 def _check_positive(name: str, value: object, path: object) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if value is not None and not (number and value > 0):  # type: ignore[operator]
-        raise CacheError(f"{name} has to be a positive number, not {value!r}", path=str(path))
+    if value is not None and not (number and 0 < value < math.inf):  # type: ignore[operator]
+        message = f"{name} has to be a positive number or None (no bound), not {value!r}"
+        raise CacheError(message, path=str(path))
 
 
 def _remove_all(room: str) -> None:

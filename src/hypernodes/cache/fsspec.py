@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
 import time
@@ -85,8 +86,9 @@ class FsspecCache(Cache):
         key: str | bytes | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
-        if ttl is not None and not ttl > 0:
-            raise CacheError(f"ttl has to be a positive number, not {ttl!r}", path=str(path))
+        if ttl is not None and not 0 < ttl < math.inf:
+            message = f"ttl has to be a positive number or None (no bound), not {ttl!r}"
+            raise CacheError(message, path=str(path))
         shared_key(key)
         self.path: str = str(path)
         self.ttl: float | None = ttl
@@ -134,6 +136,7 @@ class FsspecCache(Cache):
                     contents[self._place(name)] = b"".join(sealer.seal(name, value, time.time()))
                 except SerializationError as error:
                     refused[signature] = error
+                    self.delete(signature)  # it is not the last value that was put
             self._mark()
             self._write_many(contents)
         except Exception as error:  # noqa: BLE001 - each file system has errors of its own
