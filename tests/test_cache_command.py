@@ -101,6 +101,20 @@ def test_verify_removes_what_is_damaged_if_told_to(cache, capsys):
     assert cache.has(TWO)
 
 
+def test_verify_makes_no_key_and_removes_nothing_without_it(tmp_path, capsys, monkeypatch):
+    DiskCache(tmp_path, key="secret").put_many({ONE: 1, TWO: 2})
+    for key in (None, "guess"):
+        if key:
+            monkeypatch.setenv("HYPERNODES_CACHE_KEY", key)
+        status, shown = run(capsys, "verify", tmp_path, "--delete")
+        assert (status, "HYPERNODES_CACHE_KEY" in shown.err) == (2, True)
+    assert not Path(tmp_path, "key").exists()
+    assert DiskCache(tmp_path).stats().items == 2
+    monkeypatch.setenv("HYPERNODES_CACHE_KEY", "secret")
+    assert run(capsys, "verify", tmp_path, "--delete")[0] == 0
+    assert DiskCache(tmp_path).stats().items == 2
+
+
 @pytest.mark.parametrize("command", ["stats", "list", "clear", "verify"])
 def test_where_there_is_no_cache_nothing_is_made_or_removed(tmp_path, capsys, command):
     (tmp_path / "a").mkdir()

@@ -143,6 +143,17 @@ def test_a_value_is_replaced_by_the_next_of_its_signature(cache):
     assert cache.stats().items == 1
 
 
+def test_what_cannot_be_stored_leaves_nothing_that_was_there_before(cache):
+    if isinstance(cache, Plain):
+        pytest.skip("this one keeps what it had")
+    cache.put(ONE, [1])
+    cache.put(TWO, [2])
+    with pytest.raises(SerializationError):
+        cache.put(ONE, (number for number in ()))
+    assert cache.put_many({TWO: threading.Lock(), THREE: 3}).keys() == {TWO}
+    assert cache.get_many([ONE, TWO, THREE]) == {THREE: 3}
+
+
 @pytest.mark.parametrize("signature", ["a", "abc", "ff", "0" * 63, "0" * 128, "../../up", "Ü" * 64])
 def test_signatures_may_have_any_length(cache, signature):
     cache.put(signature, "found")

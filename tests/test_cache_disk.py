@@ -1,5 +1,6 @@
 """`DiskCache`: whole or a miss, whatever happens to its files; private; within its bounds."""
 
+import errno
 import gc
 import os
 import pickle
@@ -17,7 +18,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hypernodes import MISS, CacheError, CacheWarning, DiskCache
+from hypernodes import (
+    MISS,
+    CacheError,
+    CacheWarning,
+    DiskCache,
+    MemoryCache,
+    Pipeline,
+    RuntimeConfig,
+    node,
+)
 from hypernodes.cache import EntryRecord
 from hypernodes.cache._checksum import Checksum
 from hypernodes.cache._files import is_local
@@ -354,6 +364,57 @@ def test_what_another_user_owns_is_not_mapped(cache):
     assert str(entry_of(cache, ONE)) not in Path("/proc/self/maps").read_text(encoding="utf-8")
 
 
+class Exits:
+    """Whoever unpickles it ends the program."""
+
+    def __reduce__(self):
+        return sys.exit, (4,)
+
+
+def test_a_value_that_ends_the_program_when_it_is_loaded_is_damaged(cache):
+    cache.put(ONE, Exits())
+    with pytest.warns(CacheWarning, match=r"damaged .* SystemExit\(4\)"):
+        assert cache.get(ONE) is MISS
+
+
+@pytest.mark.parametrize("cache", [MemoryCache, DiskCache])
+def test_a_run_survives_values_that_end_the_program(cache, tmp_path):
+    cache = cache() if cache is MemoryCache else cache(tmp_path)
+    pipeline = Pipeline([node("y")(lambda x: Exits())])
+    config = RuntimeConfig(executor="sequential", cache=cache)
+    pipeline.run({"x": 1}, config=config)
+    with pytest.warns(CacheWarning, match=r"SystemExit\(4\)"):
+        assert isinstance(pipeline.run({"x": 1}, config=config)["y"], Exits)
+
+
+def test_what_is_too_large_or_cannot_be_written_leaves_nothing_that_was_there(
+    tmp_path, monkeypatch
+):
+    cache = DiskCache(tmp_path, max_bytes=10_000)
+    cache.put(ONE, 1)
+    cache.put(ONE, bytes(20_000))
+    assert cache.get(ONE) is MISS
+    cache.put(ONE, 1)
+    cache.put(TWO, 2)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.warns(CacheWarning, match="No space"):
+        patch.setattr(os, "write", full)
+        cache.put(ONE, 3)
+    assert cache.get_many([ONE, TWO]) == {TWO: 2}
+
+
+@pytest.mark.parametrize("ttl", [1e12, 1e300])
+def test_entries_may_last_for_ages(tmp_path, ttl, monkeypatch):
+    monkeypatch.setattr("hypernodes.cache._sweep._ROUND", 1)
+    cache = DiskCache(tmp_path, ttl=ttl)
+    cache.put_many({name: name for name in SIGNATURES})
+    cache.put_many({name: name for name in SIGNATURES})
+    assert cache.get_many(SIGNATURES) == {name: name for name in SIGNATURES}
+
+
 # --- Directories of others ------------------------------------------------------------------------
 
 DIARIES = {
@@ -518,6 +579,95 @@ def test_a_shared_key_is_not_written(tmp_path):
         assert DiskCache(cache.path, key="guess").get(ONE) is MISS
 
 
+def test_a_process_without_the_shared_key_replaces_nothing(tmp_path):
+    DiskCache(tmp_path, key="secret").put(ONE, 1)
+    stranger = DiskCache(tmp_path)
+    with pytest.warns(CacheWarning, match="HYPERNODES_CACHE_KEY"):
+        stranger.put(ONE, 2)
+    assert stranger.get(ONE) is MISS
+    stranger.note([EntryRecord("a", ONE, {})])
+    for cache in (stranger, DiskCache(tmp_path, key="guess")):
+        with pytest.raises(CacheError, match="HYPERNODES_CACHE_KEY"):
+            list(cache.broken())
+    assert not Path(tmp_path, "key").exists()
+    assert DiskCache(tmp_path, key="secret").get(ONE) == 1
+
+
+@posix
+@pytest.mark.parametrize("kind", ["directory", "dangling", "loop", "pipe"])
+def test_whatever_lies_in_the_place_of_the_key_is_replaced(cache, kind):
+    cache.put(ONE, 1)
+    key = Path(cache.path, "key")
+    key.unlink()
+    if kind == "directory":
+        key.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(key)
+    else:
+        key.symlink_to("key" if kind == "loop" else "nowhere")
+    other = again(cache)
+    with pytest.warns(CacheWarning, match="damaged"):
+        assert other.get(ONE) is MISS
+    other.put(ONE, 2)
+    assert again(cache).get(ONE) == 2
+
+
+def test_a_directory_of_others_in_the_place_of_the_key_stays(cache):
+    cache.put(ONE, 1)
+    key = Path(cache.path, "key")
+    key.unlink()
+    key.mkdir()
+    (key / "precious").touch()
+    with pytest.warns(CacheWarning, match="key"):
+        again(cache).put(ONE, 2)
+    assert (key / "precious").exists()
+
+
+@posix
+def test_who_shares_a_key_shares_what_the_directory_lets_them(tmp_path):
+    tmp_path.chmod(0o2770)
+    before = os.umask(0o027)
+    try:
+        cache = DiskCache(tmp_path, key="secret")
+        cache.put_many({ONE: 1, TWO: ARRAY})
+        cache.note([EntryRecord("a", ONE, {})])
+        cache.get(ONE)
+        cache.saved_counts()
+    finally:
+        os.umask(before)
+    rooms = [tmp_path / name for name in ("notes", "hypernodes-drafts", ONE[0])]
+    written = [tmp_path / "counts", tmp_path / "usage", *Path(tmp_path, "notes").iterdir()]
+    assert [stat.S_IMODE(room.stat().st_mode) & 0o777 for room in rooms] == [0o770] * 3
+    assert [mode_of(file) for file in written] == [0o660] * 3
+    assert [mode_of(entry_of(cache, name)) for name in (ONE, TWO)] == [0o640] * 2
+
+
+@as_root
+def test_two_users_share_a_directory(run_script):
+    script = """
+import os, tempfile
+from hypernodes import DiskCache
+from hypernodes.cache import EntryRecord
+path = tempfile.mkdtemp()
+os.chmod(path, 0o777)
+DiskCache(path, key="k").put("a" * 64, 1)
+child = os.fork()
+if not child:
+    os.setgid(65534)
+    os.setuid(65534)
+    cache = DiskCache(path, key="k")
+    assert cache.get("a" * 64) == 1
+    cache.put_many({"a" * 64: 2, "b" * 64: 3})
+    cache.note([EntryRecord("a", "a" * 64, {})])
+    cache.saved_counts()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert DiskCache(path, key="k").get_many(("a" * 64, "b" * 64)) == {"a" * 64: 2, "b" * 64: 3}
+DiskCache(path, key="k").clear()
+"""
+    run_script(script)
+
+
 def test_the_key_may_come_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("HYPERNODES_CACHE_KEY", "secret")
     cache = DiskCache(tmp_path / "cache")
@@ -534,7 +684,16 @@ def test_the_key_does_not_show(tmp_path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"max_bytes": 0}, {"max_bytes": "1"}, {"ttl": -1}, {"ttl": True}, {"key": ""}, {"key": 5}],
+    [
+        {"max_bytes": 0},
+        {"max_bytes": "1"},
+        {"ttl": -1},
+        {"ttl": True},
+        {"ttl": float("inf")},
+        {"max_bytes": float("nan")},
+        {"key": ""},
+        {"key": 5},
+    ],
 )
 def test_wrong_arguments_are_refused(tmp_path, arguments):
     with pytest.raises(CacheError, match=next(iter(arguments))):

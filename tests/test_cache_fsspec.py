@@ -1,7 +1,9 @@
 """`FsspecCache`: the entries of a disk cache, in object stores and on shared file systems."""
 
 import importlib
+import os
 import pickle
+import stat
 import threading
 from pathlib import Path
 
@@ -130,6 +132,34 @@ def test_a_shared_key_is_not_written(place):
     with pytest.warns(CacheWarning):
         assert open_cache(place, key="guess").get(ONE) is MISS
     assert "secret" not in repr(cache)
+
+
+def test_a_process_without_the_shared_key_replaces_nothing(place):
+    open_cache(place, key="secret").put(ONE, 1)
+    stranger = open_cache(place)
+    with pytest.warns(CacheWarning, match="HYPERNODES_CACHE_KEY"):
+        stranger.put(ONE, 2)
+    assert stranger.get(ONE) is MISS
+    for cache in (stranger, open_cache(place, key="guess")):
+        with pytest.raises(CacheError, match="HYPERNODES_CACHE_KEY"):
+            list(cache.broken())
+    fs, root = stranger._open()
+    assert not fs.exists(f"{root}/key")
+    shared = open_cache(place, key="secret")
+    assert shared.get(ONE) == 1
+    assert list(shared.broken()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_on_this_machine_all_is_private(tmp_path, scheme):
+    before = os.umask(0o022)
+    try:
+        FsspecCache(f"{scheme}{tmp_path}/cache").put(ONE, 1)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(Path(tmp_path, "cache").stat().st_mode) == 0o700
+    assert stat.S_IMODE(Path(tmp_path, "cache", "key").stat().st_mode) == 0o600
 
 
 def test_entries_grow_too_old(place):

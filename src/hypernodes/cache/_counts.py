@@ -21,6 +21,8 @@ from hypernodes.cache._files import append
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from hypernodes.cache._files import Writer
+
 __all__ = ["Counts", "SavedCounts", "are_counts", "saved_counts"]
 
 _RECORD: Final = struct.Struct("<16sI")
@@ -44,12 +46,12 @@ class Counts:
 
     Args:
         path: The file that is added to.
-        room: The directory that is there if there is a cache.
+        writer: Makes the files of the cache.
     """
 
-    def __init__(self, path: str, room: str) -> None:
+    def __init__(self, path: str, writer: Writer) -> None:
         self._path = path
-        self._room = room
+        self._writer = writer
         self._pending: list[str] = []
         self._lock = threading.Lock()
         self._unsaved: Counter[str] = Counter()
@@ -87,10 +89,10 @@ class Counts:
         records: Counter[bytes] = Counter()
         for name, number in unsaved.items():
             records[name[:16].encode() or _MISSES] += number
-        if records and os.path.isdir(self._room):
+        if records and os.path.isdir(self._writer.room):
             with suppress(OSError):
-                if append(self._path, _packed(records)) > _LARGEST:
-                    _sum_up(self._path)
+                if append(self._path, _packed(records), self._writer.file_mode) > _LARGEST:
+                    _sum_up(self._path, self._writer.file_mode)
         return unsaved
 
     def _drain(self) -> None:
@@ -151,12 +153,12 @@ def _read(path: Path) -> Counter[bytes]:
     return counts
 
 
-def _sum_up(path: str) -> None:
+def _sum_up(path: str, mode: int) -> None:
     """Replace the records by their sums; what is rare is summed up under one name."""
     aside = f"{path}-{os.urandom(8).hex()}"
     os.rename(path, aside)
     counts = _read(Path(aside))
     kept = dict(counts.most_common(_KEPT)) | {_MISSES: counts[_MISSES]}
     kept[_OTHERS] = kept.get(_OTHERS, 0) + counts.total() - sum(kept.values())
-    append(path, _packed(kept))  # others may have begun a new file meanwhile
+    append(path, _packed(kept), mode)  # others may have begun a new file meanwhile
     os.unlink(aside)

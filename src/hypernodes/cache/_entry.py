@@ -226,7 +226,7 @@ class Sealer:
             if not count:
                 return _loads(head[_FACTS_END:])
             return _loaded(head, buffers, length, count)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise BrokenEntryError(f"its value cannot be loaded: {error!r}") from error
 
     def verify(self, name: str, content: Bytes) -> tuple[Bytes, Bytes]:

@@ -136,23 +136,46 @@ class Writer:
 
     Args:
         room: The directory of those directories, on the same file system as the places.
+
+    Attributes:
+        room: As given.
+        file_mode: The mode of files.
     """
 
     def __init__(self, room: str) -> None:
         self.room = room
+        self._mode = 0o700
+        self.file_mode = 0o600
         self._numbers = itertools.count(1)
         self._directory = ""
         self._owned: deque[str] = deque()
         self._owner = 0
         self._lock = threading.Lock()
 
-    def write(self, path: str, pieces: Sequence[bytes | memoryview], modified: int) -> int:
+    def follow(self, mode: int) -> None:
+        """Let those who may use a directory use what is made, as far as the umask lets them.
+
+        Args:
+            mode: Of the directory.
+        """
+        self._mode = mode & 0o2777
+        self.file_mode = mode & 0o666
+
+    def write(
+        self,
+        path: str,
+        pieces: Sequence[bytes | memoryview],
+        modified: int,
+        *,
+        grows: bool = False,
+    ) -> int:
         """Write a file and return its size in bytes.
 
         Args:
             path: Its place; its directory is made, private to the user, if it is missing.
             pieces: Its content.
             modified: Its time, in nanoseconds since the epoch.
+            grows: Whether all who use the directory write to it later.
 
         Raises:
             FileNotFoundError: The room was removed; the next try makes a new one.
@@ -162,6 +185,8 @@ class Writer:
         try:
             try:
                 size = _write_all(file, pieces)
+                if grows:
+                    os.chmod(name, self.file_mode)
                 os.utime(file if os.utime in os.supports_fd else name, ns=(modified, modified))
             finally:
                 os.close(file)
@@ -200,7 +225,7 @@ class Writer:
             directory = self._exchange(directory)
         name = f"{directory}/{number}"
         try:
-            return name, os.open(name, _WRITE | os.O_EXCL, 0o600)
+            return name, os.open(name, _WRITE | os.O_EXCL, self.file_mode)
         except FileNotFoundError:
             self._exchange(directory)
             raise
@@ -233,6 +258,7 @@ class Writer:
         """
         with suppress(FileExistsError):
             os.mkdir(self.room, 0o700)
+            os.chmod(self.room, self._mode)
             _mark_as_top(self.room)
 
     def move(self, name: str, path: str) -> None:
@@ -254,6 +280,7 @@ class Writer:
 
     def _make_directory(self, draft: str, path: str) -> None:
         os.mkdir(draft, 0o700)
+        os.chmod(draft, self._mode)
         try:
             os.rename(draft, path)
         except OSError:
@@ -311,10 +338,13 @@ def remove(path: str) -> None:
         shutil.rmtree(path)
 
 
-def append(path: str, content: bytes) -> int:
+def append(path: str, content: bytes, mode: int) -> int:
     """Add to the end of a file, in one piece; return its size in bytes.
 
-    A file that is not there is made, private to the user.
+    Args:
+        path: The file; it is made if it is not there.
+        content: What to add.
+        mode: The mode that a new one gets.
 
     Raises:
         FileNotFoundError: Its directory is not there.
@@ -322,8 +352,10 @@ def append(path: str, content: bytes) -> int:
     """
     file = os.open(path, _WRITE, 0o600)
     try:
-        os.write(file, content)
-        return os.fstat(file).st_size
+        size = os.fstat(file).st_size
+        if not size:
+            os.fchmod(file, mode)
+        return size + os.write(file, content)
     finally:
         os.close(file)
 

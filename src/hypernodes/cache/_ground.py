@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 from hypernodes.cache._counts import are_counts
 from hypernodes.cache._entry import SHARDS, is_entry
-from hypernodes.cache._files import make_private
 from hypernodes.cache._history import is_note
 from hypernodes.cache._key import is_whole
 from hypernodes.cache._usage import is_usage
@@ -37,7 +36,7 @@ def is_claimed(path: str) -> bool:
 
 
 def claim(path: str, writer: Writer) -> None:
-    """Make a directory that of a cache, unless it is one; private, if it is not there.
+    """Make a directory that of a cache, unless it is one.
 
     Args:
         path: The directory.
@@ -49,7 +48,6 @@ def claim(path: str, writer: Writer) -> None:
     """
     if is_claimed(path):
         return
-    make_private(path)
     foreign = _foreign(path)
     if foreign is not None and not is_claimed(path):
         raise ForeignDirectoryError(

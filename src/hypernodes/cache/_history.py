@@ -64,7 +64,7 @@ class History:
         try:
             size = append(path, content)
         except FileNotFoundError:
-            size = self._writer.write(path, [content], time.time_ns())
+            size = self._writer.write(path, [content], time.time_ns(), grows=True)
         # Another process may just have set it aside.
         if size > _LARGEST and os.stat(path).st_size > _LARGEST:
             os.replace(path, f"{path}.1")

@@ -12,9 +12,27 @@ from blake3 import blake3
 from hypernodes.cache._files import make_private
 from hypernodes.exceptions import CacheError
 
-__all__ = ["KEY_VARIABLE", "derived", "is_whole", "read_or_make", "shared_key"]
+__all__ = [
+    "KEY_VARIABLE",
+    "SHARED",
+    "NoKeyError",
+    "derived",
+    "is_whole",
+    "known_secret",
+    "mark_of",
+    "missing",
+    "other",
+    "read_or_make",
+    "secret_in",
+    "shared_key",
+]
 
 KEY_VARIABLE: Final = "HYPERNODES_CACHE_KEY"
+
+SHARED: Final = "key-is-shared"
+"""The name of what stands in the place of a key where it is shared: a mark of it, not the key."""
+
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 _LENGTH: Final = 64
 _CONTEXT: Final = "hypernodes 2026-01-01 cache entries"
@@ -40,6 +58,84 @@ def shared_key(given: object) -> str | bytes | None:
     return given
 
 
+class NoKeyError(OSError):
+    """A cache whose key this process does not have."""
+
+
+def mark_of(secret: bytes) -> bytes:
+    """Return what tells a key from others, and does not give it away.
+
+    Args:
+        secret: As `derived` makes it.
+    """
+    return blake3(b"mark", key=secret).hexdigest().encode()
+
+
+def missing(path: str) -> NoKeyError:
+    """Return what to say where the key is needed, and not there."""
+    return NoKeyError(
+        f"the key of {path} is not known here: give the one that its users share, as key= or by "
+        f"the environment variable {KEY_VARIABLE}"
+    )
+
+
+def other(path: str) -> NoKeyError:
+    """Return what to say where the key is not the one that was shared first."""
+    return NoKeyError(
+        f"this key is not the one of {path}: give that one, as key= or by the environment "
+        f"variable {KEY_VARIABLE}, or clear the cache and remove {SHARED} from it"
+    )
+
+
+def secret_in(directory: str, given: object, mode: int) -> bytes:
+    """Return the key of a cache in a directory: the one that is shared, else one that lies there.
+
+    Args:
+        directory: The directory; the key is made if it has none.
+        given: The shared key, or None; see `shared_key`.
+        mode: Of the mark that says that the key is shared.
+
+    Raises:
+        NoKeyError: Its key is shared, and not known here.
+        OSError: It cannot be read, or not be made.
+    """
+    key = shared_key(given)
+    place, mark = f"{directory}/key", f"{directory}/{SHARED}"
+    if key is None:
+        if os.path.lexists(mark) and not os.path.lexists(place):
+            raise missing(directory)
+        return read_or_make(place)
+    secret = derived(key)
+    if not os.path.lexists(mark) and not os.path.lexists(place):
+        with suppress(OSError), open(os.open(mark, _NEW, mode), "wb") as file:
+            file.write(mark_of(secret))
+    return secret
+
+
+def known_secret(directory: str, given: object) -> bytes:
+    """Return the key of a cache in a directory; nothing is made.
+
+    Args:
+        directory: The directory.
+        given: The shared key, or None; see `shared_key`.
+
+    Raises:
+        NoKeyError: The key is not known here, or is another one.
+        OSError: It cannot be read.
+    """
+    key = shared_key(given)
+    content = _read(f"{directory}/key") if key is None else None
+    if key is None:
+        if content is None or not is_whole(content):
+            raise missing(directory)
+        return derived(content)
+    secret = derived(key)
+    with suppress(FileNotFoundError), open(f"{directory}/{SHARED}", "rb") as file:
+        if file.read() != mark_of(secret):
+            raise other(directory)
+    return secret
+
+
 def read_or_make(path: str) -> bytes:
     """Return the key in a file; one that is missing or damaged is replaced by a new one.
 
@@ -47,16 +143,15 @@ def read_or_make(path: str) -> bytes:
         path: The file; only its owner may read it.
 
     Raises:
-        OSError: It cannot be read, or not be made.
+        OSError: It cannot be read, or not be made; or a directory that is not empty lies there.
         PermissionError: It is another user's.
     """
     for _ in range(_ATTEMPTS):
         content = _read(path)
         if content is not None and is_whole(content):
             return derived(content)
-        if content is not None:
-            with suppress(FileNotFoundError):
-                os.unlink(path)
+        with suppress(FileNotFoundError):
+            _remove_damaged(path)
         _make(path)
     raise OSError(f"{path} is replaced again and again")
 
@@ -66,7 +161,17 @@ def is_whole(content: bytes) -> bool:
     return len(content) == _LENGTH and set(content) <= set(b"0123456789abcdef")
 
 
+def _remove_damaged(path: str) -> None:
+    """Remove what lies in the place of a key: a file, a link, or a directory without anything."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        os.rmdir(path)
+    else:
+        os.unlink(path)
+
+
 def _read(path: str) -> bytes | None:
+    if os.path.lexists(path) and not os.path.isfile(path):
+        return None
     try:
         file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
@@ -87,7 +192,7 @@ def _make(path: str) -> None:
     """Put a new key in place in one step; one that somebody else put there meanwhile stays."""
     make_private(os.path.dirname(path))
     draft = f"{path}-{secrets.token_hex(8)}"
-    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    file = os.open(draft, _NEW, 0o600)
     try:
         with os.fdopen(file, "wb") as opened:
             opened.write(secrets.token_hex(_LENGTH // 2).encode())

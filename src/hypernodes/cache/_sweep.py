@@ -118,7 +118,7 @@ class Sweep:
         self._max_bytes = max_bytes
         self._ttl = ttl
         self._touch = touch
-        self._usage = Usage(f"{root}/usage", self._count)
+        self._usage = Usage(f"{root}/usage", writer, self._count)
         self._lock = threading.Lock()
         self._total = 0
         self._trust = 0
@@ -185,7 +185,7 @@ class Sweep:
         """List a shard without what is too old, which is removed, and put its pair right."""
         entries = list(listed(f"{self._root}/{shard}"))
         if self._ttl is not None:
-            oldest = time.time_ns() - int(self._ttl * 1e9)
+            oldest = (time.time() - self._ttl) * 1e9
             for entry in entries:
                 if entry.made < oldest:
                     _unlink(entry.path)

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from hypernodes.cache._entry import SHARDS
-from hypernodes.cache._files import make_private, read_at, write_at
+from hypernodes.cache._files import read_at, write_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from hypernodes.cache._files import Writer
 
 __all__ = ["Usage", "is_usage"]
 
@@ -28,7 +31,7 @@ _TABLE: Final = _PAIR.size * len(SHARDS)
 _MANY: Final = 64
 _MUCH: Final = 1 << 20
 
-_FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_FLAGS: Final = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 class Usage:
@@ -36,11 +39,13 @@ class Usage:
 
     Args:
         path: Their file.
+        writer: Makes it.
         count: Counts the items and bytes of a shard, where its pair is missing or damaged.
     """
 
-    def __init__(self, path: str, count: Callable[[str], tuple[int, int]]) -> None:
+    def __init__(self, path: str, writer: Writer, count: Callable[[str], tuple[int, int]]) -> None:
         self._path = path
+        self._writer = writer
         self._count = count
         self._owed: dict[str, tuple[int, int]] = {}
         self._entries = _MANY  # the first one is written at once, and with it the file is there
@@ -99,10 +104,10 @@ class Usage:
     @contextmanager
     def _opened(self) -> Iterator[int]:
         try:
-            file = os.open(self._path, _FLAGS, 0o600)
+            file = os.open(self._path, _FLAGS)
         except FileNotFoundError:
-            make_private(os.path.dirname(self._path))
-            file = os.open(self._path, _FLAGS, 0o600)
+            self._writer.write(self._path, [], time.time_ns(), grows=True)
+            file = os.open(self._path, _FLAGS)
         try:
             yield file
         finally:

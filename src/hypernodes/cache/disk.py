@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -13,14 +14,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from hypernodes.abc import MISS, Cache, CacheStats, EntryRecord
 from hypernodes.cache._counts import Counts, SavedCounts, saved_counts
 from hypernodes.cache._entry import SHARDS, BrokenEntryError, EntryFacts, Sealer, address, created
-from hypernodes.cache._files import Writer, is_local, is_private, read, remove
+from hypernodes.cache._files import Writer, is_local, is_private, make_private, read, remove
 from hypernodes.cache._ground import DRAFTS, claim, is_claimed
 from hypernodes.cache._history import History
-from hypernodes.cache._key import derived, read_or_make, shared_key
+from hypernodes.cache._key import known_secret, secret_in, shared_key
 from hypernodes.cache._packs import PackReader, Packs
 from hypernodes.cache._sweep import Sweep, listed, share
 from hypernodes.cache._trouble import Trouble
-from hypernodes.exceptions import CacheError
+from hypernodes.exceptions import CacheError, SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -86,7 +87,7 @@ class DiskCache(Cache):
         self._trouble = Trouble(self.path)
         self._writer = Writer(f"{self.path}/{DRAFTS}")
         self._packs = Packs(self._writer, max_bytes)
-        self._counts = Counts(f"{self.path}/counts", self._writer.room)
+        self._counts = Counts(f"{self.path}/counts", self._writer)
         self._history = History(f"{self.path}/notes", self._writer)
         touch = partial(_touch, self._counts, self.path)
         self._sweep = Sweep(self.path, self._writer, max_bytes=max_bytes, ttl=ttl, touch=touch)
@@ -117,7 +118,11 @@ class DiskCache(Cache):
             except FileNotFoundError:  # somebody removed the directory, and with it the key
                 self._store(self._open(), name, value)
         except OSError as error:
+            self._forget(name)
             self._tell("cannot be written", error)
+        except SerializationError:
+            self._forget(name)
+            raise
 
     def has(self, signature: str) -> bool:
         name = address(signature)
@@ -136,7 +141,7 @@ class DiskCache(Cache):
         try:
             if not os.path.isdir(self.path):
                 return
-            claim(self.path, self._writer)
+            self._claim()
             for shard in SHARDS:
                 _remove_all(f"{self.path}/{shard}")
             self._history.clear()
@@ -182,22 +187,32 @@ class DiskCache(Cache):
 
     def remove(self, name: str) -> None:
         """Remove the entry of that name; of what is absent, nothing."""
-        place = self._place(name)
         try:
-            facts = os.stat(place)
-            remove(place)
-            self._sweep.removed(name, share(facts))
+            self._remove(name)
         except FileNotFoundError:
             pass
         except OSError as error:
             self._tell("cannot be written", error)
 
+    def _remove(self, name: str) -> None:
+        place = self._place(name)
+        facts = os.stat(place)
+        remove(place)
+        self._sweep.removed(name, share(facts))
+
     def broken(self) -> Iterator[tuple[str, str]]:
-        """Yield the name of each damaged entry, and what is wrong with it; nothing is unpickled."""
+        """Yield the name of each damaged entry, and what is wrong with it; nothing is unpickled.
+
+        Raises:
+            CacheError: The key is not known here; nothing is made.
+        """
+        try:
+            sealer = Sealer(known_secret(self.path, self._key))
+        except OSError as error:
+            raise CacheError(str(error), path=self.path) from error
         for name, _, _ in self.entries():
             try:
-                content = read(self._place(name), mapped=True)
-                (self._sealer or self._open()).verify(name, content)
+                sealer.verify(name, read(self._place(name), mapped=self._mapped))
             except FileNotFoundError:
                 continue
             except (BrokenEntryError, OSError) as error:
@@ -224,6 +239,14 @@ class DiskCache(Cache):
         if self.max_bytes is None or sum(map(len, pieces)) <= self.max_bytes:
             size = self._packs.write(self._place(name), pieces, now)
             self._sweep.stored(name, size, now)
+        else:
+            self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        """Remove what could not be replaced: it is not the last value that was put."""
+        if self._sealer is not None:  # else nobody was let in
+            with suppress(OSError):
+                self._remove(name)
 
     def _place(self, name: str) -> str:
         return _place(self.path, name)
@@ -267,13 +290,26 @@ class DiskCache(Cache):
     def _open(self) -> Sealer:
         """Read the key, or make one; know where the directory lies."""
         with self._lock:
-            claim(self.path, self._writer)
-            key = shared_key(self._key)
-            secret = read_or_make(f"{self.path}/key") if key is None else derived(key)
+            self._claim()
+            self._sealer = Sealer(secret_in(self.path, self._key, self._writer.file_mode))
             self._packs.enabled = is_local(self.path)
             self._mapped = self._packs.enabled and is_private(os.stat(self.path))
-            self._sealer = Sealer(secret)
             return self._sealer
+
+    def _claim(self) -> None:
+        """Make the directory, if it is not there; what all its users share follows its mode."""
+        make_private(self.path)
+        if shared_key(self._key) is not None:
+            self._writer.follow(os.stat(self.path).st_mode)
+        claim(self.path, self._writer)
+
+    def _sealer_known(self) -> Sealer:
+        """Return what verifies entries; nothing is made.
+
+        Raises:
+            OSError: The key is not known, or cannot be read.
+        """
+        return self._sealer or Sealer(known_secret(self.path, self._key))
 
     def _tell(self, what: str, error: Exception) -> None:
         self._trouble.tell(f"the cache at {self.path} {what}: {error}")
@@ -305,8 +341,9 @@ def _rebuilt(kind: Any, path: str, max_bytes: Any, ttl: Any, key: Any) -> DiskCa
 
 def _check_positive(name: str, value: object, path: object) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if value is not None and not (number and value > 0):  # type: ignore[operator]
-        raise CacheError(f"{name} has to be a positive number, not {value!r}", path=str(path))
+    if value is not None and not (number and 0 < value < math.inf):  # type: ignore[operator]
+        message = f"{name} has to be a positive number or None (no bound), not {value!r}"
+        raise CacheError(message, path=str(path))
 
 
 def _remove_all(room: str) -> None:

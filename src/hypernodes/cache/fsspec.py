@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
 import time
@@ -21,8 +22,18 @@ from hypernodes.cache._entry import (
     address,
     created,
 )
+from hypernodes.cache._files import make_private
 from hypernodes.cache._history import by_node, file_name, from_lines, to_line
-from hypernodes.cache._key import derived, is_whole, shared_key
+from hypernodes.cache._key import (
+    SHARED,
+    derived,
+    is_whole,
+    mark_of,
+    missing,
+    other,
+    read_or_make,
+    shared_key,
+)
 from hypernodes.cache._trouble import Trouble
 from hypernodes.exceptions import CacheError, MissingDependencyError, SerializationError
 
@@ -37,12 +48,16 @@ _WHOLE_AT_ONCE: Final = frozenset(
 )
 
 
+_LOCAL: Final = frozenset(("file", "local"))
+
+
 class FsspecCache(Cache):
     """Keeps values where fsspec can write: S3, Google Cloud Storage, Azure, SFTP, a shared disk.
 
     The entries are those of `DiskCache`, under the same keyed checksum. The key lies beside them
     unless it is given: whoever can write there can then forge entries, so give the key where that
-    is not only you. What is old is removed by the store's own rules; `ttl` makes it a miss.
+    is not only you. A directory on this machine is made private to the user. What is old is removed
+    by the store's own rules; `ttl` makes it a miss.
 
     Args:
         path: A URL as fsspec knows it (`s3://bucket/prefix`), or a path on this machine.
@@ -71,8 +86,9 @@ class FsspecCache(Cache):
         key: str | bytes | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
-        if ttl is not None and not ttl > 0:
-            raise CacheError(f"ttl has to be a positive number, not {ttl!r}", path=str(path))
+        if ttl is not None and not 0 < ttl < math.inf:
+            message = f"ttl has to be a positive number or None (no bound), not {ttl!r}"
+            raise CacheError(message, path=str(path))
         shared_key(key)
         self.path: str = str(path)
         self.ttl: float | None = ttl
@@ -82,6 +98,7 @@ class FsspecCache(Cache):
         self._lock = threading.Lock()
         self._opened: tuple[Any, str] | None = None
         self._sealer: Sealer | None = None
+        self._is_marked = False
         self._trouble = Trouble(self.path)
         self._hits = 0
         self._misses = 0
@@ -119,6 +136,8 @@ class FsspecCache(Cache):
                     contents[self._place(name)] = b"".join(sealer.seal(name, value, time.time()))
                 except SerializationError as error:
                     refused[signature] = error
+                    self.delete(signature)  # it is not the last value that was put
+            self._mark()
             self._write_many(contents)
         except Exception as error:  # noqa: BLE001 - each file system has errors of its own
             self._tell("cannot be written", error)
@@ -212,11 +231,16 @@ class FsspecCache(Cache):
                 yield EntryFacts(shard[-1] + rest, facts["size"] or 0, _time_of(facts))
 
     def broken(self) -> Iterator[tuple[str, str]]:
-        """Yield the name of each damaged entry, and what is wrong with it; nothing is unpickled."""
+        """Yield the name of each damaged entry, and what is wrong with it; nothing is unpickled.
+
+        Raises:
+            CacheError: The key is not known here; nothing is made.
+        """
+        sealer = self._known_sealer()
         for name, _, _ in self.entries():
             for content in self._read_many([name]).values():
                 try:
-                    (self._sealer or self._read_key()).verify(name, content)
+                    sealer.verify(name, content)
                 except BrokenEntryError as error:
                     yield name, str(error)
 
@@ -286,7 +310,9 @@ class FsspecCache(Cache):
         return MISS
 
     def _write_many(self, contents: Mapping[str, bytes]) -> None:
-        fs, _ = self._open()
+        fs, root = self._open()
+        if _protocols(fs) & _LOCAL:
+            make_private(root)
         if _protocols(fs) & _WHOLE_AT_ONCE:
             fs.pipe(dict(contents))
             return
@@ -319,12 +345,60 @@ class FsspecCache(Cache):
         """Read the key, or make one; a damaged one is replaced."""
         key = shared_key(self._key)
         with self._lock:
-            self._sealer = Sealer(derived(self._kept_key() if key is None else key))
+            self._sealer = Sealer(self._kept_secret() if key is None else derived(key))
             return self._sealer
 
+    def _kept_secret(self) -> bytes:
+        fs, root = self._open()
+        if _protocols(fs) & _LOCAL and not fs.exists(f"{root}/{SHARED}"):
+            return read_or_make(f"{root}/key")
+        return derived(self._kept_key())
+
+    def _key_and_mark(self) -> tuple[bytes | None, bytes | None, str]:
+        """Return the content of the key and of the mark of a shared one; and the key's place."""
+        root = self._open()[1]
+        place, mark = f"{root}/key", f"{root}/{SHARED}"
+        found = self._contents([place, mark])
+        return found.get(place), found.get(mark), place
+
+    def _mark(self) -> None:
+        """Let others know, once, that the key is shared, unless the store has one of its own."""
+        key = shared_key(self._key)
+        if key is None or self._is_marked:
+            return
+        found, mark, _ = self._key_and_mark()
+        if found is None and mark is None:
+            self._write_many({f"{self._open()[1]}/{SHARED}": mark_of(derived(key))})
+        self._is_marked = True
+
+    def _known_sealer(self) -> Sealer:
+        """Return what verifies entries; nothing is made.
+
+        Raises:
+            CacheError: The key is not known here, or the store cannot be read.
+        """
+        key = shared_key(self._key)
+        try:
+            found, mark, _ = self._key_and_mark()
+        except Exception as error:
+            message = f"the cache at {self.path} cannot be read: {error!r}"
+            raise CacheError(message, path=self.path) from error
+        if key is not None and mark in (None, mark_of(derived(key))):
+            return Sealer(derived(key))
+        if key is None and found is not None and is_whole(found):
+            return Sealer(derived(found))
+        trouble = missing(self.path) if key is None else other(self.path)
+        raise CacheError(str(trouble), path=self.path)
+
     def _kept_key(self) -> bytes:
-        place = f"{self._open()[1]}/key"
-        found = self._contents([place]).get(place)
+        """Return the content of the key that lies in the store; a missing or damaged one is made.
+
+        Raises:
+            NoKeyError: The key is shared, and not known here.
+        """
+        found, mark, place = self._key_and_mark()
+        if found is None and mark is not None:
+            raise missing(self.path)
         if found is None or not is_whole(found):
             self._write_many({place: secrets.token_hex(32).encode()})
             found = self._contents([place])[place]  # of two who write at once, the last one wins

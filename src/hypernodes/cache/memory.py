@@ -74,10 +74,17 @@ class MemoryCache(Cache):
             self._kept.move_to_end(signature)
             self._hits += 1
         load, value, _ = kept
-        return value if load is None else load(value)
+        try:
+            return value if load is None else load(value)
+        except SystemExit as error:  # a value that ends the program is none
+            raise CacheError(f"a value of this MemoryCache cannot be loaded: {error!r}") from error
 
     def put(self, signature: str, value: Any) -> None:
-        kept = _at_rest(value)
+        try:
+            kept = _at_rest(value)
+        except SerializationError:
+            self.delete(signature)  # what is there is not the last value that was put
+            raise
         with self._lock:
             self._drop(signature)
             if self.max_bytes is None or kept.size <= self.max_bytes:
