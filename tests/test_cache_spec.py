@@ -233,3 +233,19 @@ def test_an_abstract_cache_cannot_be_made():
 
 def test_paths_may_be_path_objects():
     assert CacheSpec(kind="disk", path=Path("a")).path == "a"
+
+
+def test_a_relative_path_counts_from_where_the_spec_was_made(tmp_path, monkeypatch):
+    rooms = [tmp_path / "one", tmp_path / "two"]
+    specs = []
+    for directory in rooms:
+        directory.mkdir()
+        monkeypatch.chdir(directory)
+        specs.append(CacheSpec(kind="disk", path="cache"))
+        assert specs[-1] == CacheSpec(kind="disk", path="cache")
+    assert specs[0] != specs[1]
+    for spec, directory in zip(specs, rooms, strict=True):
+        for each in (spec, pickle.loads(pickle.dumps(spec)), spec.model_copy()):
+            assert shared_cache(each).path == str(directory / "cache")
+            assert each == spec
+        assert spec.path == "cache"

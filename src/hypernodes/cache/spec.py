@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import (
@@ -12,6 +13,7 @@ from pydantic import (
     Field,
     InstanceOf,
     PlainSerializer,
+    PrivateAttr,
     model_validator,
 )
 
@@ -71,6 +73,10 @@ class Options(Mapping[str, Any]):
         return {name: _plain(value) for name, value in self._content.items()}
 
 
+def _is_absolute(path: str) -> bool:
+    return "://" in path or path.startswith("~") or Path(path).is_absolute()
+
+
 class CacheSpec(Described):
     """Describes a cache: data that can be compared, pickled and kept in a file.
 
@@ -78,7 +84,8 @@ class CacheSpec(Described):
         kind: `"memory"`, `"disk"`, `"fsspec"`, or the name of an entry point in the group
             `hypernodes.caches`: something that makes a `Cache` when it is called with `path`, if
             there is one, and the options.
-        path: Where the cache lies: a directory, or a URL for fsspec.
+        path: Where the cache lies: a directory, or a URL for fsspec. A relative path counts from
+            the directory in which the spec was made.
         options: The other arguments of the cache. Besides, `"salt"`: a text that becomes part of
             all signatures; another one, and nothing that was stored before is found.
 
@@ -99,6 +106,15 @@ class CacheSpec(Described):
         BeforeValidator(lambda given: Options(given) if isinstance(given, Mapping) else given),
         PlainSerializer(Options.plain),
     ] = Options({})
+
+    # Two specs with one relative path, made in different directories, are not the same.
+    _base: str = PrivateAttr("")
+
+    @model_validator(mode="after")
+    def _knows_its_base(self) -> CacheSpec:
+        if self.path is not None and not _is_absolute(self.path):
+            self._base = str(Path.cwd())
+        return self
 
     @model_validator(mode="after")
     def _fits(self) -> CacheSpec:
@@ -125,10 +141,13 @@ class CacheSpec(Described):
             CacheError: The options are wrong, or what the entry point made is no cache.
             MissingDependencyError: The kind needs an extra that is not installed.
         """
-        given = {} if self.path is None else {"path": self.path}
+        given = {} if self.path is None else {"path": self._place(self.path)}
         options = self.options.plain()
         options.pop(_SALT, None)
         return _made(self._maker(), f"the cache kind {self.kind!r}", given | options)
+
+    def _place(self, path: str) -> str:
+        return str(Path(self._base, path)) if self._base and self.kind in _KINDS else path
 
     def __str__(self) -> str:
         return repr(self)
