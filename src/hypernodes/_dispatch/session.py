@@ -12,6 +12,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
+from hypernodes._dispatch.place import current_worker
 from hypernodes.exceptions import CallbackError
 
 if TYPE_CHECKING:
@@ -278,7 +279,7 @@ class _Background:
 def _moment(ctx: Any) -> Any:
     """Return a copy of a context, which later events do not change."""
     kept = copy(ctx)
-    kept._worker = ctx.worker  # noqa: SLF001 - who tells is another thread
+    kept._worker = ctx._worker or current_worker()  # noqa: SLF001 - who tells is another thread
     return kept
 
 

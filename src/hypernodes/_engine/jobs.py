@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._engine.failure import Failure, Faulted
 from hypernodes._engine.inner import gather
-from hypernodes._engine.observing.instrument import tell_inner_ended, tell_inner_failed
+from hypernodes._engine.observing.inside import tell_inner_ended, tell_inner_failed
 from hypernodes._engine.observing.posted import posting
 
 if TYPE_CHECKING:

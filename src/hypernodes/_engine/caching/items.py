@@ -11,7 +11,7 @@ from hypernodes._engine.caching.prepared import Carried, Doubt, Item, Prepared
 from hypernodes._engine.frame import Frame
 from hypernodes._engine.inner import inputs_of, whole_item
 from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
-from hypernodes._engine.observing.instrument import item_elsewhere
+from hypernodes._engine.observing.inside import item_elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hypernodes._engine.caching.prepared import FoundMap
 from hypernodes._engine.caching.scheme import parameters
 from hypernodes._engine.inner import items_of
-from hypernodes._engine.observing.instrument import tell_inner_ended, tell_inner_started
+from hypernodes._engine.observing.inside import tell_inner_ended, tell_inner_started
 from hypernodes._engine.observing.witness import clock
 
 if TYPE_CHECKING:
