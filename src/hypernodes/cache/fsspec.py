@@ -162,6 +162,15 @@ class FsspecCache(Cache):
             return set()
         return {signature for signature, is_there in zip(names, there, strict=True) if is_there}
 
+    def sound_many(self, signatures: Iterable[str]) -> set[str]:
+        names = {address(signature): signature for signature in signatures}
+        try:
+            sealer = self._known_sealer()
+        except CacheError:
+            return set()
+        contents, since = self._read_many(names), self._since()
+        return {names[n] for n, c in contents.items() if _is_sound(sealer, n, c, since)}
+
     def delete(self, signature: str) -> None:
         try:
             self.remove(address(signature))
@@ -422,6 +431,14 @@ class FsspecCache(Cache):
 
     def _tell(self, what: str, error: Exception) -> None:
         self._trouble.tell(f"the cache at {self.path} {what}: {error!r}")
+
+
+def _is_sound(sealer: Sealer, name: str, content: bytes, since: float) -> bool:
+    try:
+        sealer.verify(name, memoryview(content) if len(content) >= APART else content)
+    except BrokenEntryError:
+        return False
+    return created(name, content) >= since
 
 
 def _needed(path: str) -> Any:
