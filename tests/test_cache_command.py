@@ -115,6 +115,45 @@ def test_verify_makes_no_key_and_removes_nothing_without_it(tmp_path, capsys, mo
     assert DiskCache(tmp_path).stats().items == 2
 
 
+def test_what_is_no_entry_is_not_shown_and_damaged_counts_are_left_out(cache, capsys):
+    shard = os.fsencode(Path(cache.path, ONE[0]))
+    for name in (b"stranger", b"bad\xff", b"new\nline"):
+        with Path(os.fsdecode(shard), os.fsdecode(name)).open("wb"):
+            pass
+    Path(cache.path, "counts").write_bytes(bytes(range(250)))
+    cache.note([EntryRecord("two\nlines \x1b[31m", THREE, {})])
+    status, shown = run(capsys, "list", cache.path)
+    assert status == 0
+    assert len(shown.out.splitlines()) == 4
+    assert r"two\nlines \x1b[31m" in shown.out
+    assert [line.split()[-2] for line in shown.out.splitlines()[2:]] == ["0", "0"]
+
+
+def test_names_that_the_terminal_cannot_show_are_spelled(cache):
+    cache.note([EntryRecord("größe", THREE, {})])
+    command = [sys.executable, "-m", "hypernodes", "cache", "list", cache.path]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    result = subprocess.run(command, env=environment, capture_output=True, timeout=60, check=True)
+    assert rb"gr\xf6\xdfe" in result.stdout
+
+
+def test_limits_are_not_negative(cache, capsys):
+    with pytest.raises(SystemExit):
+        run(capsys, "list", cache.path, "--limit", "-5")
+    assert len(run(capsys, "list", cache.path, "--limit", "0")[1].out.splitlines()) == 1
+
+
+def test_a_store_that_does_not_answer_is_not_an_empty_one(capsys, monkeypatch):
+    fsspec = pytest.importorskip("fsspec")
+
+    def refused(*_, **__):
+        raise PermissionError("no credentials")
+
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "find", refused)
+    status, shown = run(capsys, "stats", "memory://nowhere")
+    assert (status, "no credentials" in shown.err, "no cache" in shown.err) == (2, True, False)
+
+
 @pytest.mark.parametrize("command", ["stats", "list", "clear", "verify"])
 def test_where_there_is_no_cache_nothing_is_made_or_removed(tmp_path, capsys, command):
     (tmp_path / "a").mkdir()

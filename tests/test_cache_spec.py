@@ -249,3 +249,9 @@ def test_a_relative_path_counts_from_where_the_spec_was_made(tmp_path, monkeypat
             assert shared_cache(each).path == str(directory / "cache")
             assert each == spec
         assert spec.path == "cache"
+
+
+@pytest.mark.parametrize("salt", [None, 1, [1], b"1"])
+def test_a_salt_is_a_text(salt):
+    with pytest.raises(ValidationError, match="salt of a cache has to be a text"):
+        CacheSpec(kind="memory", options={"salt": salt})

@@ -177,3 +177,56 @@ def test_it_prints_as_a_table(config):
         "count  hit",
         "share  miss    total",
     ]
+
+
+def statuses(pipeline, inputs, config):
+    return {name: entry.status for name, entry in pipeline.explain(inputs, config=config).items()}
+
+
+def double(x):
+    return 2 * x
+
+
+def total(doubles):
+    return sum(doubles)
+
+
+INNER = Pipeline([node("double")(double)], name="inner")
+EACH = INNER.as_node(
+    input_mapping={"xs": "x"}, map_over="xs", output_mapping={"double": "doubles"}, name="each"
+)
+OUTER = Pipeline([EACH, node("total")(total)], name="outer")
+XS = {"xs": [1, 2, 3]}
+
+
+def test_what_another_key_has_sealed_is_a_miss(tmp_path):
+    PIPELINE.run(INPUTS, config=RuntimeConfig(cache=DiskCache(tmp_path)))
+    config, key = RuntimeConfig(cache=DiskCache(tmp_path)), tmp_path / "key"
+    key.unlink()
+    assert set(statuses(PIPELINE, INPUTS, config).values()) == {"miss"}
+    assert not key.exists()
+    key.write_text("0" * 64)
+    assert set(statuses(PIPELINE, INPUTS, config).values()) == {"miss"}
+
+
+def test_what_is_damaged_is_a_miss(tmp_path):
+    config = RuntimeConfig(cache=DiskCache(tmp_path))
+    PIPELINE.run(INPUTS, config=config)
+    for path in tmp_path.glob("[0-9a-f]/*"):
+        path.write_bytes(path.read_bytes()[:-1])
+    assert set(statuses(PIPELINE, INPUTS, config).values()) == {"miss"}
+
+
+def test_a_map_whose_items_are_gone_is_a_miss(config):
+    INNER.map({"x": [1]}, map_over="x", config=config)
+    records = config.cache.records("inner > double")
+    OUTER.run(XS, config=config)
+    assert statuses(OUTER, XS, config) == {"each": "hit", "total": "hit"}
+    config.cache.delete(records[0].signature)
+    assert statuses(OUTER, XS, config) == {"each": "miss", "total": "hit"}
+
+
+def test_a_map_all_of_whose_items_are_kept_is_a_hit(config):
+    INNER.map({"x": [1, 2, 3]}, map_over="x", config=config)
+    assert statuses(OUTER, XS, config) == {"each": "hit", "total": "miss"}
+    assert statuses(OUTER, {"xs": [1, 2, 3, 4]}, config) == {"each": "miss", "total": "miss"}

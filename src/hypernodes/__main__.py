@@ -56,10 +56,17 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         command.add_argument("path", help="a directory, or a URL for fsspec")
         command.set_defaults(run=run)
         if name == "list":
-            command.add_argument("--limit", type=int, metavar="N", help="only the newest N")
+            command.add_argument("--limit", type=_number, metavar="N", help="only the newest N")
         if name == "verify":
             command.add_argument("--delete", action="store_true", help="remove what is damaged")
     return parser.parse_args(arguments)
+
+
+def _number(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError(f"there are no {number} entries")
+    return number
 
 
 def _store(path: str) -> Store:
@@ -131,12 +138,19 @@ def _pairs(facts: dict[str, str]) -> Iterator[str]:
 
 
 def _printed(lines: Iterable[str]) -> int:
-    sys.stdout.writelines(f"{line}\n" for line in lines)
+    sys.stdout.writelines(f"{_printable(line)}\n" for line in lines)
     return 0
 
 
+def _printable(text: str) -> str:
+    """Return a text as the terminal can show it: names of nodes may hold anything."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return shown.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def _failed(message: str) -> int:
-    sys.stderr.write(f"hypernodes: {message}\n")
+    sys.stderr.write(f"hypernodes: {_printable(message)}\n")
     return 2
 
 

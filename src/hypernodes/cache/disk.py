@@ -134,6 +134,20 @@ class DiskCache(Cache):
         except OSError:
             return False
 
+    def sound_many(self, signatures: Iterable[str]) -> set[str]:
+        return {signature for signature in signatures if self._is_sound(address(signature))}
+
+    def _is_sound(self, name: str) -> bool:
+        try:
+            content = read(self._place(name), mapped=self._mapped)
+            if created(name, content) < self._since():
+                return False
+            if self._sealer is None or not _is_whole(self._sealer, name, content):
+                Sealer(known_secret(self.path, self._key)).verify(name, content)
+        except (BrokenEntryError, OSError):
+            return False
+        return True
+
     def delete(self, signature: str) -> None:
         self.remove(address(signature))
 
@@ -303,16 +317,16 @@ class DiskCache(Cache):
             self._writer.follow(os.stat(self.path).st_mode)
         claim(self.path, self._writer)
 
-    def _sealer_known(self) -> Sealer:
-        """Return what verifies entries; nothing is made.
-
-        Raises:
-            OSError: The key is not known, or cannot be read.
-        """
-        return self._sealer or Sealer(known_secret(self.path, self._key))
-
     def _tell(self, what: str, error: Exception) -> None:
         self._trouble.tell(f"the cache at {self.path} {what}: {error}")
+
+
+def _is_whole(sealer: Sealer, name: str, content: bytes | memoryview) -> bool:
+    try:
+        sealer.verify(name, content)
+    except BrokenEntryError:
+        return False
+    return True
 
 
 def _place(root: str, name: str) -> str:

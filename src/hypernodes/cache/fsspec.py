@@ -21,9 +21,10 @@ from hypernodes.cache._entry import (
     Sealer,
     address,
     created,
+    is_entry,
 )
 from hypernodes.cache._files import make_private
-from hypernodes.cache._history import by_node, file_name, from_lines, to_line
+from hypernodes.cache._history import by_node, file_name, from_lines, is_note, to_line
 from hypernodes.cache._key import (
     SHARED,
     derived,
@@ -161,6 +162,15 @@ class FsspecCache(Cache):
             return set()
         return {signature for signature, is_there in zip(names, there, strict=True) if is_there}
 
+    def sound_many(self, signatures: Iterable[str]) -> set[str]:
+        names = {address(signature): signature for signature in signatures}
+        try:
+            sealer = self._known_sealer()
+        except CacheError:
+            return set()
+        contents, since = self._read_many(names), self._since()
+        return {names[n] for n, c in contents.items() if _is_sound(sealer, n, c, since)}
+
     def delete(self, signature: str) -> None:
         try:
             self.remove(address(signature))
@@ -172,7 +182,8 @@ class FsspecCache(Cache):
             fs, root = self._open()
             places = [self._place(name) for name, _, _ in self.entries()]
             with suppress(FileNotFoundError):
-                places += fs.find(f"{root}/notes")
+                notes = fs.find(f"{root}/notes")
+                places += [place for place in notes if is_note(place.rpartition("/")[2])]
             if places:
                 fs.rm(places)
         except Exception as error:  # noqa: BLE001 - as above
@@ -211,24 +222,36 @@ class FsspecCache(Cache):
             return []
 
     def exists(self) -> bool:
-        """Say whether there is a cache at the path."""
-        return any(True for _ in self.entries()) or bool(self._read_many(["key"]))
+        """Say whether there is a cache at the path.
+
+        Raises:
+            CacheError: That cannot be told: it cannot be read.
+        """
+        try:
+            return any(True for _ in self._listed()) or self._key_and_mark()[:2] != (None, None)
+        except Exception as error:
+            raise self._unreadable(error) from error
 
     def entries(self) -> Iterator[EntryFacts]:
         """Yield what is known of each entry, in no order."""
         try:
-            fs, root = self._open()
-            fs.invalidate_cache()
-            files = fs.find(root, detail=True)
-        except FileNotFoundError:
-            return
+            yield from self._listed()
         except Exception as error:  # noqa: BLE001 - as above
             self._tell("cannot be read", error)
-            return
-        for place, facts in files.items():
-            shard, _, rest = place.rpartition("/")
-            if shard.rpartition("/")[2] in SHARDS:
-                yield EntryFacts(shard[-1] + rest, facts["size"] or 0, _time_of(facts))
+
+    def _listed(self) -> list[EntryFacts]:
+        fs, root = self._open()
+        fs.invalidate_cache()
+        try:
+            files = fs.find(root, detail=True)
+        except FileNotFoundError:
+            return []
+        parts = [(*place.rsplit("/", 2)[-2:], facts) for place, facts in files.items()]
+        return [
+            EntryFacts(shard + rest, facts["size"] or 0, _time_of(facts))
+            for shard, rest, facts in parts
+            if shard in SHARDS and is_entry(rest)
+        ]
 
     def broken(self) -> Iterator[tuple[str, str]]:
         """Yield the name of each damaged entry, and what is wrong with it; nothing is unpickled.
@@ -381,8 +404,7 @@ class FsspecCache(Cache):
         try:
             found, mark, _ = self._key_and_mark()
         except Exception as error:
-            message = f"the cache at {self.path} cannot be read: {error!r}"
-            raise CacheError(message, path=self.path) from error
+            raise self._unreadable(error) from error
         if key is not None and mark in (None, mark_of(derived(key))):
             return Sealer(derived(key))
         if key is None and found is not None and is_whole(found):
@@ -404,8 +426,19 @@ class FsspecCache(Cache):
             found = self._contents([place])[place]  # of two who write at once, the last one wins
         return found
 
+    def _unreadable(self, error: Exception) -> CacheError:
+        return CacheError(f"the cache at {self.path} cannot be read: {error!r}", path=self.path)
+
     def _tell(self, what: str, error: Exception) -> None:
         self._trouble.tell(f"the cache at {self.path} {what}: {error!r}")
+
+
+def _is_sound(sealer: Sealer, name: str, content: bytes, since: float) -> bool:
+    try:
+        sealer.verify(name, memoryview(content) if len(content) >= APART else content)
+    except BrokenEntryError:
+        return False
+    return created(name, content) >= since
 
 
 def _needed(path: str) -> Any:

@@ -118,6 +118,8 @@ class CacheSpec(Described):
 
     @model_validator(mode="after")
     def _fits(self) -> CacheSpec:
+        if not isinstance(self.salt, str):
+            raise ValueError(f"the salt of a cache has to be a text, not {self.salt!r}")
         if self.kind not in _KINDS:
             _entry_point(self.kind)
             return self
@@ -132,7 +134,8 @@ class CacheSpec(Described):
     @property
     def salt(self) -> str:
         """The text that is part of all signatures."""
-        return str(self.options.get(_SALT, ""))
+        salt: str = self.options.get(_SALT, "")
+        return salt
 
     def create(self) -> Cache:
         """Make the cache; `shared_cache` makes it once for all equal specs.

@@ -1,4 +1,4 @@
-"""What a run would find in the cache, and why not: the same signatures, nothing run or loaded."""
+"""What a run would find in the cache, and why not: the same signatures, nothing run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from hypernodes._engine.caching.engine import CachingEngine
 from hypernodes._engine.caching.keys import UNSTABLE, output_key, signature
 from hypernodes._engine.caching.prepared import Once
+from hypernodes._engine.caching.presence import has_items, present
 from hypernodes._engine.caching.records import CODE, SALT, node_name, parts_of
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from hypernodes._engine.caching.keys import Key, Keys
     from hypernodes._engine.caching.prepared import Prepared
-    from hypernodes._engine.caching.shelf import Shelf
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._engine.plan import Step
 
@@ -94,7 +94,7 @@ def explain(
         return Explanation(entries | {name: Entry("uncached") for name in names}, {})
     prepared = engine.prepared_with(inputs, _Silent())
     signer = _Signer(engine, prepared, names)
-    found = _there(engine, signer.made, prepared.once)
+    found = signer.found()
     for step, name in zip(steps, names, strict=True):
         entries[name] = signer.entry(step, found)
     by_type = {names[index]: each for index, each in engine.by_type.items() if each}
@@ -114,6 +114,7 @@ class _Signer:
     def __init__(self, engine: CachingEngine, inputs: Prepared, names: Sequence[str]) -> None:
         self.made: dict[int, str] = {}
         self._engine = engine
+        self._inputs = inputs
         self._codes = inputs.codes
         self._names = names
         self._keys: Keys = inputs.slot_keys.copy()
@@ -130,6 +131,19 @@ class _Signer:
 
     def _taken(self, step: Step) -> list[Key | None]:
         return [self._keys[argument.slot] for argument in step.arguments]
+
+    def found(self) -> dict[int, bool]:
+        """Return which steps a run would find, by the index of the step."""
+        steps, maps = self._engine.plan.steps, self._engine.signed_maps
+        wanted = [(steps[index], made) for index, made in self.made.items()]
+        there = present(self._engine, wanted, self._inputs.once)
+        found = dict(zip(self.made, there, strict=True))
+        values = self._engine.plan.values(self._inputs, {})
+        for index in maps & self.made.keys():
+            found[index] = found[index] or has_items(
+                self._engine, steps[index], values, self._keys, self._inputs
+            )
+        return found
 
     def entry(self, step: Step, found: Mapping[int, bool]) -> Entry:
         """Return what is to be expected of a step.
@@ -169,18 +183,6 @@ class _Signer:
             if is_picked:
                 names[name if maker is None else self._names[maker.index]] = None
         return tuple(names)
-
-
-def _there(engine: CachingEngine, made: Mapping[int, str], once: Once) -> dict[int, bool]:
-    """Return which signatures are there, by the index of the step."""
-    by_shelf: dict[Shelf, list[int]] = {}
-    for index in made:
-        by_shelf.setdefault(engine.shelf(engine.plan.steps[index]), []).append(index)
-    found: dict[int, bool] = {}
-    for shelf, indexes in by_shelf.items():
-        there = shelf.has_many([made[index] for index in indexes], once)
-        found |= {index: made[index] in there for index in indexes}
-    return found
 
 
 def _names(steps: Sequence[Step]) -> list[str]:

@@ -62,6 +62,20 @@ def _load_one(engine: KeyedEngine, step: Step, made: str, once: Once) -> Found:
     return _load_map(engine, step, found[0], once)
 
 
+def rows_kept(engine: KeyedEngine, step: Step, made: str, once: Once) -> Sequence[Row] | None:
+    """Return the keys of what the items of a mapped step gave, if it is kept.
+
+    Args:
+        engine: Runs the plan that it belongs to.
+        step: The mapped step.
+        made: Its signature.
+        once: What the run has warned of.
+    """
+    values = engine.shelf(step).get_many((made,), once)
+    found = _as_outputs(step, values[made]) if made in values else None
+    return None if found is None else found[0]
+
+
 def _by_shelf(engine: KeyedEngine, wanted: Wanted) -> dict[Shelf, dict[str, list[int]]]:
     groups: dict[Shelf, dict[str, list[int]]] = {}
     if engine.only_shelf is not None:

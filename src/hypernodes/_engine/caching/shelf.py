@@ -52,10 +52,10 @@ class Shelf:
             TOLD_IN_RUN.reset(token)
         return {} if value is MISS else {made: value}
 
-    def has_many(self, signatures: Iterable[str], once: Once) -> set[str]:
-        """Return those that are there."""
+    def sound_many(self, signatures: Iterable[str], once: Once) -> set[str]:
+        """Return those that are there, and whole as far as can be told without loading them."""
         try:
-            return self.cache.has_many(signatures)
+            return self.cache.sound_many(signatures)
         except CacheWarning:  # the user wants an error of it
             raise
         except Exception as error:  # noqa: BLE001 - whatever a store may raise
