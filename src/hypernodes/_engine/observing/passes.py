@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hypernodes._dispatch.place import Worker
-    from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._engine.observing.runs import Run
     from hypernodes._engine.observing.script import Part, Script
+    from hypernodes._engine.observing.watched import Watched
     from hypernodes._engine.plan import Slot, Step
 
 
@@ -406,7 +406,7 @@ class Pass(Witness):
         run.engine = run.engine or inner.item_engine
         return run.enter(run.engine, index)
 
-    def entrance(self, step: int, engine: PipelineExecutionEngine) -> Entrance | None:
+    def entrance(self, step: int, engine: Watched) -> Entrance | None:
         """Return who is told of the items of the map inside a step, if it has started."""
         run = self._runs.get(step)
         return None if run is None or not engine.is_observed else Entrance(run, engine)
@@ -419,7 +419,7 @@ class Pass(Witness):
             run = self.run if self.is_over else self._opened(index, when)
             return Guest(run, self, index)
 
-    def lend(self, run: Run, engine: PipelineExecutionEngine, index: int | None = None) -> Pass:
+    def lend(self, run: Run, engine: Watched, index: int | None = None) -> Pass:
         """Return a further pass, inside this one: that of what runs elsewhere.
 
         Args:
@@ -454,7 +454,7 @@ class Entrance:
 
     __slots__ = ("_engine", "_scene")
 
-    def __init__(self, scene: Run | Guest, engine: PipelineExecutionEngine) -> None:
+    def __init__(self, scene: Run | Guest, engine: Watched) -> None:
         self._scene = scene
         self._engine = engine
 
@@ -481,7 +481,7 @@ class Guest:
         self._around = around
         self._step = step
 
-    def enter(self, engine: PipelineExecutionEngine, index: int | None = None) -> Pass:
+    def enter(self, engine: Watched, index: int | None = None) -> Pass:
         """Return a pass for the node."""
         del index
         return self._around.lend(self.run, engine, self._step)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from hypernodes._dispatch.session import Session
     from hypernodes._dispatch.table import Table
-    from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._engine.observing.watched import Watched
     from hypernodes.abc import RunContext
     from hypernodes.config import RuntimeConfig
     from hypernodes.pipeline import Pipeline
@@ -56,7 +56,7 @@ class Run:
         self.item_index: int | None = item_index
         self.mode: str = "map" if is_map else "run"
         self.table: Table | None = ctx.config.table
-        self.engine: PipelineExecutionEngine | None = None
+        self.engine: Watched | None = None
         self.is_open: bool = False
         self._admits = False
         self.has_failed: bool = False
@@ -162,7 +162,7 @@ class Run:
 
     # ------------------------------------------------------------ what goes on inside
 
-    def enter(self, engine: PipelineExecutionEngine, index: int | None = None) -> Pass:
+    def enter(self, engine: Watched, index: int | None = None) -> Pass:
         """Return the pass for an item, or that of the run itself; the same until it is over."""
         found = self._passes.get(index)
         if found is None:  # no lock: who holds it may wait for the thread that asks
@@ -195,7 +195,7 @@ SCENE: Final[ContextVar[Run | Guest | None]] = ContextVar("hypernodes_scene", de
 """The run that the current code belongs to, or starts, if it is observed."""
 
 
-def tell_aside(engine: PipelineExecutionEngine) -> None:
+def tell_aside(engine: Watched) -> None:
     """Have a thread tell of what `engine` runs, if that is observed: nobody on a loop may wait."""
     scene = SCENE.get() if engine.is_observed else None
     if scene is not None:
