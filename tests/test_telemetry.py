@@ -220,6 +220,45 @@ def test_what_was_given_up_is_no_error_and_what_no_node_raised_is_one():
     assert found.inputs == {"x": 1}
 
 
+def test_what_one_collector_has_another_one_still_collects():
+    inside, outside = ErrorCollector(), ErrorCollector()
+    configs = [RuntimeConfig(executor="sequential", callbacks=[c]) for c in (inside, outside)]
+    nested = Pipeline([inverse], name="nested", config=configs[0])
+    with pytest.raises(ZeroDivisionError):
+        Pipeline([nested], name="around", config=configs[1]).run({"plus": 5})
+    assert [error.path for error in inside.errors] == [("around", "nested", "inverse")]
+    assert [error.path for error in outside.errors][-1:] == [("around",)]
+
+
+def test_what_ends_a_run_is_collected_after_failed_items(executor):
+    def inputs():
+        yield from (1, 2)
+        raise RuntimeError("the source is broken")
+
+    collector = ErrorCollector()
+    config = RuntimeConfig(executor=executor, callbacks=[collector])
+    with pytest.raises(RuntimeError, match="broken"):
+        list(ALL.map_iter({"x": inputs()}, map_over="x", on_error="return", config=config))
+    kinds = [type(error.exception) for error in collector.errors]
+    assert kinds == [ZeroDivisionError, RuntimeError]
+
+
+def test_an_error_of_a_node_is_collected_once(executor):
+    collector = ErrorCollector()
+    config = RuntimeConfig(executor=executor, callbacks=[collector])
+    with pytest.raises(ZeroDivisionError):
+        Pipeline([ALL.as_node(map_over="x")], name="outer").run({"x": [2]}, config=config)
+    assert [error.path for error in collector.errors] == [("outer", "all", "inverse")]
+
+
+def test_a_lazy_map_that_is_left_early_is_no_error(executor):
+    collector = ErrorCollector()
+    config = RuntimeConfig(executor=executor, callbacks=[collector])
+    with INNER.map_iter({"x": range(100)}, map_over="x", config=config) as results:
+        next(results)
+    assert collector.errors == []
+
+
 # ---------------------------------------------------------------- logs
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from hypernodes.telemetry._shared import Gathering
 
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from hypernodes.callbacks import CallbackContext
 
 __all__ = ["CollectedError", "ErrorCollector"]
-
-_SEEN: Final = "hypernodes.telemetry.errors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +40,8 @@ class CollectedError:
 class ErrorCollector(Gathering):
     """Collects the errors of nodes for good, after their retries, over all runs.
 
-    Of a run that ends by an error no node has raised, as by Ctrl-C, that one is collected. What was
-    only given up, because something else had failed, is left out.
+    Of a run that ends by an error of none of these nodes, as by Ctrl-C, that one is collected. What
+    was only given up, because something else had failed or a `map_iter` was left early, is left out.
 
     Attributes:
         errors: A `CollectedError` for each, in the order in which they became known.
@@ -73,14 +71,18 @@ class ErrorCollector(Gathering):
             self.errors.clear()
 
     def on_node_error(self, ctx: CallbackContext, error: BaseException) -> None:
-        if not isinstance(error, CancelledError):
-            ctx.state[_SEEN] = True
-            self._add(CollectedError(ctx.path, ctx.item_index, ctx.inputs, error))
+        self._add(ctx, error)
 
     def on_pipeline_error(self, ctx: CallbackContext, error: BaseException) -> None:
-        if ctx.depth == 0 and _SEEN not in ctx.state:
-            self._add(CollectedError(ctx.path, ctx.item_index, ctx.inputs, error))
+        if ctx.depth == 0 and not self._has(error):
+            self._add(ctx, error)
 
-    def _add(self, error: CollectedError) -> None:
+    def _has(self, error: BaseException) -> bool:
         with self._lock:
-            self.errors.append(error)
+            return any(found.exception is error for found in self.errors)
+
+    def _add(self, ctx: CallbackContext, error: BaseException) -> None:
+        if isinstance(error, CancelledError):
+            return
+        with self._lock:
+            self.errors.append(CollectedError(ctx.path, ctx.item_index, ctx.inputs, error))
