@@ -1001,3 +1001,19 @@ def test_the_scheme_has_not_changed(spelling, expected):
     }
 
     assert hash_value(eval(spelling, names)) == expected  # noqa: S307
+
+
+class TellsItsKey:
+    def __init__(self, key):
+        self.key = key
+
+    def __cache_key__(self):
+        return self.key() if callable(self.key) else self.key
+
+
+@pytest.mark.parametrize(
+    ("key", "words"), [(None, "returns None"), (lambda: 1 / 0, "fails .ZeroDivisionError")]
+)
+def test_a_key_that_is_none_or_fails_is_no_identity(key, words):
+    with pytest.raises(NoStableIdentityError, match=rf"\['a'\].*__cache_key__\(\) {words}"):
+        hash_value({"a": TellsItsKey(key)})

@@ -54,7 +54,15 @@ def object_rule(cls: type, manner: Manner) -> Rule:
 def keyed(value: Any) -> Parts:
     """Take apart what says itself what tells it from others."""
     label = attribute_labels("", "__cache_key__()")
-    return Parts(b"key", (type(value), value.__cache_key__()), label=label)
+    cls = type(value)
+    try:
+        key = value.__cache_key__()
+    except Exception as error:
+        reason = f"fails ({type(error).__name__}: {error})"
+        raise NoStableIdentityError(cls, reason=reason) from error
+    if key is None:
+        raise NoStableIdentityError(cls, reason="returns None, as for all others")
+    return Parts(b"key", (cls, key), label=label)
 
 
 def stand_in(value: Any) -> Instead:

@@ -29,16 +29,20 @@ class NoStableIdentityError(TypeError):
     Args:
         kind: The type of what has no identity.
         path: Where in the value it is, such as `['model'].lock`; empty for the value itself.
+        reason: What is wrong with the identity that its class gives it, if it does.
     """
 
-    def __init__(self, kind: type, path: str = "") -> None:
-        super().__init__(kind, path)
+    def __init__(self, kind: type, path: str = "", reason: str = "") -> None:
+        super().__init__(kind, path, reason)
         self.kind = kind
         self.path = path
+        self.reason = reason
 
     def __str__(self) -> str:
         name = f"{module_name(self.kind)}.{self.kind.__qualname__}"
         where = f" (at {self.path})" if self.path else ""
+        if self.reason:
+            return f"a {name}{where} has no identity: its __cache_key__() {self.reason}"
         return (
             f"a {name}{where} has no identity that lasts beyond this process: give the class a "
             f"__cache_key__() method that returns what tells one from another"

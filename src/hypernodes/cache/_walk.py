@@ -178,7 +178,8 @@ class _Encoder:
         if self._on_unstable is None:
             path = "".join([frame.label for frame in self._frames])
             cause = error.__cause__ if isinstance(error, NoStableIdentityError) else error
-            raise NoStableIdentityError(type(value), path) from cause
+            reason = getattr(error, "reason", "")
+            raise NoStableIdentityError(type(value), path, reason) from cause
         depth = next((n for n, frame in enumerate(self._frames) if frame.parts.is_client), None)
         if depth is not None:
             value = self._frames[depth].value

@@ -11,6 +11,7 @@ from hypernodes._engine.caching.keys import UNSTABLE, output_key, signature
 from hypernodes._engine.caching.prepared import Once
 from hypernodes._engine.caching.presence import has_items, present
 from hypernodes._engine.caching.records import CODE, SALT, node_name, parts_of
+from hypernodes.exceptions import hint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -58,7 +59,10 @@ class Explanation(Mapping[str, Entry]):
         self.by_type: dict[str, tuple[str, ...]] = dict(by_type)
 
     def __getitem__(self, name: str) -> Entry:
-        return self._entries[name]
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise KeyError(f"no node {name!r}; {hint(name, self._entries)}") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
