@@ -312,7 +312,7 @@ def test_a_forked_child_leaves_the_file_of_its_parent_alone(full, run_script):
 import os
 from hypernodes import DiskCache
 from hypernodes.cache import _packs
-_packs._BURST = 0
+_packs._BURST, _packs._SPAN = 0, 10**18
 cache = DiskCache({full.path!r})
 cache.put_many({{letter * 64: letter for letter in "abc"}})
 child = os.fork()

@@ -11,7 +11,6 @@ import os
 import re
 import struct
 import threading
-import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -47,7 +46,7 @@ class Counts:
 
     Args:
         path: The file that is added to.
-        writer: Makes it.
+        writer: Of the same cache.
     """
 
     def __init__(self, path: str, writer: Writer) -> None:
@@ -92,15 +91,9 @@ class Counts:
             records[name[:16].encode() or _MISSES] += number
         if records and os.path.isdir(self._writer.room):
             with suppress(OSError):
-                if self._append(_packed(records)) > _LARGEST:
-                    _sum_up(self._path, self._writer)
+                if append(self._path, _packed(records), self._writer.file_mode) > _LARGEST:
+                    _sum_up(self._path, self._writer.file_mode)
         return unsaved
-
-    def _append(self, content: bytes) -> int:
-        try:
-            return append(self._path, content)
-        except FileNotFoundError:
-            return self._writer.write(self._path, [content], time.time_ns(), grows=True)
 
     def _drain(self) -> None:
         batch = self._pending[:]
@@ -160,12 +153,12 @@ def _read(path: Path) -> Counter[bytes]:
     return counts
 
 
-def _sum_up(path: str, writer: Writer) -> None:
+def _sum_up(path: str, mode: int) -> None:
     """Replace the records by their sums; what is rare is summed up under one name."""
     aside = f"{path}-{os.urandom(8).hex()}"
     os.rename(path, aside)
     counts = _read(Path(aside))
     kept = dict(counts.most_common(_KEPT)) | {_MISSES: counts[_MISSES]}
     kept[_OTHERS] = kept.get(_OTHERS, 0) + counts.total() - sum(kept.values())
-    writer.write(path, [_packed(kept)], time.time_ns(), grows=True)
+    append(path, _packed(kept), mode)  # others may have begun a new file meanwhile
     os.unlink(aside)

@@ -338,13 +338,24 @@ def remove(path: str) -> None:
         shutil.rmtree(path)
 
 
-def append(path: str, content: bytes) -> int:
+def append(path: str, content: bytes, mode: int) -> int:
     """Add to the end of a file, in one piece; return its size in bytes.
 
+    Args:
+        path: The file.
+        content: What to add.
+        mode: Of the file, if it is not there and has to be made.
+
     Raises:
-        OSError: It cannot be written, or is not there.
+        FileNotFoundError: Its directory is not there.
+        OSError: It cannot be written.
     """
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | _PLAIN)
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | _PLAIN)
+    except FileNotFoundError:
+        file = os.open(path, _WRITE, mode)
+        with suppress(OSError):  # another user was faster
+            os.chmod(path, mode)
     try:
         os.write(file, content)
         return os.fstat(file).st_size

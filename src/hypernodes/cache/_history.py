@@ -62,7 +62,7 @@ class History:
 
     def _add(self, path: str, content: bytes) -> None:
         try:
-            size = append(path, content)
+            size = append(path, content, self._writer.file_mode)
         except FileNotFoundError:
             size = self._writer.write(path, [content], time.time_ns(), grows=True)
         # Another process may just have set it aside.
