@@ -321,3 +321,22 @@ def test_items_and_nodes_on_different_executors_tell_the_same(maps_on, nodes_on,
     for index in range(2):
         assert first.of("twice", index) == first.of("add", index) == MISSED
         assert second.of("twice", index) == second.of("add", index) == HIT
+
+
+@pytest.mark.parametrize("nodes_on", EXECUTORS)
+@pytest.mark.parametrize("maps_on", EXECUTORS)
+def test_pipelines_inside_such_items_start_with_their_own_inputs(maps_on, nodes_on):
+    seen = []
+
+    class Starts(Callback):
+        def on_pipeline_start(self, ctx, inputs):
+            if ctx.depth:
+                seen.append((ctx.item_index, inputs))
+
+    executor = CompositeExecutor(map_executor=EXECUTORS[maps_on], node_executor=EXECUTORS[nodes_on])
+    config = RuntimeConfig(executor=executor, cache=MemoryCache(), callbacks=[Starts()])
+    inner = Pipeline([node("inside")(lambda x, k: (x, k))], name="inner")
+    first, last = node("first")(lambda k: k), node("last")(lambda x, k: x)
+    pipeline = Pipeline([first, inner.as_node(), last])
+    pipeline.map({"x": [1, 2], "k": "k"}, map_over="x", config=config)
+    assert sorted(seen, key=str) == [(0, {"x": 1, "k": "k"}), (1, {"x": 2, "k": "k"})]

@@ -147,3 +147,35 @@ def test_hooks_that_change_nothing_keep(config):
     pipeline = Pipeline([node("y")(lambda x: [*x])])
     pipeline.run({"x": [1]}, config=RuntimeConfig(**(dict(config) | {"callbacks": (Looks(),)})))
     assert pipeline.explain({"x": [1]}, config=config)["y"].status == "hit"
+
+
+def test_what_another_attempt_has_changed_before_is_not_kept(config, tmp_path):
+    mark = tmp_path / "failed"
+
+    @node("y", retries=1)
+    def fail_once(x):
+        if not mark.exists():
+            mark.touch()
+            x.append(99)
+            raise ConnectionError
+        return [*x]
+
+    pipeline = Pipeline([fail_once])
+    assert run(pipeline, {"x": [1]}, config)["y"] == [1, 99]
+    assert run(pipeline, {"x": [1]}, config)["y"] == [1]
+
+
+def test_a_list_that_its_owner_changes_during_a_map_leaves_nothing_wrong(config):
+    if isinstance(config.executor, ProcessPoolExecutor):
+        pytest.skip("workers have a copy of their own")
+    shared = [7]
+    pipeline = Pipeline([node("y")(lambda x, seen: [*seen, x])])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CacheWarning)
+        for index, _ in enumerate(
+            pipeline.map_iter({"x": range(40), "seen": shared}, map_over="x", config=config)
+        ):
+            if index == 3:
+                shared.append(8)
+    for x in range(40):
+        assert pipeline.run({"x": x, "seen": [7]}, config=config) == {"y": [7, x]}

@@ -8,7 +8,16 @@ import warnings
 
 import pytest
 
-from hypernodes import CacheSpec, CacheWarning, Pipeline, RuntimeConfig, node
+from hypernodes import (
+    MISS,
+    Cache,
+    CacheSpec,
+    CacheStats,
+    CacheWarning,
+    Pipeline,
+    RuntimeConfig,
+    node,
+)
 from hypernodes.cache import MemoryCache
 from hypernodes.executors import ProcessPoolExecutor
 
@@ -124,6 +133,31 @@ def test_what_follows_in_the_same_run_is_not_kept_either(module, executor, cache
     assert pipeline.run({"x": 1}, config=RuntimeConfig(cache=cache)) == {"y": 11, "z": 1100}
 
 
+HIDDEN = """
+    class Scale:
+        def __init__(self):
+            self._factor = 1
+
+        def __call__(self, x):
+            return x * self._factor
+
+    scale = Scale()
+
+    def f(x):
+        return scale(x)
+"""
+
+
+def test_nothing_is_kept_of_hidden_attributes_that_were_changed_here_only(module, executor, cache):
+    module.write(HIDDEN)
+    loaded = module.load()
+    loaded.scale._factor = 5
+
+    with pytest.warns(CacheWarning, match="pass it in as an input"):
+        run(loaded.f, cache, executor)
+    assert run(loaded.f, cache) == 5
+
+
 LAZY = """
     import threading
 
@@ -138,6 +172,20 @@ LAZY = """
 
     def g(x):
         return f(x) + 1
+
+    class Client:
+        def __init__(self):
+            self._connection = None
+
+        def ask(self, x):
+            if self._connection is None:
+                self._connection = threading.Lock()
+            return x + 12
+
+    client = Client()
+
+    def h(x):
+        return client.ask(x)
 """
 
 
@@ -149,7 +197,10 @@ def test_what_workers_make_when_first_needed_is_no_other_code(module, executor, 
         warnings.simplefilter("error", CacheWarning)
         assert run(loaded.f, cache, executor) == 11
         assert run(loaded.g, cache, executor) == 12
+        assert run(loaded.h, cache, executor) == 13
         assert loaded.f(1) == 11  # now it is there in this process too
+        assert loaded.h(1) == 13
+        assert run(loaded.h, cache, executor, mapped=True) == [13, 14, 15]
         assert run(loaded.f, cache, executor, mapped=True) == [11, 12, 13]
 
 
@@ -317,3 +368,41 @@ def test_equal_items_that_cannot_be_kept_run_beside_one_another(name):
         found = pipeline.map({"x": [1] * 6}, map_over="x", config=config)
     assert [[*row["y"]] for row in found] == [[1]] * 6
     assert company.is_set()
+
+
+class Table(Cache):
+    """A cache of somebody's own, in this process."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.kept = {}
+
+    def get(self, signature):
+        return self.kept.get(signature, MISS)
+
+    def put(self, signature, value):
+        self.kept[signature] = value
+
+    def has(self, signature):
+        return signature in self.kept
+
+    def delete(self, signature):
+        self.kept.pop(signature, None)
+
+    def clear(self):
+        self.kept.clear()
+
+    def stats(self):
+        return CacheStats(0, 0, len(self.kept), 0)
+
+
+def test_a_live_cache_of_ones_own_works_with_workers(executor):
+    cache = Table()
+    config = RuntimeConfig(cache=cache, executor=executor)
+    inner = Pipeline([node("z")(lambda y: -y)]).as_node(map_over="y")
+    pipeline = Pipeline([node("y")(lambda x: [x, x + 1]), inner])
+    for _ in range(2):
+        assert pipeline.run({"x": 1}, config=config)["z"] == [-1, -2]
+        found = pipeline.map({"x": [1, 2]}, map_over="x", config=config, output_name="z")
+        assert found == [{"z": [-1, -2]}, {"z": [-2, -3]}]
+    assert len(cache.kept) == 7

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import pickle
+import platform
 import threading
 import time
 
@@ -22,12 +23,16 @@ from hypernodes import (
     Pipeline,
     ProcessPoolExecutor,
     RetryPolicy,
+    RunContext,
     RuntimeConfig,
     SequentialExecutor,
     ThreadPoolExecutor,
     node,
     report,
 )
+from hypernodes._dispatch.place import current_worker
+from hypernodes._engine.processes.events import pack_records, unpack_records
+from hypernodes._engine.processes.parcels import Depot
 
 EXECUTORS = {
     "sequential": SequentialExecutor(),
@@ -191,6 +196,118 @@ def test_the_context_says_where_an_event_happened(executor):
     assert node_ctx.run_id == pipeline_ctx.run_id
     assert node_ctx.parent_run_id is None
     assert node_ctx.state is pipeline_ctx.state
+
+
+class Places(Callback):
+    """Keeps where events happened."""
+
+    reads = ()
+
+    def __init__(self):
+        self.of_nodes, self.of_items, self.of_runs = set(), set(), set()
+
+    def on_node_end(self, ctx):
+        self.of_nodes.add((ctx.host, ctx.process, ctx.worker))
+
+    def on_item_end(self, ctx):
+        self.of_items.add((ctx.host, ctx.process, ctx.worker))
+
+    def on_pipeline_end(self, ctx):
+        self.of_runs.add((ctx.host, ctx.process, ctx.worker))
+
+
+@node
+def stands(x):
+    return platform.node(), os.getpid(), threading.current_thread().name
+
+
+INSIDE = Pipeline([stands]).as_node(map_over="xs", input_mapping={"xs": "x"}, name="inside")
+
+
+def test_the_context_says_in_which_thread_and_process_an_event_happened(executor):
+    places = Places()
+    config = RuntimeConfig(executor=executor, callbacks=[places])
+    results = Pipeline([stands]).map({"x": range(20)}, map_over="x", config=config)
+
+    assert places.of_nodes == {result["stands"] for result in results}
+    assert places.of_items == places.of_nodes
+    here = platform.node(), os.getpid(), threading.current_thread().name
+    assert places.of_runs == {here}
+
+
+def test_it_says_so_of_items_inside_of_items_too(executor):
+    places = Places()
+    config = RuntimeConfig(executor=executor, callbacks=[places])
+    items = {"xs": [[1, 2], [3], []]}
+    results = Pipeline([INSIDE]).map(items, map_over="xs", config=config)
+
+    assert places.of_nodes == {place for result in results for place in result["stands"]}
+
+
+def test_a_worker_is_one_object_until_it_is_renamed(monkeypatch):
+    first = current_worker()
+    assert current_worker() is first
+    monkeypatch.setattr(threading.current_thread(), "name", "renamed")
+    assert current_worker() == first._replace(thread="renamed")
+
+
+def test_records_of_a_chunk_name_their_worker_once():
+    records = [[((), "node_started", (n, 1.0, None, current_worker()))] for n in range(1000)]
+    depot = Depot.opened()
+    try:
+        one, many = (pack_records(told, depot) for told in (records[:1], records))
+    finally:
+        depot.close()
+    name = platform.node().encode()
+    assert [parcel.data.count(name) for parcel in (one, many)] == [1, 1]
+    assert unpack_records(many) == records
+
+
+def test_the_inputs_of_a_failure_are_there_where_nothing_else_asks_for_them(executor):
+    class Failures(Callback):
+        def __init__(self):
+            self.seen, self.ends = [], []
+
+        def on_node_error(self, ctx):
+            self.seen.append(dict(ctx.inputs))
+
+        def on_node_end(self, node):
+            self.ends.append(node.name)
+
+    failures = Failures()
+    config = RuntimeConfig(executor=executor, callbacks=[failures])
+    pipeline = Pipeline([double, node("failed")(lambda double, y=1: double / (double - 4))])
+    pipeline.map({"x": [1, 2, 3]}, map_over="x", on_error="return", config=config)
+    assert failures.seen == [{"double": 4}]
+    assert failures.ends.count("double") == 3
+
+
+def test_inputs_do_not_travel_where_only_failures_ask_for_them():
+    class Failures(Callback):
+        def on_node_error(self, ctx):
+            return ctx.inputs
+
+    config = RuntimeConfig(callbacks=[Failures()])
+    engine = BOTH.engine(["x"], RunContext(config, path=("both",), audience=1))
+    assert [(cue.inputs, cue.inputs_of_errors) for cue in engine.audience.cues] == [
+        (False, True)
+    ] * 2
+
+
+def test_the_items_that_a_callback_reads_are_those_that_were_given(executor):
+    class Items(Callback):
+        def __init__(self):
+            self.seen = {}
+
+        def on_item_end(self, ctx, index):
+            self.seen[index] = ctx.inputs["x"]
+
+    given, items = [object(), object()], Items()
+    config = RuntimeConfig(executor=executor, callbacks=[items])
+    Pipeline([node("kind")(lambda x: type(x).__name__)]).map(
+        {"x": given}, map_over="x", config=config
+    )
+    assert [items.seen[n] is each for n, each in enumerate(given)] == [True, True]
 
 
 def test_a_failing_node_ends_with_an_error_and_so_does_its_run(executor, checker):
@@ -673,6 +790,29 @@ def test_failing_observers_are_logged_once_and_change_nothing(executor, checker,
     assert "Bad" in logged[0].getMessage()
 
 
+class UnprintableError(Exception):
+    def __str__(self):
+        raise TypeError("no text")
+
+
+@pytest.mark.parametrize("policy", ["log", "warn", "raise"])
+def test_observers_may_fail_with_errors_that_have_no_text(executor, checker, policy, caplog):
+    class Bad(Callback):
+        errors = policy
+
+        def on_node_end(self):
+            raise UnprintableError
+
+    config = RuntimeConfig(executor=executor, callbacks=[Bad(), checker])
+    with contextlib.ExitStack() as stack:
+        if policy == "raise":
+            stack.enter_context(pytest.raises(CallbackError, match="UnprintableError"))
+        if policy == "warn":
+            stack.enter_context(pytest.warns(RuntimeWarning, match="UnprintableError"))
+        assert BOTH.run({"x": 1}, config=config) == {"double": 2, "plus": 3}
+    assert ("UnprintableError" in caplog.text) == (policy == "log")
+
+
 @pytest.mark.parametrize("hook", ["on_pipeline_start", "on_node_end", "on_item_error"])
 def test_failing_observers_can_warn(executor, hook):
     config = RuntimeConfig(
@@ -1044,3 +1184,74 @@ def test_a_plan_that_nobody_observes_is_the_plan_it_was():
     assert not engine.observed
     assert not engine.is_observed
     assert engine.calls == (double.func, plus.func)
+
+
+# ---------------------------------------------------------------- when events are told
+
+
+@pytest.mark.parametrize("name", ["sequential", "thread", "one-thread", "async"])
+@pytest.mark.parametrize("is_mapped", [False, True])
+def test_what_happens_is_told_while_it_happens(name, is_mapped):
+    """A node goes on when its start, and then its report, have been told."""
+    started, reported = threading.Event(), threading.Event()
+
+    class Waited(Callback):
+        def on_node_start(self, node):
+            if node.name == "waits":
+                started.set()
+
+        def on_report(self):
+            reported.set()
+
+    @node
+    def waits(x):
+        assert started.wait(60)
+        report("there")
+        return reported.wait(60)
+
+    pipeline = Pipeline([double, waits])
+    config = RuntimeConfig(executor=EXECUTORS[name], callbacks=(Waited(),))
+    if is_mapped:
+        results = pipeline.map({"x": [1]}, map_over="x", output_name="waits", config=config)
+        assert results == [{"waits": True}]
+    else:
+        found = pipeline.run({"x": 1}, output_name=["waits", "double"], config=config)
+        assert found == {"double": 2, "waits": True}
+
+
+# ---------------------------------------------------------------- what only errors show
+
+
+class Shipped:
+    """Counts how often it is pickled."""
+
+    def __init__(self, value, folder):
+        self.value, self.folder = value, folder
+
+    def __reduce__(self):
+        (self.folder / f"{os.getpid()}-{time.monotonic_ns()}").touch()
+        return Shipped, (self.value, self.folder)
+
+
+def test_inputs_that_only_errors_show_travel_only_with_errors(tmp_path):
+    class Errors(Callback):
+        def __init__(self):
+            self.inputs = []
+
+        def on_node_error(self, ctx):
+            self.inputs.append(ctx.inputs["shipped"].value)
+
+    errors = Errors()
+    shipped = node("shipped")(Shipped).rename(inputs={"value": "x"})
+
+    def fails(shipped):
+        if shipped.value == 2:
+            raise KeyError(2)
+
+    pipeline = Pipeline([shipped, node("y")(fails)])
+    config = RuntimeConfig(executor=EXECUTORS["process"], callbacks=(errors,))
+    inputs = {"x": range(4), "folder": tmp_path}
+    pipeline.map(inputs, map_over="x", output_name="y", on_error="return", config=config)
+    assert errors.inputs == [2]
+    pids = {path.name.partition("-")[0] for path in tmp_path.iterdir()}
+    assert len(pids) == 1  # that of the worker that failed; what it packed is checked, too

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import types
 import typing
 
 import pytest
@@ -167,7 +168,6 @@ def test_docstrings_and_comments_inside_the_body_do_not_count(hash_of):
     def f(x):
         '''One.'''
         class Inner:
-            '''Two.'''
             def run(self):
                 '''Three.'''
                 return x
@@ -178,6 +178,73 @@ def test_docstrings_and_comments_inside_the_body_do_not_count(hash_of):
     """
 
     assert hash_of(bare) == hash_of(full)
+
+
+DOCUMENTED = {
+    "a class": 'class A:\n    """{}"""\ndef f(x):\n    return A',
+    "a class inside": 'def f(x):\n    class A:\n        """{}"""\n    return A',
+    "a dataclass": (
+        "import dataclasses\n@dataclasses.dataclass\nclass A:\n"
+        '    """{}"""\n    y: int = 1\ndef f(x):\n    return A'
+    ),
+    "a model": (
+        'import pydantic\nclass A(pydantic.BaseModel):\n    """{}"""\n'
+        "def f(x):\n    return A.model_json_schema()"
+    ),
+    "a function's, looked at": 'def g():\n    """{}"""\ndef f(x):\n    return g.__doc__',
+    "its own, looked at": 'def f(x):\n    """{}"""\n    return f.__doc__',
+    "that of a function inside": (
+        'def f(x):\n    def g():\n        """{}"""\n    return g.__doc__'
+    ),
+    "a method's": (
+        'class A:\n    def m(self):\n        """{}"""\ndef f(x):\n    return A.m.__doc__'
+    ),
+    "a global function's, looked at by another": (
+        'def g():\n    """{}"""\ndef doc(what):\n    return what.__doc__\n'
+        "def f(x):\n    return doc(g)"
+    ),
+    "by name": 'def g():\n    """{}"""\ndef f(x):\n    return getattr(g, "__doc__")',
+    "by inspect": (
+        'import inspect\ndef g():\n    """{}"""\ndef f(x):\n    return inspect.getdoc(g)'
+    ),
+    "by inspect, imported inside": (
+        'def g():\n    """{}"""\ndef f(x):\n    from inspect import getdoc as d\n    return d(g)'
+    ),
+    "one that was assigned": "def g(): pass\ng.__doc__ = '{}'\ndef f(x):\n    return g.__doc__",
+    "what an annotation of a class names": (
+        "import typing\nT = typing.Literal['{}']\nclass A:\n    a: 'T'\n"
+        "def f(x):\n    return typing.get_type_hints(A)"
+    ),
+    "a module's": "import helpers\nm = [helpers]\ndef f(x):\n    return m[0].__doc__",
+}
+
+
+@pytest.mark.parametrize("source", DOCUMENTED.values(), ids=DOCUMENTED.keys())
+def test_docstrings_and_annotations_count_that_somebody_looks_at(hash_of, source):
+    def hashed(text):
+        return hash_of(source.format(text), helpers=f'"""{text}"""')
+
+    one, again, two = hashed("one"), hashed("one"), hashed("two")
+
+    assert one == again
+    assert one != two
+
+
+def test_a_docstring_that_dataclasses_make_does_not_count(write):
+    source = """
+    import dataclasses
+    @dataclasses.dataclass
+    class A:
+        x: object = object
+        y: frozenset = frozenset("abc")
+    def f():
+        return A
+    """
+    module = write(made=source)
+    before = hash_code(module.f)
+    module.A.__doc__ = None
+
+    assert hash_code(module.f) == before
 
 
 def test_annotations_count_as_they_are_written(hash_of):
@@ -485,6 +552,133 @@ USES = {
         "return A()",
     ),
     "function as an attribute of a function": ("def g():\n    pass\ng.k = {}", "return g.k"),
+    "hidden attribute of a function": ("def g():\n    pass\ng._k = {}", "return g._k"),
+    "hidden attribute of an object": (
+        (
+            "class A:\n    def __init__(self, k):\n        self._k = k\n"
+            "    def get(self):\n        return self._k\na = A({})"
+        ),
+        "return a.get()",
+    ),
+    "hidden slot of an object": (
+        (
+            "class A:\n    __slots__ = ('_k',)\n    def __init__(self, k):\n        self._k = k\n"
+            "a = A({})"
+        ),
+        "return a._k",
+    ),
+    "function that a decorating class hides": (
+        (
+            "class Memo:\n    def __init__(self, function):\n        self._function = function\n"
+            "    def __call__(self):\n        return self._function()\n"
+            "@Memo\ndef g():\n    return {}"
+        ),
+        "return g()",
+    ),
+    "function that a decorating class wraps": (
+        (
+            "import functools\nclass Memo:\n    def __init__(self, function):\n"
+            "        functools.update_wrapper(self, function)\n"
+            "    def __call__(self):\n        return self.__wrapped__()\n"
+            "@Memo\ndef g():\n    return {}"
+        ),
+        "return g()",
+    ),
+    "private attribute of a model": (
+        ("import pydantic\nclass A(pydantic.BaseModel):\n    _k: int = 0\na = A()\na._k = {}"),
+        "return a._k",
+    ),
+    "special method that is cached": (
+        (
+            "import functools\nclass A:\n    @functools.lru_cache\n"
+            "    def __call__(self):\n        return {}\na = A()"
+        ),
+        "return a()",
+    ),
+    "special method behind a descriptor": (
+        (
+            "import functools\nclass Bound:\n"
+            "    def __init__(self, function):\n        self.function = function\n"
+            "    def __get__(self, one, cls=None):\n"
+            "        return functools.partial(self.function, one)\n"
+            "class A:\n    @Bound\n    def __getitem__(self, key):\n        return {}\na = A()"
+        ),
+        "return a[0]",
+    ),
+    "special method that is partial": (
+        (
+            "import functools\nclass A:\n    def get(self, k, key):\n        return k\n"
+            "    __getitem__ = functools.partialmethod(get, {})\na = A()"
+        ),
+        "return a[0]",
+    ),
+    "metadata of a field": (
+        (
+            "import dataclasses\n@dataclasses.dataclass\nclass A:\n"
+            "    x: int = dataclasses.field(default=1, metadata=dict(k={}))"
+        ),
+        "import dataclasses; return dataclasses.fields(A)",
+    ),
+    "order of members": (
+        (
+            "import enum\nnames = ('ab', 'ba')[{} - 1]\n"
+            "E = enum.Enum('E', [(name, ord(name)) for name in names])"
+        ),
+        "return list(E)",
+    ),
+    "attribute of a member": (
+        "import enum\nclass E(enum.Enum):\n    A = 0\nE.A.k = {}",
+        "return E.A.k",
+    ),
+    "hidden attribute of a member": (
+        "import enum\nclass E(enum.Enum):\n    A = 0\nE.A._k = {}",
+        "return E.A._k",
+    ),
+    "attribute of a partial": (
+        "import functools\ng = functools.partial(print)\ng.k = {}",
+        "return g.k",
+    ),
+    "attribute of a cached function": (
+        "import functools\n@functools.lru_cache\ndef g():\n    pass\ng.k = {}",
+        "return g.k",
+    ),
+    "docstring of a property": (
+        "class A:\n    x = property(lambda self: 1, doc=str({}))",
+        "return A.x.__doc__",
+    ),
+    "name in a text": ("K = {}", "return globals()['K']"),
+    "name in an expression": ("K = {}", "return eval('1 + K')"),
+    "behind a weak reference": (
+        "import weakref\ndef g():\n    return {}\nr = weakref.ref(g)",
+        "return r()()",
+    ),
+    "in a weak dict": (
+        ("import weakref\ndef g():\n    return {}\nd = weakref.WeakValueDictionary()\nd['g'] = g"),
+        "return d['g']()",
+    ),
+    "attribute of a date of one's own": (
+        "import datetime\nclass D(datetime.datetime):\n    pass\nd = D(2020, 1, 1)\nd.k = {}",
+        "return d.k",
+    ),
+    "slot of a number of one's own": (
+        ("import decimal\nclass D(decimal.Decimal):\n    __slots__ = ('_k',)\nd = D(1)\nd._k = {}"),
+        "return d._k",
+    ),
+    "hidden field of a frozen dataclass": (
+        (
+            "import dataclasses\n@dataclasses.dataclass(frozen=True)\nclass A:\n    _k: int\n"
+            "a = A({})"
+        ),
+        "return a._k",
+    ),
+    "annotation that is looked at": (
+        "import typing\nT = typing.Literal[{}]\ndef g(a: T): pass",
+        "return typing.get_type_hints(g)",
+    ),
+    "annotation in quotes that is looked at": (
+        "import typing\nT = typing.Literal[{}]\ndef g(a: 'list[T]'): pass",
+        "return typing.get_type_hints(g)",
+    ),
     "stateful node": (
         (
             "class N:\n    __hypernodes_function__ = 'func'\n    def __init__(self, func):\n"
@@ -628,6 +822,24 @@ IMPORTS = {
         "import helpers\ndef f(x):\n    h = helpers\n    return h.g(x)"
     ),
     "the module in a dict": "import helpers\nm = {'h': helpers}\ndef f(x):\n    return m['h'].g(x)",
+    "one of two in functions inside": (
+        "def f(x):\n    def one():\n        from helpers import g\n        return g(x)\n"
+        "    def two():\n        from others import g\n        return g(x)\n"
+        "    return one(), two()"
+    ),
+    "the module in sys.modules": "import sys\ndef f(x):\n    return sys.modules['helpers'].g(x)",
+    "one of two under one name": (
+        "def f(x):\n    if x:\n        from helpers import g\n    else:\n"
+        "        from others import g\n    return g(x)"
+    ),
+    "the preferred of two": (
+        "def f(x):\n    try:\n        from helpers import g\n    except ImportError:\n"
+        "        from others import g\n    return g(x)"
+    ),
+    "the module by import_module": (
+        "import importlib\ndef f(x):\n    return importlib.import_module('helpers').g(x)"
+    ),
+    "the module by __import__": "def f(x):\n    return __import__('helpers').g(x)",
     "from an enclosing function": (
         "def make():\n    import helpers\n    def f(x):\n        return helpers.g(x)\n"
         "    return f\nf = make()"
@@ -637,7 +849,10 @@ IMPORTS = {
 
 @pytest.mark.parametrize("source", IMPORTS.values(), ids=IMPORTS.keys())
 def test_an_edited_module_is_noticed(hash_of, source):
-    one, again, two = (hash_of(source, helpers=HELPERS.format(number)) for number in (1, 1, 2))
+    one, again, two = (
+        hash_of(source, helpers=HELPERS.format(number), others=HELPERS.format(3))
+        for number in (1, 1, 2)
+    )
 
     assert one == again
     assert one != two
@@ -674,6 +889,13 @@ PACKAGES = {
     "import a.b as c inside": "def f(x):\n    import pack.part as p\n    return p.g(x)",
     "from a.b import inside": "def f(x):\n    from pack.part import g\n    return g(x)",
     "from a import b inside": "def f(x):\n    from pack import part\n    return part.g(x)",
+    "import two parts inside": (
+        "def f(x):\n    import pack.part\n    import pack.relative\n"
+        "    return pack.part.g(x), pack.relative.f(x)"
+    ),
+    "by import_module": (
+        "from importlib import import_module\ndef f(x):\n    return import_module('pack.part').g(x)"
+    ),
     "relative": "from pack.relative import f",
 }
 
@@ -695,6 +917,55 @@ def test_an_edited_part_of_a_package_is_noticed(hash_of, source):
     assert one != two
 
 
+def test_each_of_several_parts_of_a_package_counts(hash_of):
+    source = "def f(x):\n    import pack.a\n    import pack.b\n    return pack.a.g(x) + pack.b.g(x)"
+
+    def hashed(a, b):
+        parts = {"pack__a": HELPERS.format(a), "pack__b": HELPERS.format(b)}
+        return hash_of(source, pack____init__="", **parts)
+
+    assert hashed(1, 1) == hashed(1, 1)
+    assert len({hashed(1, 1), hashed(2, 1), hashed(1, 2)}) == 3
+
+
+def test_a_part_that_others_import_counts_before_and_after(write):
+    source = "import pack\ndef f(x):\n    return pack.part.g(x)"
+
+    def hashed(number):
+        module = write(main_part=source, pack____init__="", pack__part=HELPERS.format(number))
+        before = hash_code(module.f)
+        importlib.import_module("pack.part")
+        assert hash_code(module.f) == before
+        return before
+
+    assert hashed(1) == hashed(1)
+    assert hashed(1) != hashed(2)
+
+
+def test_a_module_named_like_one_of_python_s_is_the_user_s(hash_of, write):
+    source = "def f(x):\n    from turtledemo import g\n    return g(x)"
+    one, two = (hash_of(source, turtledemo=HELPERS.format(number)) for number in (1, 2))
+    assert one != two
+
+    module = write(main_part=source, turtledemo=HELPERS.format(1))
+    module.f(1)
+    assert hash_code(module.f) == one
+
+
+def test_parts_of_a_package_may_be_the_user_s_own(write, tmp_path, monkeypatch):
+    installed = tmp_path / "site-packages"
+    (installed / "shared" / "theirs").mkdir(parents=True)
+    monkeypatch.syspath_prepend(installed)
+    source = "def f(x):\n    from shared.mine import g\n    return g(x)"
+    hashes = [
+        hash_code(write(main_part=source, shared__mine=HELPERS.format(number)).f)
+        for number in (1, 1, 2)
+    ]
+
+    assert hashes[0] == hashes[1]
+    assert hashes[0] != hashes[2]
+
+
 def test_a_missing_import_inside_is_no_problem(hash_of):
     assert hash_of("def f(x):\n    import missing_thing\n    return missing_thing.g(x)")
 
@@ -703,6 +974,18 @@ def test_a_module_that_fails_on_import_is_no_problem(hash_of):
     source = "def f(x):\n    import failing\n    return failing.g(x)"
 
     assert hash_of(source, failing="raise ZeroDivisionError")
+
+
+def test_a_module_that_exits_is_no_problem_and_runs_once(write, capsys):
+    exiting = "print('ran', {})\nraise SystemExit"
+    source = "def f(x):\n    import exiting\n    return exiting.g(x)"
+    module = write(main_part=source, exiting=exiting.format(1))
+    one, again = hash_code(module.f), hash_code(module.f)
+    assert capsys.readouterr().out == "ran 1\n"
+
+    module = write(main_part=source, exiting=exiting.format(2))
+    assert one == again != hash_code(module.f)
+    assert capsys.readouterr().out == "ran 2\n"
 
 
 def test_libraries_are_not_imported_to_hash_what_imports_them(write):
@@ -784,8 +1067,13 @@ def test_kinds_of_callables_are_told_apart():
 
 
 def test_equal_callable_objects_have_one_hash():
-    assert hash_code(Service(1)) == hash_code(Service(1, 2))
+    assert hash_code(Service(1)) == hash_code(Service(1))
     assert hash_code(Service(1).run) == hash_code(Service(1).run)
+
+
+def test_hidden_attributes_of_callable_objects_count():
+    assert hash_code(Service(1)) != hash_code(Service(1, 2))
+    assert hash_code(Service(1).run) != hash_code(Service(1, 2).run)
 
 
 def test_an_object_that_names_its_function_counts_by_it():
@@ -863,7 +1151,53 @@ def test_the_user_s_own_client_counts_by_what_it_shows(write):
     """
     one, other = (describe_code(write(client=source.format(host)).f) for host in "ab")
 
-    assert one.by_type == other.by_type == ("client.lock",)
+    assert one.by_type == other.by_type == ("client._session", "client.lock")
+    assert one.digest != other.digest
+
+
+PARTS_OF_PARTS = {
+    "namespace": "g = types.SimpleNamespace(log=log, k={})",
+    "default dict": "g = collections.defaultdict(list, log=log, k={})",
+    "object of a library": "g = string.Template(log)\ng.k = {}",
+    "pipeline": (
+        "class Watch(hypernodes.callbacks.Callback):\n    def __init__(self):\n"
+        "        self.lock = threading.Lock()\ndef h():\n    return {}\n"
+        "config = hypernodes.RuntimeConfig(callbacks=[Watch()])\n"
+        "g = hypernodes.Pipeline([hypernodes.node('y')(h)], config=config)"
+    ),
+}
+
+
+class Unwilling:
+    def __getattribute__(self, name):
+        raise RuntimeError(name)
+
+
+def test_objects_may_refuse_to_be_looked_at():
+    unwilling, module = Unwilling(), types.ModuleType("unwilling")
+    module.__getattr__ = lambda name: 1 / 0
+    numbers = {10**5000: threading.Lock()}
+
+    def f():
+        return unwilling, module.part, numbers
+
+    assert describe_code(f) == describe_code(f)
+    assert describe_code(f).by_type == ("numbers[...]", "unwilling")
+
+
+@pytest.mark.parametrize("source", PARTS_OF_PARTS.values(), ids=PARTS_OF_PARTS.keys())
+def test_beside_what_has_no_stable_identity_the_other_parts_count(write, source):
+    head = (
+        "import collections, logging, string, threading, types\n"
+        "import hypernodes, hypernodes.callbacks\nlog = logging.getLogger('x')\n"
+    )
+    one, same, other = (
+        describe_code(write(mixed=f"{head}{source.format(k)}\ndef f():\n    return g").f)
+        for k in (1, 1, 2)
+    )
+
+    assert one == same
+    assert one.by_type == other.by_type == ("g",)
     assert one.digest != other.digest
 
 
@@ -1220,7 +1554,7 @@ async def f(x, /, y=(1, 2), *, z="z"):
 """
 
 
-GOLDEN = "3465475d18dbbe157bc84436c547bc0d421d23643f087d59d34aaffd1157d49d"
+GOLDEN = "335add2235ff5f09c8ba156ae531fc63f695e56eabfe1165f93678bea96142d5"
 
 
 def test_the_scheme_has_not_changed(hash_of):
@@ -1236,3 +1570,22 @@ def test_pickling_an_instance_does_not_change_what_its_class_hashes_to():
     pickle.dumps(Pickled(), protocol=2)
     assert "__slotnames__" in vars(Pickled)
     assert CodeSnapshot().identify(Pickled) == before
+
+
+def test_a_client_of_an_installed_package_counts_by_its_type(tmp_path, monkeypatch):
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "package_of_clients.py").write_text(
+        "import threading\n\nclass Client:\n    def __init__(self):\n"
+        "        self.lock, self.requests = threading.Lock(), 0\n"
+    )
+    monkeypatch.syspath_prepend(folder)
+    client = importlib.import_module("package_of_clients").Client()
+
+    def ask(x):
+        return client, x
+
+    before = describe_code(ask)
+    client.requests += 1
+    assert describe_code(ask) == before
+    assert before.by_type == ("client",)

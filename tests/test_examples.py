@@ -139,6 +139,14 @@ def test_callbacks_log_and_time_a_map(tmp_path):
     assert re.search(r"^words: 3 calls, 0\.\d+ s$", output, re.MULTILINE)
 
 
+def test_a_report_is_written_where_it_is_asked_for(tmp_path):
+    lines = run("run_report.py", str(tmp_path / "new"), cwd=tmp_path).stdout.splitlines()
+    assert lines == ["11 of 12 stations", str(tmp_path / "new" / "weather.html")]
+    page = (tmp_path / "new" / "weather.html").read_text(encoding="utf-8")
+    assert "north-7 does not answer" in page
+    assert "11 cached" in page
+
+
 def test_metrics_of_processes_are_written_by_the_driver(tmp_path):
     lines = run("callbacks_metrics_file.py", cwd=tmp_path).stdout.splitlines()
     assert lines[0] == "10 lines"

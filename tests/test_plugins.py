@@ -435,6 +435,42 @@ def test_classes_and_functions_are_described_by_their_names():
         RuntimeConfig(callbacks=[Ends()]).model_dump(mode="json")
 
 
+def copied(text):
+    """Return an equal string that is another object."""
+    return "".join(list(text))
+
+
+class Told:
+    """Has a method that is a callback."""
+
+    def phases(self, phase, config, data):
+        SEEN.append(phase)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [lambda: ENDS, lambda: copied("test_plugins:ENDS"), lambda told=Told(): told.phases],  # noqa: B008 - one for both calls
+    ids=["instance", "name", "method"],
+)
+def test_what_is_registered_twice_is_called_once_and_can_be_unregistered(form):
+    register_plugins(form(), form())
+    register_plugins(form())
+    run()
+    assert SEEN.count("y") + SEEN.count("post_node") == 1
+    unregister_plugins(form())
+    SEEN.clear()
+    run()
+    assert not SEEN
+
+
+def test_configs_with_the_same_method_are_equal():
+    told = Told()
+    config = RuntimeConfig(callbacks=[told.phases])
+    assert config == RuntimeConfig(callbacks=[told.phases])
+    assert hash(config) == hash(RuntimeConfig(callbacks=[told.phases]))
+    assert config != RuntimeConfig(callbacks=[Told().phases])
+
+
 # ---------------------------------------------------------------- what hooks read
 
 
@@ -460,6 +496,8 @@ def replaced(self, ctx, other=None):
         (lambda self, ctx: lambda: ctx.path, {"inputs", "outputs"}),
         (lambda self, ctx: [ctx for _ in "ab"], {"inputs", "outputs"}),
         (lambda self, ctx: locals(), {"inputs", "outputs"}),
+        (lambda self, ctx: ctx.__dict__["inputs"], {"inputs", "outputs"}),
+        (lambda *args: args[-1].path, {"inputs", "outputs"}),
         (lambda self, ctx, node: (ctx, node), {"inputs", "outputs"}),
         (passed_on, {"inputs", "outputs"}),
         (replaced, {"inputs", "outputs"}),

@@ -60,6 +60,7 @@ EXTRAS = [
     "distributed",
     "fsspec",
     "graphviz",
+    "jinja2",
     "logfire",
     "modal",
     "numpy",

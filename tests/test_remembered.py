@@ -128,13 +128,69 @@ def test_a_closure_whose_content_changes_is_seen():
     assert len(seen) == 4
 
 
-def test_not_everything_is_remembered_for_ever(monkeypatch):
-    monkeypatch.setattr(_remembered, "_MOST", 2)
+def recursive():
+    def fall(n):
+        return fall(n - 1) if n else 0
+
+    return fall
+
+
+def mutual():
+    def even(n):
+        return not n or odd(n - 1)
+
+    def odd(n):
+        return bool(n) and even(n - 1)
+
+    return even
+
+
+def executed():
+    space = {"__name__": "__main__"}
+    exec("def f(n):\n    return f(n - 1) if n else 0", space)  # noqa: S102
+    return space["f"]
+
+
+@pytest.mark.parametrize("make", [lambda: closing_over(1), recursive, mutual, executed])
+def test_nothing_is_kept_alive(make):
     memory = CodeMemory()
-    gone = weakref.ref(function := closing_over(1))
-    memory.describe(function, CodeSnapshot())
+    gone = weakref.ref(function := make())
+    for _ in range(2):
+        memory.describe(function, CodeSnapshot())
     del function
-    for value in (2, 3):
-        memory.describe(closing_over(value), CodeSnapshot())
     gc.collect()
     assert gone() is None
+
+
+def test_not_everything_is_remembered_for_ever(monkeypatch, counted):
+    monkeypatch.setattr(_remembered, "_MOST", 2)
+    memory = CodeMemory()
+    functions = [closing_over(value) for value in range(3)]
+    for function in functions:
+        memory.describe(function, CodeSnapshot())
+    for function in (functions[2], functions[0]):
+        memory.describe(function, CodeSnapshot())
+    assert counted == [*functions, functions[0]]
+
+
+def test_a_helper_that_is_gone_is_seen():
+    space = {"__name__": "__main__"}
+    exec("def h(): pass\ndef f():\n    return h", space)  # noqa: S102
+    memory = CodeMemory()
+    before = memory.describe(space["f"], CodeSnapshot())
+    space["h"] = None
+    gc.collect()
+    assert memory.describe(space["f"], CodeSnapshot()) != before
+
+
+def test_an_object_that_cannot_be_watched_is_read_each_time(counted):
+    class Call:
+        __slots__ = ()
+
+        def __call__(self):
+            return 1
+
+    memory, call = CodeMemory(), Call()
+    for _ in range(2):
+        memory.describe(call, CodeSnapshot())
+    assert counted == [call, call]

@@ -2,7 +2,8 @@
 
 import pytest
 
-from hypernodes import CacheSpec, MemoryCache, Pipeline, RuntimeConfig, node
+from hypernodes import CacheSpec, CacheWarning, MemoryCache, Pipeline, RuntimeConfig, node
+from hypernodes.cache._code import CodeSnapshot
 from hypernodes.cache._parts import NoStableIdentityError
 from hypernodes.cache._values import hash_value, value_key
 
@@ -19,6 +20,19 @@ def signatures(pipeline, inputs, **options):
     config = RuntimeConfig(executor="sequential", cache=cache)
     pipeline.run(inputs, config=config, **options)
     return cache.stored
+
+
+def test_code_that_cannot_be_read_runs_and_is_not_cached(monkeypatch):
+    def describe(self, function):
+        raise ZeroDivisionError("no way")
+
+    monkeypatch.setattr(CodeSnapshot, "describe", describe)
+    pipeline = Pipeline([node("y")(lambda x: x + 1)])
+    config = RuntimeConfig(executor="sequential", cache=MemoryCache())
+    for _ in range(2):
+        with pytest.warns(CacheWarning, match="y: .*cannot be read: ZeroDivisionError: no way"):
+            assert pipeline.run({"x": 1}, config=config) == {"y": 2}
+    assert config.cache.stats().items == 0
 
 
 def scale(values, factor=2):

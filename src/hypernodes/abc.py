@@ -48,7 +48,8 @@ class RunContext:
         in_order: Whether the nodes of each item of this map run one after another.
         cached: Whether results may be kept here; not inside `as_node(cache=False)`.
         audience: 0 where nobody observes the run, nor anything in it; else a number that is
-            another one whenever the plugins are.
+            another one whenever the plugins are, or -1 in a worker where hooks are called around
+            nodes.
     """
 
     config: RuntimeConfig

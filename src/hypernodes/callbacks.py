@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
+from hypernodes._dispatch.place import current_worker
 from hypernodes._dispatch.plugins import REGISTRY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from hypernodes._dispatch.place import Worker
     from hypernodes._node import BaseNode
     from hypernodes.config import RuntimeConfig
     from hypernodes.pipeline import Pipeline
@@ -156,6 +157,7 @@ class CallbackContext:
         cache_hit: Whether the outputs came from a cache.
         attempt: Which attempt at the node it is, from 1.
         exception: What was raised.
+        note: What hooks around a node have left for those at its end, if anything.
     """
 
     outputs: Mapping[str, Any] | None = None
@@ -163,6 +165,7 @@ class CallbackContext:
     cache_hit: bool = False
     attempt: int = 1
     exception: BaseException | None = None
+    note: str | None = None
 
     def __init__(
         self,
@@ -172,7 +175,7 @@ class CallbackContext:
         item_index: int | None = None,
         inputs: Mapping[str, Any] | None = None,
         *,
-        worker: str | None = None,
+        worker: Worker | None = None,
     ) -> None:
         self._scene = scene
         self._place = place
@@ -207,8 +210,18 @@ class CallbackContext:
 
     @property
     def worker(self) -> str:
-        """The name of the thread in which it happened; of other processes, theirs too."""
-        return self._worker or threading.current_thread().name
+        """The name of the thread in which it happened, in whatever process that is."""
+        return (self._worker or current_worker()).thread
+
+    @property
+    def process(self) -> int:
+        """The id of the process in which it happened."""
+        return (self._worker or current_worker()).process
+
+    @property
+    def host(self) -> str:
+        """The name of the machine on which it happened."""
+        return (self._worker or current_worker()).host
 
     @property
     def run_id(self) -> str:

@@ -187,7 +187,7 @@ class RuntimeConfig(Described):
 
     @model_validator(mode="after")
     def _read_callbacks(self) -> Self:
-        if self.callbacks:
+        if self.callbacks and self._needs_of_driver is None:
             self._cast_of_callbacks()
         return self
 
@@ -276,7 +276,7 @@ class RuntimeConfig(Described):
     def __getstate__(self) -> dict[Any, Any]:
         state = super().__getstate__()
         if SHIPPING.get():  # callbacks stay here: what they ask for goes in their place
-            callbacks = self.needs or ()
+            callbacks = tuple(filter(None, [self.needs]))
             state = state | {"__dict__": state["__dict__"] | {"callbacks": callbacks}}
         return state
 
@@ -285,19 +285,23 @@ class RuntimeConfig(Described):
     @property
     def table(self) -> Table | None:
         """The calls for events under this config; None where nobody observes."""
-        callbacks: object = self.callbacks
-        if isinstance(callbacks, Needs) or (not callbacks and PLUGINS.is_empty):
+        if self._needs_of_driver is not None or (not self.callbacks and PLUGINS.is_empty):
             return None
         return self._cast_of_callbacks().table(self.callback_errors)
 
     @property
     def needs(self) -> Needs | None:
         """What those who observe under this config ask for; None where nobody does."""
-        callbacks: object = self.callbacks
-        if isinstance(callbacks, Needs):
-            return callbacks
+        if self._needs_of_driver is not None:
+            return self._needs_of_driver
         table = self.table
         return None if table is None else table.needs
+
+    @property
+    def _needs_of_driver(self) -> Needs | None:
+        """What stands for the callbacks in a worker process."""
+        first = self.callbacks[0] if self.callbacks else None
+        return first if isinstance(first, Needs) else None
 
     def _cast_of_callbacks(self) -> Cast:
         with suppress(AttributeError):

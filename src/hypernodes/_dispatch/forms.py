@@ -37,6 +37,7 @@ class Observer:
         errors: What its failures do, or None for what the config says.
         reads: Which values its hooks take from the context; None for what their code says.
         is_plugin: Whether it was registered for all runs.
+        is_overview: Whether it wants to hear nothing of what is inside the items of maps, but maps.
     """
 
     given: object
@@ -48,6 +49,7 @@ class Observer:
     errors: str | None
     reads: frozenset[str] | None
     is_plugin: bool
+    is_overview: bool
 
 
 def read_callback(given: object, *, is_plugin: bool = False) -> Observer:
@@ -89,7 +91,8 @@ def _observer(
 ) -> Observer:
     order = getattr(callback, "order", 50)
     async_mode = getattr(callback, "async_mode", False)
-    errors = getattr(callback, "errors", None)
+    kind = type(callback)
+    errors = None if hasattr(kind, "_collects") else getattr(callback, "errors", None)
     reads = _values_of(getattr(callback, "reads", None), label)
     if isinstance(order, bool) or not isinstance(order, int):
         raise CallbackError(f"order of callback {label} is {order!r}; give an int", callback=label)
@@ -100,7 +103,8 @@ def _observer(
         options = ", ".join(map(repr, POLICIES))
         message = f"errors of callback {label} is {errors!r}; give one of {options}, or None"
         raise CallbackError(message, callback=label)
-    return Observer(given, callback, label, hooks, order, async_mode, errors, reads, is_plugin)
+    facts = order, async_mode, errors, reads, is_plugin, hasattr(kind, "_is_overview")
+    return Observer(given, callback, label, hooks, *facts)
 
 
 def _values_of(reads: Any, label: str) -> frozenset[str] | None:

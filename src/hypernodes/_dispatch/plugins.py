@@ -7,6 +7,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Final
 
+from hypernodes._dispatch.needs import identity
 from hypernodes.exceptions import CallbackError, hint
 
 if TYPE_CHECKING:
@@ -35,8 +36,9 @@ class _Registry:
 
         with self._lock:
             observers = self._state[1]
-            known = [observer.given for observer in observers]
-            new = [plugin for plugin in plugins if not any(plugin is other for other in known)]
+            known = {identity(observer.given) for observer in observers}
+            named = {identity(plugin): plugin for plugin in plugins}
+            new = [plugin for name, plugin in named.items() if name not in known]
             self._set(*observers, *(read_callback(p, is_plugin=True) for p in new))
 
     def unregister(self, *plugins: object) -> None:
@@ -102,7 +104,7 @@ class _Registry:
 
 
 def _is(observer: Observer, plugin: object) -> bool:
-    return plugin is observer.given or plugin is observer.callback
+    return identity(plugin) in {identity(observer.given), identity(observer.callback)}
 
 
 def _is_disabled() -> bool:

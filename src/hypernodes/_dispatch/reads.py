@@ -16,7 +16,8 @@ VALUES: Final = frozenset({"inputs", "outputs"})
 def values_read(function: Callable[..., Any], name: str) -> frozenset[str]:
     """Return which `VALUES` of its argument `name` a function may read.
 
-    All of them, unless every use of the argument is an attribute taken from it on the spot.
+    All of them, unless the argument is one of its own (a decorator's wrapper may hide it), and
+    every use of it is a public attribute taken from it on the spot.
 
     Args:
         function: A hook.
@@ -24,7 +25,7 @@ def values_read(function: Callable[..., Any], name: str) -> frozenset[str]:
     """
     own = function.__func__ if isinstance(function, MethodType) else function
     code = getattr(own, "__code__", None)
-    if not isinstance(code, CodeType) or name in code.co_cellvars:
+    if not isinstance(code, CodeType) or name in code.co_cellvars or not _takes(code, name):
         return VALUES
     names = set()
     instructions = list(dis.get_instructions(code))
@@ -36,9 +37,14 @@ def values_read(function: Callable[..., Any], name: str) -> frozenset[str]:
             return VALUES
         names.add(following.argval)
     # What calls itself on the values of a frame or an instance may read anything.
-    if {"locals", "vars", "eval", "exec"} & {*code.co_names}:
+    if {"locals", "vars", "eval", "exec"} & {*code.co_names} or any(n[0] == "_" for n in names):
         return VALUES
     return VALUES & names
+
+
+def _takes(code: CodeType, name: str) -> bool:
+    """Tell whether a function has an argument of that name itself."""
+    return name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
 
 def _mentions(value: object, name: str) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pluggy
 
+from hypernodes._dispatch.needs import COUNTER, SETTING
 from hypernodes.exceptions import CallbackError, hint
 
 if TYPE_CHECKING:
@@ -72,6 +73,10 @@ ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The names of all hooks, and what each may take."""
 
+OWN: Final[Mapping[str, tuple[str, ...]]] = {SETTING: ("ctx",), COUNTER: ("ctx", "tally")}
+"""Hooks for callbacks of ours: what sets up where a node runs, and returns what undoes that; the
+counts of a map, kept up to date, which cost an item next to nothing."""
+
 
 class Hook(NamedTuple):
     """A hook that a callback has.
@@ -108,7 +113,8 @@ def read_hooks(callback: object, label: str) -> dict[str, Hook]:
             raise CallbackError(message, callback=label, hook=name)
     hooks = {name: _read_hook(name, function, label) for name, function in found.items()}
     _register(hooks, label)
-    return hooks
+    own = {name: getattr(callback, name) for name in OWN if hasattr(type(callback), name)}
+    return hooks | {name: Hook(found, OWN[name], found) for name, found in own.items()}
 
 
 def _is_inherited(name: str, function: Any) -> bool:

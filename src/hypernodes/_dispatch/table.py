@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from hypernodes._dispatch.forms import read_callback
-from hypernodes._dispatch.needs import Needs, identities
+from hypernodes._dispatch.needs import (
+    COUNTER,
+    ITEM_EVENTS,
+    MAP_EVENTS,
+    SETTING,
+    Needs,
+    identities,
+)
 from hypernodes._dispatch.plugins import REGISTRY
 from hypernodes._dispatch.reads import VALUES, values_read
 from hypernodes._dispatch.specs import WRAPPER
@@ -17,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from hypernodes._dispatch.forms import Observer
+    from hypernodes._dispatch.needs import Events
     from hypernodes._dispatch.specs import Hook
 
 
@@ -55,24 +63,27 @@ class Table:
         for observer in ordered:
             for name, hook in observer.hooks.items():
                 own = observer.errors or policy
-                later = observer.async_mode and name != WRAPPER
+                later = observer.async_mode and name not in {WRAPPER, SETTING, COUNTER}
                 calls[name].append(Call(hook.call, observer, name, own, later))
         wrappers = tuple(call.invoke for call in calls.pop(WRAPPER, ()))
+        settings = tuple(call.invoke for call in calls.pop(SETTING, ()))
         self._calls: Mapping[str, tuple[Call, ...]] = {n: tuple(c) for n, c in calls.items()}
-        self.needs: Needs = Needs(frozenset(_asked(ordered).items()), wrappers)
+        events, inside = _asked(ordered), _asked(ordered, inside=True)
+        self.needs: Needs = Needs(events, wrappers, settings, inside)
 
     def calls(self, hook: str) -> tuple[Call, ...]:
         """Return the calls for an event, in order."""
         return self._calls.get(hook, ())
 
 
-def _asked(observers: list[Observer]) -> dict[str, frozenset[str]]:
-    """Return, for each hook that there is, which values it reads."""
+def _asked(observers: list[Observer], *, inside: bool = False) -> Events:
+    """Return the hooks that there are, or that matter inside of items, with what they read."""
     asked: dict[str, frozenset[str]] = {}
     for observer in observers:
         for name, hook in observer.hooks.items():
-            asked[name] = asked.get(name, frozenset()) | _values_of(hook, observer.reads)
-    return asked
+            if not (inside and observer.is_overview and name not in MAP_EVENTS | ITEM_EVENTS):
+                asked[name] = asked.get(name, frozenset()) | _values_of(hook, observer.reads)
+    return frozenset(asked.items())
 
 
 def _values_of(hook: Hook, reads: frozenset[str] | None) -> frozenset[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.jobs import Batch, Collector, LookedUp, MapJob, Receiver
-from hypernodes._engine.observing.instrument import tell_inner_started
+from hypernodes._engine.observing.inside import tell_inner_started
 from hypernodes._engine.twins import Twins
 from hypernodes.exceptions import SerializationError
 

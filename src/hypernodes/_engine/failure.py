@@ -50,6 +50,11 @@ class Faulted(Exception):  # noqa: N818 - never seen by a user: it only carries 
         self.failure = failure
 
 
+def error_of(error: BaseException) -> BaseException:
+    """Return the user's error: what a failure carries, or `error` itself."""
+    return error.failure.error if isinstance(error, Faulted) else error
+
+
 def annotate(error: BaseException, note: str, instead_of: str | None = None) -> None:
     """Add `note` to `error` once (the same exception may be raised again and again).
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._engine.failure import Failure, Faulted
 from hypernodes._engine.inner import gather
-from hypernodes._engine.observing.instrument import tell_inner_ended, tell_inner_failed
+from hypernodes._engine.observing.inside import tell_inner_ended, tell_inner_failed
 from hypernodes._engine.observing.posted import posting
 
 if TYPE_CHECKING:
@@ -82,9 +82,14 @@ class Done:
         self._finished.append(finish)
         if not self._signalled:
             self._signalled = True
-            post(self._collect)
+            post(self.collect)
 
-    def _collect(self) -> None:
+    def keep(self, finish: Callable[[], None]) -> None:
+        """Have `finish` called with what is added next, or when `collect` is called."""
+        self._finished.append(finish)
+
+    def collect(self) -> None:
+        """Make the calls; in the scheduler's thread."""
         self._signalled = False  # first: what is added from now on sends a message of its own
         while self._finished:
             self._finished.popleft()()
@@ -185,14 +190,17 @@ class MapJob:
         """Hand over outcomes of items that have no frame."""
         self._receiver.put_all(outcomes)
 
-    def drain(self, post: Callable[[Message], None]) -> None:
+    def drain(self, post: Callable[[Message], None], *, is_looked_after: bool = False) -> None:
         """Run items until none waits or the turn is over; called by workers, several at once.
 
         Args:
             post: Takes what the scheduler's thread has to call.
+            is_looked_after: Whether that thread calls `collect` now and then: then what happens in
+                items does not wake it.
         """
         context = copy_context()
-        attempt = self.engine.attempt if self.enter is None else partial(self._attempt_told, post)
+        leave = self._done.keep if is_looked_after else partial(self._done.add, post=post)
+        attempt = self.engine.attempt if self.enter is None else partial(self._attempt_told, leave)
         end = perf_counter() + TURN
         while perf_counter() < end:
             try:
@@ -202,9 +210,13 @@ class MapJob:
             outcome = context.copy().run(attempt, self.inputs, item, index)
             self.report(index, outcome, post)
 
+    def collect(self) -> None:
+        """Take note of what workers have left; in the scheduler's thread."""
+        self._done.collect()
+
     def _attempt_told(
         self,
-        post: Callable[[Message], None],
+        leave: Callable[[Message], None],
         inputs: Mapping[str, Any],
         item: Mapping[str, Any],
         index: int,
@@ -213,7 +225,7 @@ class MapJob:
         assert self.enter is not None  # noqa: S101 - only called where somebody observes
         witness: Witness = self.enter(index)
         if self.engine.plan.inside is None:  # else whoever has all of the item tells of it at once
-            witness = posting(witness, partial(self._done.add, post=post))
+            witness = posting(witness, leave)
         return self.engine.attempt_told(inputs, item, index, witness)
 
     def report(self, index: int, outcome: Outcome, post: Callable[[Message], None]) -> None:
@@ -282,7 +294,7 @@ class Collector(Receiver):
         settle: Called once, with what the step gives, or the failure.
     """
 
-    __slots__ = ("_count", "_frame", "_left", "_rows", "_settle", "_step")
+    __slots__ = ("_count", "_frame", "_left", "_rows", "_settle", "_step", "_tally")
 
     def __init__(
         self,
@@ -297,6 +309,7 @@ class Collector(Receiver):
         self._settle = settle
         self._rows: dict[int, Outcome] = {}
         self._left = count
+        self._tally = None if frame.witness is None else frame.witness.tally(self._step.index)
 
     @property
     def is_over(self) -> bool:
@@ -306,6 +319,8 @@ class Collector(Receiver):
         self._left -= 1
         if self._frame.closed:
             return
+        if self._tally is not None:
+            self._tally.add(outcome)
         self._rows[index] = outcome
         if isinstance(outcome, Failure) or len(self._rows) == self._count:
             self.finish()

@@ -15,10 +15,8 @@ from hypernodes._engine.failure import Failure, Faulted, annotate, node_note, no
 from hypernodes._engine.frame import Frame
 from hypernodes._engine.inner import inner_call
 from hypernodes._engine.observing.instrument import instrumented, instrumented_later
-from hypernodes._engine.observing.passes import Entrance
-from hypernodes._engine.observing.runs import SCENE
-from hypernodes._engine.observing.script import Audience, Script
-from hypernodes._engine.observing.witness import clock
+from hypernodes._engine.observing.script import Audience
+from hypernodes._engine.observing.watched import Watched
 from hypernodes._engine.program import Program
 from hypernodes._engine.segments import Part, Segment, is_async, split
 from hypernodes._node import Node
@@ -39,7 +37,7 @@ if TYPE_CHECKING:
 NO_ITEM: Final[dict[str, Any]] = {}
 
 
-class PipelineExecutionEngine:
+class PipelineExecutionEngine(Watched):
     """Runs what a plan says: the whole of it in one go, or one segment for a scheduler.
 
     Executors decide where and when; what happens at a node is decided here. Failures come back as
@@ -404,57 +402,6 @@ class PipelineExecutionEngine:
         """Whether that is so in an item that another executor is to do as a whole."""
         inside = self.plan.inside
         return inside is not None and any(map(_leaves_inside, inside.steps))
-
-    # ------------------------------------------------------------ who observes
-
-    @cached_property
-    def is_observed(self) -> bool:
-        """Whether there is anything to tell of a pass through the plan."""
-        return self.audience is not None and self.audience.is_there
-
-    @cached_property
-    def observed(self) -> frozenset[int]:
-        """The indexes of the steps whose calls take a witness first."""
-        if self.audience is None:
-            return frozenset()
-        steps = zip(self.plan.steps, self.audience.cues, strict=True)
-        return frozenset(s.index for s, cue in steps if s.inner is not None or not cue.is_silent)
-
-    @cached_property
-    def script(self) -> Script:
-        """Who is called for the events of the plan; only in the driver."""
-        assert self.audience is not None  # noqa: S101 - asked by those who observe
-        return Script(self.plan, self.audience.watched)
-
-    def opened(
-        self, inputs: Mapping[str, Any], item: Mapping[str, Any], witness: Witness | None
-    ) -> None:
-        """Tell a witness of the start of a pass."""
-        audience = self.audience
-        if witness is not None and audience is not None:
-            given = audience.values(self.plan, inputs, item)
-            own = item if audience.inputs else None
-            witness.started(clock(), own, given)
-
-    def closed(self, witness: Witness | None, outcome: Outcome) -> None:
-        """Tell a witness of the end of a pass."""
-        audience = self.audience
-        if witness is None or audience is None:
-            return
-        if isinstance(outcome, Failure):
-            witness.failed(clock(), outcome.error)
-        else:
-            witness.ended(clock(), outcome if audience.outputs else None)
-
-    def entrance(self) -> Entrance | None:
-        """Return what gives, for items by index, who is told of them in the current scene."""
-        scene = SCENE.get() if self.is_observed else None
-        return None if scene is None else Entrance(scene, self)
-
-    def present(self, index: int | None) -> Pass | None:
-        """Return who is told of a pass in the current scene."""
-        scene = SCENE.get() if self.is_observed else None
-        return None if scene is None else scene.enter(self, index)
 
     def attempt_told(
         self,

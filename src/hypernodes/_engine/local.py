@@ -86,6 +86,7 @@ class _LocalCrew(Crew):
         self._drains = 0
         self._mapping = 0
         self._done = Done()
+        self._observed: dict[MapJob, None] = {}
 
     @property
     def is_idle(self) -> bool:
@@ -115,13 +116,28 @@ class _LocalCrew(Crew):
     def _witness_of(self, witness: Pass, engine: PipelineExecutionEngine) -> Witness:
         if engine.plan.inside is not None:  # whoever has all of the item tells of it at once
             return witness
-        return posting(witness, partial(self._done.add, post=self._post))
+        return posting(witness, self._done.keep)
+
+    @property
+    def look(self) -> Callable[[], None]:
+        return self._collect
+
+    def _collect(self) -> None:
+        self._done.collect()
+        for job in tuple(self._observed):
+            if job.closed:
+                del self._observed[job]
+            else:
+                job.collect()
 
     def serve(self, job: MapJob) -> None:
+        if job.enter is not None:
+            self._observed[job] = None
         for _ in range(min(self._workers.size - job.drains, len(job.pending))):
             job.drains += 1
             self._mapping += 1
-            self._submit(partial(self._mapped, job), job.drain, self._post)
+            drain = partial(job.drain, is_looked_after=True)
+            self._submit(partial(self._mapped, job), drain, self._post)
 
     def abandon(self) -> None:
         """End the run or map, because the workers are closed under it."""

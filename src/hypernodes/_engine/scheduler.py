@@ -55,7 +55,7 @@ class Scheduler(Core):
         try:
             self._start(frame)
             self._launch()
-            with self._inbox.open():
+            with self._inbox.open(), self._inbox.looking(self._crew.look if present else None):
                 while not outcome:
                     self._inbox.handle()
                     self._launch()
@@ -89,7 +89,7 @@ class Scheduler(Core):
         most = min(stream.most, known or sys.maxsize)
         job = self._job(engine, inputs, stream, most, engine.entrance())
         add, receive = partial(self._add, job), partial(self._receive, stream)
-        with self._inbox.open():
+        with self._inbox.open(), self._inbox.looking(self._crew.look if job.enter else None):
             close = lambda: self._close(job, over=stream.is_done)  # noqa: E731
             yield from handed_over(stream, batch, add, receive, close)
 

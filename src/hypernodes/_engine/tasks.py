@@ -18,6 +18,7 @@ from hypernodes._engine.inbox import Inbox
 from hypernodes._engine.jobs import Receiver, Stream, handed_over
 from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
 from hypernodes._engine.local import LocalWorkers
+from hypernodes._engine.observing.runs import tell_aside
 from hypernodes._engine.slots import HELD, Share, Slots
 from hypernodes._engine.threads import DaemonThreads
 from hypernodes._engine.workers import MOST_AHEAD, OCCUPIED, closed_error
@@ -308,6 +309,7 @@ class Runs:
     def run(self, engine: PipelineExecutionEngine, inputs: Mapping[str, Any]) -> Outcome:
         """Run a plan once and wait for it."""
         given = engine.prepared(inputs)
+        tell_aside(engine)
         with place_lent():
             found: Outcome | BaseException = self._host.run(self.outcome(engine, given))
         if isinstance(found, BaseException):
@@ -347,6 +349,7 @@ class Runs:
             Indexes and outcomes, in order or as they finish.
         """
         del known  # a loop is woken for each item anyway
+        tell_aside(engine)
         inbox = Inbox()
         ahead = 2 * (self._crew.size if engine.awaits else self._crew.threads)
         stream = Stream(items, ahead=ahead, ordered=ordered, patience=PATIENCE, farthest=MOST_AHEAD)

@@ -110,6 +110,11 @@ class Crew(ABC):
     def serve(self, job: MapJob) -> None:
         """See to it that the items that wait in `job` are run, and their outcomes delivered."""
 
+    @property
+    def look(self) -> Callable[[], None] | None:
+        """What the scheduler's thread is to call now and then, where somebody observes."""
+        return None
+
     @abstractmethod
     def close(self, *, over: bool) -> None:
         """Drop what has not started; what runs on is not waited for.
@@ -129,7 +134,8 @@ class _Registry:
     """The open workers, by the executor that they belong to."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # callbacks have their say while workers are opened
+        self._lock = threading.Lock()
+        self._gates: dict[Hashable, threading.RLock] = {}
         self._open: dict[Hashable, Workers] = {}
 
     def of(self, executor: Hashable, opened: Callable[[], Workers]) -> Workers:
@@ -137,26 +143,39 @@ class _Registry:
         workers = self._open.get(executor)
         if workers is not None and not workers.is_over:
             return workers
-        with self._lock:
+        with self._gate(executor):
             workers = self._open.get(executor)
             if workers is None or workers.is_over:
                 if workers is not None:
+                    del self._open[executor]
                     workers.part()
-                workers = self._open[executor] = opened()
+                made = opened()
+                _end(self._open.pop(executor, None))  # what callbacks have used meanwhile
+                workers = self._open[executor] = made
             return workers
 
     def close(self, executor: Hashable) -> None:
         """End the workers of `executor` and its equals."""
-        with self._lock:
+        with self._gate(executor):
             workers = self._open.pop(executor, None)
-        if workers is not None:
-            workers.close()
-            workers.part()
+        _end(workers)
+
+    def _gate(self, executor: Hashable) -> threading.RLock:
+        """Return what is held while workers are opened, which may take its time."""
+        with self._lock:
+            return self._gates.setdefault(executor, threading.RLock())
 
     def forget(self) -> None:
         """Forget what only the parent of a forked process has."""
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        self._gates = {}
         self._open = {}
+
+
+def _end(workers: Workers | None) -> None:
+    if workers is not None:
+        workers.close()
+        workers.part()
 
 
 REGISTRY: Final = _Registry()

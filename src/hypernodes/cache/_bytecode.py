@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import inspect
+import re
 import sys
 import types
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -13,15 +14,15 @@ from hypernodes.cache._walk import Identify, encode
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["ImportedName", "actions", "describe_bytecode"]
+__all__ = ["ImportedName", "actions", "describe_bytecode", "texts", "words"]
 
 
 class ImportedName(NamedTuple):
-    """What an import statement names: a module, how many packages up, and a member of it."""
+    """What an import statement names: a module, how many packages up, and a member of it or ""."""
 
     module: str
     level: int
-    member: str | None
+    member: str
     is_top: bool
 
 
@@ -43,7 +44,7 @@ def actions(code: types.CodeType) -> Iterator[tuple[str, Any]]:
         argument = instruction.argval
         if kind == "import":
             level, names = before
-            yield kind, ImportedName(argument, level or 0, None, is_top=not names)
+            yield kind, ImportedName(argument, level or 0, "", is_top=not names)
         elif kind == "fast":
             yield from _fast(instruction.opname, argument, cells)
         else:
@@ -87,11 +88,10 @@ _FLAGS: Final = (
     | inspect.CO_COROUTINE
     | inspect.CO_ASYNC_GENERATOR
 )
-_CLASS_FACTS: Final = ("__doc__", "__firstlineno__")
 
 
 def describe_bytecode(code: types.CodeType, identify: Identify) -> bytes:
-    """Return the bytecode without places and docstrings, for this minor version of Python.
+    """Return the bytecode without places and functions' docstrings, for this version of Python.
 
     Args:
         code: What has no source.
@@ -109,6 +109,23 @@ def describe_bytecode(code: types.CodeType, identify: Identify) -> bytes:
     return encode(facts, identify=identify)
 
 
+def texts(code: types.CodeType) -> list[str]:
+    """Return all texts in `code`, docstrings among them, and in the code inside it."""
+    found = [each for each in code.co_consts if isinstance(each, str)]
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            found += texts(constant)
+    return found
+
+
+_WORD: Final = re.compile(r"[^\W\d]\w*")
+
+
+def words(written: Iterable[str]) -> list[str]:
+    """Return the names that occur in texts, sorted."""
+    return sorted({name for text in written for name in _WORD.findall(text)})
+
+
 def _instructions(
     code: types.CodeType, identify: Identify
 ) -> tuple[list[tuple[str, Any]], dict[int, int]]:
@@ -120,7 +137,7 @@ def _instructions(
         places[instruction.offset] = len(steps)
         if instruction.opcode in _JUMPS:
             jumps.append(len(steps))
-        if _is_class_fact(instruction):
+        if _is_line_of_class(instruction):
             steps.pop()
         elif instruction.opname not in ("NOP", "EXTENDED_ARG"):
             steps += _steps(instruction, identify)
@@ -130,8 +147,8 @@ def _instructions(
     return steps, places
 
 
-def _is_class_fact(instruction: dis.Instruction) -> bool:
-    return instruction.opname == "STORE_NAME" and instruction.argval in _CLASS_FACTS
+def _is_line_of_class(instruction: dis.Instruction) -> bool:
+    return instruction.opname == "STORE_NAME" and instruction.argval == "__firstlineno__"
 
 
 def _steps(instruction: dis.Instruction, identify: Identify) -> list[tuple[str, Any]]:

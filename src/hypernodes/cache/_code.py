@@ -13,17 +13,21 @@ counts by its name and by the version of what it came with.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import functools
+import operator
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from hypernodes.cache._encoding import digest
 from hypernodes.cache._origin import foreign_name
-from hypernodes.cache._uses import contents
+from hypernodes.cache._parts import Manner
+from hypernodes.cache._uses import contents, documentation
 from hypernodes.cache._walk import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from typing import Self
 
-    from hypernodes.cache._uses import Uses
+    from hypernodes.cache._uses import Contents
     from hypernodes.cache._walk import Identify
 
 __all__ = ["CodeHash", "CodeSnapshot", "describe_code", "hash_code"]
@@ -44,8 +48,9 @@ class CodeHash(NamedTuple):
 def hash_code(function: Callable[..., Any]) -> str:
     """Return what the code of `function`, and all of the user's code that it uses, hashes to.
 
-    Comments, formatting, docstrings, the place in the file, and decorators that leave no trace do
-    not count. Defaults, closures, globals, helpers and classes do, as they are now.
+    Comments, formatting, the place in the file, and decorators that leave no trace do not count.
+    Defaults, closures, globals, helpers and classes do, as they are now. So do the docstrings of
+    classes, and those of functions where any of the code looks at docstrings.
 
     Args:
         function: Any callable: a function, method, partial, class, callable object, builtin.
@@ -69,10 +74,31 @@ def describe_code(function: Callable[..., Any]) -> CodeHash:
     return CodeSnapshot().describe(function)
 
 
+class _Reach(NamedTuple):
+    """What is known of all that a definition uses, directly or not.
+
+    Attributes:
+        by_type: The names of what counts by its type.
+        is_curious: Whether any of it looks at docstrings or annotations.
+    """
+
+    by_type: frozenset[str] = frozenset()
+    is_curious: bool = False
+
+    def __or__(self, other: _Reach) -> _Reach:
+        return _Reach(self.by_type | other.by_type, self.is_curious or other.is_curious)
+
+
+_NOTHING: Final = _Reach()
+
+
 class CodeSnapshot:
     """Code as it is at one moment: each definition is read once, however often it is used.
 
     Keep one for as long as nothing is rebound or mutated, such as while a run is planned.
+
+    Args:
+        is_documented: Whether the docstrings of functions count, and what annotations name.
 
     Example:
         >>> snapshot = CodeSnapshot()
@@ -80,9 +106,12 @@ class CodeSnapshot:
         True
     """
 
-    def __init__(self) -> None:
+    _manner: ClassVar = Manner.CODE
+
+    def __init__(self, *, is_documented: bool = False) -> None:
+        self._is_documented = is_documented
         self._labels: dict[int, bytes] = {}
-        self._by_type: dict[int, frozenset[str]] = {}
+        self._reaches: dict[int, _Reach] = {}
         self._kept: list[Any] = []
 
     def describe(self, function: Callable[..., Any]) -> CodeHash:
@@ -92,25 +121,38 @@ class CodeSnapshot:
             function: Any callable.
         """
         by_type: set[str] = set()
+        reaches: list[_Reach] = []
 
         def identify(definition: Any) -> bytes:
-            label = self.identify(definition)
-            by_type.update(self._by_type.get(id(definition), ()))
+            label = self._label_of(definition)
+            reaches.append(self._reaches.get(id(definition), _NOTHING))
             return label
 
         def on_unstable(part: Any, path: str) -> bytes:
             by_type.add(path.lstrip("."))
             return self._stand_in(part, identify)
 
-        encoding = encode(function, identify=identify, on_unstable=on_unstable)
-        return CodeHash(digest(b"code", encoding).hex(), tuple(sorted(by_type)))
+        encoding = encode(function, identify=identify, on_unstable=on_unstable, manner=self._manner)
+        reach = functools.reduce(operator.or_, reaches, _Reach(frozenset(by_type)))
+        if reach.is_curious and not self._is_documented:
+            return self._documented.describe(function)
+        return CodeHash(digest(b"code", encoding).hex(), tuple(sorted(reach.by_type)))
 
     def identify(self, definition: Any) -> bytes:
-        """Return the label of a class, function or module: 32 bytes.
+        """Return the label of a class, function or module in a value: 32 bytes.
+
+        Who gets the value may look at docstrings, so they count.
 
         Args:
             definition: One of the user's own, or anybody else's.
         """
+        return self._documented._label_of(definition)  # noqa: SLF001  # one of its own kind
+
+    @functools.cached_property
+    def _documented(self) -> Self:
+        return self if self._is_documented else type(self)(is_documented=True)
+
+    def _label_of(self, definition: Any) -> bytes:
         known = self._labels.get(id(definition))
         return known or self._foreign_label(definition) or self._explore(definition)
 
@@ -141,14 +183,16 @@ class CodeSnapshot:
         return self._labels[id(root)]
 
     def _describe(self, definition: Any) -> _Description:
-        own, uses = self._contents(definition)
-        description = _Description(own, definition)
+        own, uses, is_curious = self._contents(definition)
+        description = _Description(own, definition, _Reach(is_curious=is_curious))
         for name, value in uses:
+            self._add_use(description, name, value)
+        for name, value in documentation(definition) if self._is_documented else ():
             self._add_use(description, name, value)
         return description
 
-    def _contents(self, definition: Any) -> tuple[bytes, Uses]:
-        return contents(definition, self.identify)
+    def _contents(self, definition: Any) -> Contents:
+        return contents(definition, self._label_of)
 
     def _stand_in(self, part: Any, identify: Identify) -> bytes:
         """Return what to put for a value without a stable identity."""
@@ -163,15 +207,15 @@ class CodeSnapshot:
             if label is None:
                 description.targets.append(definition)
             else:
-                description.by_type.update(self._by_type.get(id(definition), ()))
+                description.reach |= self._reaches.get(id(definition), _NOTHING)
             return label or b""
 
         def on_unstable(part: Any, path: str) -> bytes:
             if not name.startswith("__"):
-                description.by_type.add(f"{name}{path}".lstrip("."))
+                description.reach |= _Reach(frozenset([f"{name}{path}".lstrip(".")]))
             return self._stand_in(part, identify)
 
-        encoding = encode(value, identify=identify, on_unstable=on_unstable)
+        encoding = encode(value, identify=identify, on_unstable=on_unstable, manner=self._manner)
         waits = len(description.targets) > before
         description.uses.append((name.encode(), value, None if waits else encoding))
 
@@ -189,7 +233,7 @@ class CodeSnapshot:
             del path
             return self._stand_in(part, identify)
 
-        return encode(value, identify=identify, on_unstable=on_unstable)
+        return encode(value, identify=identify, on_unstable=on_unstable, manner=self._manner)
 
     def _settle(self, component: list[_Description]) -> None:
         """Label definitions that use one another in a circle, or a single one."""
@@ -197,10 +241,10 @@ class CodeSnapshot:
             labels = [self._label(component[0])]
         else:
             labels = self._refine(component)
-        names = frozenset(self._gathered(component))
+        reach = self._gathered(component)
         for description, label in zip(component, labels, strict=True):
             self._keep(description.definition, label)
-            self._by_type[id(description.definition)] = names
+            self._reaches[id(description.definition)] = reach
 
     def _refine(self, component: list[_Description]) -> list[bytes]:
         """Tell definitions apart by what they use, by what that uses, and so on.
@@ -221,26 +265,26 @@ class CodeSnapshot:
         everything = sorted(set(labels))
         return [digest(b"circle", label, *everything) for label in labels]
 
-    def _gathered(self, component: list[_Description]) -> set[str]:
-        names: set[str] = set()
+    def _gathered(self, component: list[_Description]) -> _Reach:
+        reach = _NOTHING
         for description in component:
-            names |= description.by_type
+            reach |= description.reach
             for target in description.targets:
-                names |= self._by_type.get(id(target), frozenset())
-        return names
+                reach |= self._reaches.get(id(target), _NOTHING)
+        return reach
 
 
 class _Description:
     """A definition, what it is by itself, and what it uses."""
 
-    __slots__ = ("by_type", "definition", "own", "targets", "uses")
+    __slots__ = ("definition", "own", "reach", "targets", "uses")
 
-    def __init__(self, own: bytes, definition: Any) -> None:
+    def __init__(self, own: bytes, definition: Any, reach: _Reach) -> None:
         self.own = own
         self.definition = definition
+        self.reach = reach
         self.uses: list[tuple[bytes, Any, bytes | None]] = []
         self.targets: list[Any] = []
-        self.by_type: set[str] = set()
 
     @property
     def uses_itself(self) -> bool:

@@ -46,7 +46,7 @@ class Counts:
 
     Args:
         path: The file that is added to.
-        writer: Of the same cache.
+        writer: Makes the files of the cache.
     """
 
     def __init__(self, path: str, writer: Writer) -> None:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.cache._code import CodeSnapshot
 from hypernodes.cache._names import read_bytecode
-from hypernodes.cache._uses import contents
+from hypernodes.cache._parts import Manner
+from hypernodes.cache._uses import Contents, contents
 
 if TYPE_CHECKING:
-    from hypernodes.cache._uses import Uses
     from hypernodes.cache._walk import Identify
 
 __all__ = ["ExactSnapshot"]
@@ -29,14 +29,17 @@ class ExactSnapshot(CodeSnapshot):
         True
     """
 
+    _manner = Manner.EXACT
+
     @property
     def classes(self) -> list[type]:
         """The classes of the user's that were met."""
         return [each for each in self._kept if isinstance(each, type)]
 
-    def _contents(self, definition: Any) -> tuple[bytes, Uses]:
-        own, uses = contents(definition, self.identify, read_bytecode)
-        return own, ((name, _WITHOUT_IDENTITY if value is None else value) for name, value in uses)
+    def _contents(self, definition: Any) -> Contents:
+        found = contents(definition, self._label_of, read_bytecode)
+        uses = [(n, _WITHOUT_IDENTITY if value is None else value) for n, value in found.uses]
+        return found._replace(uses=uses)
 
     def _stand_in(self, part: Any, identify: Identify) -> bytes:
         del part, identify

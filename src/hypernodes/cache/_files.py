@@ -342,9 +342,9 @@ def append(path: str, content: bytes, mode: int) -> int:
     """Add to the end of a file, in one piece; return its size in bytes.
 
     Args:
-        path: The file.
+        path: The file; it is made if it is not there.
         content: What to add.
-        mode: Of the file, if it is not there and has to be made.
+        mode: The mode that a new one gets.
 
     Raises:
         FileNotFoundError: Its directory is not there.

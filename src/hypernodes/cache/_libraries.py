@@ -24,13 +24,21 @@ from hypernodes.cache._parts import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["FAMILIES"]
+__all__ = ["CODE_FAMILIES", "FAMILIES"]
 
 
 def _kind(value: Any) -> Any:
     """Return what tells the type: the name, or the class itself where a user derived one."""
     cls = type(value)
     return cls.__name__ if package_name(module_name(cls)) in _LIBRARIES else cls
+
+
+def _shown(value: Any) -> dict[str, Any]:
+    """Return what a user, or a user's class, has put on a library's object."""
+    found = {name: getattr(value, name, None) for name in getattr(value, "_metadata", ())}
+    accessors = getattr(value, "_accessors", ())
+    own = getattr(value, "__dict__", {})
+    return found | {name: own[name] for name in own if name[:1] != "_" and name not in accessors}
 
 
 def _ndarray(value: Any) -> Parts | bytes:
@@ -42,7 +50,9 @@ def _ndarray(value: Any) -> Parts | bytes:
     if dtype.names is not None:
         # Field by field: the bytes between the fields are whatever was in memory.
         fields = [value[name] for name in dtype.names]
-        return Parts(b"numpy structured", (value.shape, dtype.names, *fields))
+        return Parts(b"numpy structured", (value.shape, dtype, *fields))
+    if dtype.metadata:
+        return Parts(b"numpy described", (dtype, value.view(numpy.dtype(dtype.str))))
     if dtype.kind not in "biufcmMSUV" or dtype.hasobject:
         return Parts(b"numpy objects", (str(dtype), value.shape, value.ravel().tolist()))
     tag = f"{dtype.str} {dtype.name} {value.shape}".encode()
@@ -57,8 +67,8 @@ def _raw(value: Any) -> Any:
 
 def _masked_array(value: Any) -> Parts:
     numpy = sys.modules["numpy"]
-    mask = numpy.ma.getmaskarray(value)
-    return Parts(b"numpy masked", (_kind(value), value.filled(), mask, value.fill_value))
+    facts = value.fill_value, value.hardmask, _shown(value)
+    return Parts(b"numpy masked", (_kind(value), value.data, numpy.ma.getmaskarray(value), *facts))
 
 
 def _numpy_scalar(value: Any) -> Parts:
@@ -67,14 +77,15 @@ def _numpy_scalar(value: Any) -> Parts:
 
 
 def _numpy_dtype(value: Any) -> Parts:
-    fields = value.fields and [(name, *value.fields[name][:2]) for name in value.names]
+    fields = value.fields and [(name, *value.fields[name]) for name in value.names]
     subtype = value.subdtype if fields is None else None
-    return Parts(b"numpy dtype", (value.str, value.name, value.itemsize, fields, subtype))
+    facts = value.metadata and dict(value.metadata), fields, subtype
+    return Parts(b"numpy dtype", (value.str, value.name, value.itemsize, *facts))
 
 
 def _data_frame(value: Any) -> Parts:
     arrays = [column.array for _, column in value.items()]
-    children = (_kind(value), value.columns, value.index, value.attrs, *arrays)
+    children = (_kind(value), value.columns, value.index, _besides(value), *arrays)
     return Parts(b"pandas frame", children, label=_frame_label)
 
 
@@ -83,10 +94,16 @@ def _frame_label(children: Sequence[Any], index: int) -> str:
 
 
 def _series(value: Any) -> Parts:
-    children = (_kind(value), value.name, value.index, value.attrs, value.array)
+    children = (_kind(value), value.name, value.index, _besides(value), value.array)
     return Parts(
-        b"pandas series", children, label=attribute_labels("", "name", "index", "attrs", "array")
+        b"pandas series", children, label=attribute_labels("", "name", "index", "", "array")
     )
+
+
+def _besides(value: Any) -> dict[str, Any]:
+    """Return what a frame or series has beside its data."""
+    named = {f".{name}": part for name, part in _shown(value).items()}
+    return {**named, "attrs": value.attrs, "unique": not value.flags.allows_duplicate_labels}
 
 
 def _index(value: Any) -> Parts:
@@ -99,8 +116,7 @@ def _range_index(value: Any) -> Parts:
 
 
 def _multi_index(value: Any) -> Parts:
-    levels = [value.get_level_values(level).array for level in range(value.nlevels)]
-    return Parts(b"pandas multiindex", (list(value.names), *levels))
+    return Parts(b"pandas multiindex", (list(value.names), *value.levels, *value.codes))
 
 
 def _pandas_array(value: Any) -> Parts:
@@ -195,7 +211,7 @@ def _arrow_scalar(value: Any) -> Parts:
 
 
 def _arrow_type(value: Any) -> Parts:
-    return Parts(b"arrow type", (str(value),))
+    return Parts(b"arrow type", (str(value), *map(value.field, range(value.num_fields))))
 
 
 def _tensor(value: Any) -> Parts:
@@ -209,13 +225,28 @@ def _tensor(value: Any) -> Parts:
 
 
 def _pydantic_model(value: Any) -> Parts:
-    fields = {name: getattr(value, name) for name in type(value).model_fields}
-    extra = value.__pydantic_extra__ or {}
-    return with_attributes(b"pydantic", type(value), {**extra, **fields})
+    """Take apart a model; which fields were set shows when it is dumped."""
+    return with_attributes(b"pydantic", type(value), _fields(value))
+
+
+def _whole_pydantic_model(value: Any) -> Parts:
+    found = {**_fields(value), "__pydantic_private__": value.__pydantic_private__}
+    return with_attributes(b"pydantic", type(value), found)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    known = type(value).model_fields
+    fields = {name: part for name, part in vars(value).items() if name in known}
+    others = value.__pydantic_extra__ or {}
+    return {**others, **fields, "__pydantic_fields_set__": value.__pydantic_fields_set__}
 
 
 _LIBRARIES: Final = frozenset({"numpy", "pandas", "pyarrow", "torch"})
 FAMILIES: Final[dict[str, Rule]] = {
+    "asyncio.AbstractEventLoop": refused,
+    "concurrent.Executor": refused,
+    "concurrent.Future": refused,
+    "logging.Handler": refused,
     "logging.Logger": refused,
     "logging.LoggerAdapter": refused,
     "numpy.MaskedArray": _masked_array,
@@ -237,5 +268,9 @@ FAMILIES: Final[dict[str, Rule]] = {
     "pyarrow.Schema": _arrow_schema,
     "pyarrow.Table": _arrow_table,
     "pydantic.BaseModel": _pydantic_model,
+    "threading.Thread": refused,
     "torch.Tensor": _tensor,
 }
+
+# Those that tell more apart in code.
+CODE_FAMILIES: Final[dict[str, Rule]] = {"pydantic.BaseModel": _whole_pydantic_model}

@@ -5,14 +5,16 @@ from __future__ import annotations
 import copyreg
 import enum
 import functools
+import sys
 import types
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from hypernodes.cache._origin import is_plain, module_name, package_name
+from hypernodes.cache._origin import is_own_class, is_plain, module_name, package_name
 from hypernodes.cache._parts import (
     Definition,
     Instead,
+    Manner,
     NoStableIdentityError,
     Parts,
     Rule,
@@ -27,19 +29,26 @@ if TYPE_CHECKING:
 __all__ = ["keyed", "object_rule", "stand_in"]
 
 
-def object_rule(cls: type) -> Rule:
-    """Return the rule for a class that no rule names."""
+def object_rule(cls: type, manner: Manner) -> Rule:
+    """Return the rule for a class that no rule names.
+
+    Args:
+        cls: The class.
+        manner: Which attributes count.
+    """
     if issubclass(cls, type):
         return Definition
     if issubclass(cls, enum.Enum):
         return _enum_member
-    if issubclass(cls, set | frozenset):
-        return _set_subclass
     if issubclass(cls, types.ModuleType):
         return Definition
     if cls is object:
         return refused
-    return functools.partial(_plain, *_layout(cls)) if is_plain(cls) else _reduced
+    if is_plain(cls):
+        return functools.partial(_plain, _Layout(cls, manner))
+    layout = _Layout(cls, manner) if is_own_class(cls) else None
+    rule = _set_subclass if issubclass(cls, set | frozenset) else _reduced
+    return functools.partial(rule, layout)
 
 
 def keyed(value: Any) -> Parts:
@@ -53,32 +62,61 @@ def stand_in(value: Any) -> Instead:
     return Instead(getattr(value, type(value).__hypernodes_function__))
 
 
-def _plain(skipped: frozenset[str], slots: tuple[str, ...], value: Any) -> Parts:
-    found = {name: getattr(value, name) for name in slots if hasattr(value, name)}
-    found.update(getattr(value, "__dict__", {}))
-    public = {name: part for name, part in found.items() if name[:1] != "_" and name not in skipped}
-    return with_attributes(b"object", type(value), public)
+class _Layout:
+    """Where instances of the user's own classes keep what counts.
+
+    Args:
+        cls: The class.
+        manner: Which attributes count.
+    """
+
+    def __init__(self, cls: type, manner: Manner) -> None:
+        own = [vars(base) for base in cls.__mro__ if is_own_class(base)]
+        members = [(name, member) for each in own for name, member in each.items()]
+        caches = [name for name, member in members if isinstance(member, functools.cached_property)]
+        slots = [name for name, member in members if isinstance(member, types.MemberDescriptorType)]
+        # The name of the module differs between a script and an import.
+        self._skipped = {*caches, "__module__"}
+        self._slots = tuple(slots)
+        self._manner = manner
+
+    def attributes(self, value: Any) -> dict[str, Any]:
+        """Return the attributes of `value` that count."""
+        found = {name: getattr(value, name) for name in self._slots if hasattr(value, name)}
+        found.update(getattr(value, "__dict__", {}))
+        if self._manner is Manner.EXACT:
+            found.update({name: _MADE_LATER for name, part in found.items() if part is None})
+        return {name: part for name, part in found.items() if self._counts(name)}
+
+    def _counts(self, name: str) -> bool:
+        is_shown = self._manner is not Manner.VALUE or name[:1] != "_"
+        return is_shown and name not in self._skipped
 
 
-def _layout(cls: type) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Return the attributes of instances that are only caches, and the slots."""
-    members = [(name, member) for base in cls.__mro__ for name, member in vars(base).items()]
-    caches = [name for name, member in members if isinstance(member, functools.cached_property)]
-    slots = [name for name, member in members if isinstance(member, types.MemberDescriptorType)]
-    return frozenset(caches), tuple(slots)
+_MADE_LATER: Final = object()
+
+
+def _plain(layout: _Layout, value: Any) -> Parts:
+    return with_attributes(b"object", type(value), layout.attributes(value))
 
 
 def _enum_member(value: enum.Enum) -> Parts:
-    children = (type(value), value._name_, value._value_)
-    return Parts(b"enum", children, label=attribute_labels("", "", "value"))
+    own = {name: part for name, part in vars(value).items() if name[:1] + name[-1:] != "__"}
+    children = (type(value), value._name_, value._value_, own)
+    return Parts(b"enum", children, label=attribute_labels("", "", "value", "__dict__"))
 
 
-def _set_subclass(value: Any) -> Parts:
-    return Parts(b"set subclass", (type(value), frozenset(value), vars(value)))
+def _set_subclass(layout: _Layout | None, value: Any) -> Parts:
+    added = layout and layout.attributes(value)
+    state = getattr(value, "__dict__", None)
+    return Parts(b"set subclass", (type(value), frozenset(value), state, added))
 
 
-def _reduced(value: Any) -> Parts:
-    """Take apart what knows how to be pickled; the parts are hashed, not the pickle."""
+def _reduced(layout: _Layout | None, value: Any) -> Parts:
+    """Take apart what knows how to be pickled; the parts are hashed, not the pickle.
+
+    What a user's class adds to somebody else's may not be among them.
+    """
     try:
         reducer = copyreg.dispatch_table.get(type(value))
         found = reducer(value) if reducer else value.__reduce_ex__(4)
@@ -89,8 +127,17 @@ def _reduced(value: Any) -> Parts:
     make, args, state, items, pairs = [*cast("tuple[Any, ...]", found), None, None, None][:5]
     content = None if pairs is None else _items(value, pairs)
     listed = None if items is None else list(items)
-    children = (type(value), make, args, state, listed, content)
-    return Parts(b"reduced", children, label=lambda *_: "", is_opaque=True)
+    added = layout and layout.attributes(value)
+    children = (type(value), make, args, state, listed, content, added)
+    return Parts(
+        b"reduced", children, label=lambda *_: "", is_opaque=True, is_client=_is_client(type(value))
+    )
+
+
+def _is_client(cls: type) -> bool:
+    package = package_name(module_name(cls))
+    ours = package == __name__.partition(".")[0] or package in sys.stdlib_module_names
+    return not (ours or is_own_class(cls))
 
 
 def _items(value: Any, pairs: Iterable[tuple[Any, Any]]) -> Any:

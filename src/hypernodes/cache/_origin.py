@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "foreign_name",
     "function_name",
+    "is_own_class",
     "is_own_module",
     "is_own_name",
     "is_own_namespace",
@@ -64,7 +65,8 @@ def is_own_namespace(namespace: Mapping[str, Any], filename: str | None = None) 
 
 def is_own_module(value: Any) -> bool:
     """Whether a value is a module of the user's."""
-    return isinstance(value, types.ModuleType) and is_own_namespace(vars(value))
+    # By its type: `isinstance` would ask the value, whose answer may be anything.
+    return issubclass(type(value), types.ModuleType) and is_own_namespace(vars(value))
 
 
 def is_own_name(module: str) -> bool:
@@ -77,21 +79,24 @@ def is_own_name(module: str) -> bool:
         spec = importlib.import_module("importlib.util").find_spec(top)
     except (ImportError, ValueError):
         return False
-    if spec is None or top in sys.stdlib_module_names or top == _THIS_PACKAGE:
+    if spec is None or top == _THIS_PACKAGE:
         return False
+    # Where it would be loaded from decides: a user's module may be named like one of Python's. Of
+    # a package that lies in several places, parts may be the user's.
     places = [spec.origin] if spec.has_location else spec.submodule_search_locations or []
-    return all(_is_own_file(f"{place}/") for place in places)
+    return any(_is_own_file(f"{place}/") for place in places)
 
 
 def is_plain(cls: type) -> bool:
     """Whether `cls` and all its bases are written in Python, by the user."""
     return all(
-        f"{module_name(base)}.{base.__qualname__}" in _STATELESS or _is_own_class(base)
+        f"{module_name(base)}.{base.__qualname__}" in _STATELESS or is_own_class(base)
         for base in cls.__mro__
     )
 
 
-def _is_own_class(cls: type) -> bool:
+def is_own_class(cls: type) -> bool:
+    """Whether `cls` is written in Python, by the user."""
     module = sys.modules.get(module_name(cls))
     if module is not None and not is_own_namespace(vars(module)):
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from hypernodes.cache._origin import module_name
 __all__ = [
     "Definition",
     "Instead",
+    "Manner",
     "NoStableIdentityError",
     "Parts",
     "Rule",
@@ -43,6 +45,20 @@ class NoStableIdentityError(TypeError):
         )
 
 
+class Manner(enum.Enum):
+    """Which attributes count of objects of the user's classes.
+
+    Attributes:
+        VALUE: Of values that come in: those that do not begin with an underscore.
+        CODE: Of what code uses: all.
+        EXACT: All, but None is like anything without a stable identity: it may be made later.
+    """
+
+    VALUE = enum.auto()
+    CODE = enum.auto()
+    EXACT = enum.auto()
+
+
 class Parts(NamedTuple):
     """A value taken apart.
 
@@ -51,7 +67,9 @@ class Parts(NamedTuple):
         children: What it is made of.
         arrange: Puts the encoded children into an order that does not depend on chance.
         label: Says how one gets at a child, given the children and its place among them.
-        is_opaque: Whether, if one child has no stable identity, the whole has none.
+        is_opaque: Whether users have no names for the children.
+        is_client: Whether it counts as a whole by its type where one of the children has to: an
+            object of an installed package, whose state is its own affair.
     """
 
     tag: bytes
@@ -59,6 +77,7 @@ class Parts(NamedTuple):
     arrange: Callable[[list[bytes]], list[bytes]] | None = None
     label: Callable[[Sequence[Any], int], str] = lambda _, index: f"[{index}]"
     is_opaque: bool = False
+    is_client: bool = False
 
 
 class Definition(NamedTuple):

@@ -229,11 +229,14 @@ def _no_label(_: Any) -> bytes:
 
 
 _LEFT_OUT: Final = frozenset({"ctx", "kind", "type_comment"})
-_WITH_DOCSTRING: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_WITH_DOCSTRING: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def _normalised(node: Any) -> bytes:
-    """Return the source of a definition without places, comments, docstrings and decorators."""
+    """Return the source of a definition without places, comments, docstrings and decorators.
+
+    The docstrings of classes inside stay: schemas and prompts are made of them.
+    """
     words: list[str] = []
     _write(_undecorated(node) if isinstance(node, _WITH_DOCSTRING) else node, words.append)
     return " ".join(words).encode("utf-8", "surrogatepass")

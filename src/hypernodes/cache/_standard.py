@@ -31,7 +31,8 @@ def _pair_label(children: Sequence[Any], index: int) -> str:
 
 def _mapping(value: Mapping[Any, Any]) -> Parts:
     children = [part for pair in value.items() for part in pair]
-    return Parts(b"dict", children, _pairs, _pair_label)
+    tag = type(value).__name__.encode()
+    return Parts(tag, children, _pairs, _pair_label)
 
 
 def _set(value: Iterable[Any]) -> Parts:
@@ -84,7 +85,20 @@ def _moment(value: Any) -> Parts:
     return Parts(type(value).__name__.encode(), (wall_clock, value.fold, value.tzinfo))
 
 
-_CALL_PARTS = ("func", "args", "keywords")
+def _cached_function(value: Any) -> Parts:
+    added = {name: part for name, part in vars(value).items() if name not in _OF_WRAPPERS}
+    return Parts(b"lru_cache", (value.__wrapped__, value.cache_parameters(), added))
+
+
+def _property(value: property) -> Parts:
+    text = value.__doc__
+    own = None if text == getattr(value.fget, "__doc__", None) else text
+    children = (value.fget, value.fset, value.fdel, own)
+    return Parts(b"property", children, label=attribute_labels("fget", "fset", "fdel", "__doc__"))
+
+
+_OF_WRAPPERS: Final = {*functools.WRAPPER_ASSIGNMENTS, "__wrapped__", "cache_parameters"}
+_CALL_PARTS = ("func", "args", "keywords", "__dict__")
 BY_TYPE: Final[dict[type, Rule]] = {
     list: _sequence,
     tuple: _sequence,
@@ -109,10 +123,8 @@ BY_TYPE: Final[dict[type, Rule]] = {
     functools.partial: made_of("partial", *_CALL_PARTS),
     functools.partialmethod: made_of("partialmethod", *_CALL_PARTS),
     functools.cached_property: made_of("cached_property", "func"),
-    functools._lru_cache_wrapper: told_by(  # noqa: SLF001  # the type has no public name
-        "lru_cache", lambda v: (v.__wrapped__, v.cache_parameters())
-    ),
-    property: made_of("property", "fget", "fset", "fdel"),
+    functools._lru_cache_wrapper: _cached_function,  # noqa: SLF001  # it has no public name
+    property: _property,
     staticmethod: made_of("staticmethod", "__func__"),
     classmethod: made_of("classmethod", "__func__"),
 }
@@ -131,4 +143,6 @@ BY_NAME: Final[dict[str, Rule]] = {
     "pathlib.PureWindowsPath": _path,
     "pathlib.WindowsPath": _path,
     "uuid.UUID": told_by("uuid", lambda value: (value.int,)),
+    "weakref.KeyedRef": told_by("weak", lambda value: (value(),)),
+    "weakref.ReferenceType": told_by("weak", lambda value: (value(),)),
 }

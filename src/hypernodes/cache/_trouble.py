@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hypernodes.exceptions import CacheWarning
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
+    from types import FrameType
 
 __all__ = ["TOLD_IN_RUN", "Told", "Trouble", "warn_about", "warn_once_each"]
+
+
+_PACKAGE: Final = __name__.partition(".")[0]
 
 
 class Told:
@@ -46,20 +51,27 @@ class Trouble:
         """Issue a `CacheWarning`, unless this cache has already issued one."""
         told = TOLD_IN_RUN.get() or self._told
         if told.is_new(self._about):
-            warn_about(self._about, message, stacklevel=3)
+            warn_about(self._about, message)
 
 
-def warn_about(about: Hashable, message: str, *, stacklevel: int = 2) -> None:
-    """Issue a `CacheWarning` that knows what it is about, as `about`.
+def warn_about(about: Hashable, message: str) -> None:
+    """Issue a `CacheWarning` that knows what it is about, from where this package was called.
 
     Args:
         about: What is the same, in every process, for warnings of which one will do.
         message: The warning.
-        stacklevel: As for `warnings.warn`.
     """
     warning = CacheWarning(message)
     warning.about = about
-    warnings.warn(warning, stacklevel=stacklevel + 1)
+    level, frame = 1, sys._getframe()  # noqa: SLF001 - `skip_file_prefixes` is for Python 3.12
+    while frame.f_back is not None and _is_ours(frame):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(warning, stacklevel=level)
+
+
+def _is_ours(frame: FrameType) -> bool:
+    name = str(frame.f_globals.get("__name__", ""))
+    return name.partition(".")[0] == _PACKAGE
 
 
 @contextmanager

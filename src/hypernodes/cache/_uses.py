@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import enum
 import importlib
 import sys
 import types
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from hypernodes.cache._bytecode import texts, words
 from hypernodes.cache._encoding import digest
 from hypernodes.cache._names import Chains, Reading
 from hypernodes.cache._names import read as read_source
@@ -16,6 +19,7 @@ from hypernodes.cache._origin import (
     is_own_module,
     is_own_name,
     is_own_namespace,
+    module_name,
     package_name,
     version,
 )
@@ -28,13 +32,27 @@ if TYPE_CHECKING:
 
     Read = Callable[[types.CodeType, Identify], Reading]
 
-__all__ = ["absolute", "contents"]
+__all__ = ["Contents", "absolute", "contents", "documentation"]
 
 Uses = Iterable[tuple[str, Any]]
 
 
-def contents(definition: Any, identify: Identify, read: Read = read_source) -> tuple[bytes, Uses]:
-    """Return what `definition` is by itself, and the names and values that it uses.
+class Contents(NamedTuple):
+    """What a definition is made of.
+
+    Attributes:
+        own: What it is by itself.
+        uses: The names and values that it uses.
+        is_curious: Whether it looks at docstrings or annotations.
+    """
+
+    own: bytes
+    uses: Uses
+    is_curious: bool = False
+
+
+def contents(definition: Any, identify: Identify, read: Read = read_source) -> Contents:
+    """Return what a definition is made of.
 
     Args:
         definition: A function, class, module or code object.
@@ -44,14 +62,43 @@ def contents(definition: Any, identify: Identify, read: Read = read_source) -> t
     if isinstance(definition, types.FunctionType):
         if is_own_namespace(definition.__globals__, definition.__code__.co_filename):
             reading = read(definition.__code__, identify)
-            return reading.own, _function_uses(definition, reading)
+            uses = _function_uses(definition, reading)
+            return Contents(reading.own, uses, reading.is_curious)
         name = [part.encode() for part in function_name(definition)]
-        return digest(b"wrapper", *name), _wrapped(definition)
+        return Contents(digest(b"wrapper", *name), _wrapped(definition))
     if isinstance(definition, type):
-        return digest(b"class", definition.__name__.encode()), _class_uses(definition)
+        return Contents(digest(b"class", definition.__name__.encode()), _class_uses(definition))
     if isinstance(definition, types.CodeType):
-        return read(definition, identify).own, ()
-    return b"module", _module_uses(definition)
+        reading = read(definition, identify)
+        return Contents(reading.own, (), reading.is_curious)
+    return Contents(b"module", _module_uses(definition))
+
+
+def documentation(definition: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what else there is to use where somebody looks at docstrings and annotations.
+
+    Those inside a function are among its texts. Docstrings of classes always count.
+    """
+    if isinstance(definition, types.FunctionType):
+        yield "__doc__", definition.__doc__
+        yield "__texts__", texts(definition.__code__)
+        yield "__annotations__", list(_annotations(definition).items())
+        yield from _named_in_annotations(definition, definition.__globals__)
+    elif isinstance(definition, type):
+        yield from _named_in_annotations(definition, _namespace(definition))
+    elif isinstance(definition, types.CodeType):
+        yield "__texts__", texts(definition)
+    else:
+        yield "__doc__", definition.__doc__
+
+
+def _named_in_annotations(definition: Any, namespace: Mapping[str, Any]) -> Uses:
+    written = [each for each in _annotations(definition).values() if isinstance(each, str)]
+    return [(name, namespace[name]) for name in words(written) if name in namespace]
+
+
+def _namespace(cls: type) -> Mapping[str, Any]:
+    return getattr(sys.modules.get(module_name(cls)), "__dict__", {})
 
 
 def _function_uses(function: types.FunctionType, reading: Reading) -> Iterator[tuple[str, Any]]:
@@ -66,8 +113,10 @@ def _function_uses(function: types.FunctionType, reading: Reading) -> Iterator[t
     for name, chains in reading.locals:
         if name in cells:
             yield from _follow(name, cells[name], chains)
-    for name, origin, chains in reading.imports:
-        yield from _imported(function.__globals__, name, origin, chains)
+    # All of them first: one may be a part of what another one names.
+    imported = [_imported(function.__globals__, origin) for _, origin, _ in reading.imports]
+    for (name, _, chains), value in zip(reading.imports, imported, strict=True):
+        yield from _follow(name, value, chains)
 
 
 def _defaults(function: types.FunctionType, defaults: tuple[Any, ...]) -> Uses:
@@ -76,7 +125,7 @@ def _defaults(function: types.FunctionType, defaults: tuple[Any, ...]) -> Uses:
 
 
 def _attributes(function: types.FunctionType) -> Uses:
-    return [(f".{name}", value) for name, value in vars(function).items() if name[:1] != "_"]
+    return [(f".{name}", value) for name, value in vars(function).items()]
 
 
 def _cells(function: types.FunctionType) -> dict[str, Any]:
@@ -117,8 +166,10 @@ def _last(name: str, value: Any, chain: tuple[str, ...]) -> tuple[str, Any]:
             break
         name = f"{name}.{attribute}"
         try:
-            value = getattr(value, attribute)
-        except AttributeError:
+            value = _member(value, attribute)
+        except _FailingError as error:
+            return name, digest(b"failing", error.text)
+        except Exception:  # noqa: BLE001  # a module may have a __getattr__ of its own
             return name, "absent"
     return name, value
 
@@ -132,7 +183,6 @@ _GENERATED: Final = frozenset(
         "_abc_impl",
     }
 )  # fmt: skip
-_SIMPLE: Final = (bool, int, float, str, bytes, tuple, list, dict, set, frozenset, type(None))
 _FUNCTIONS: Final = (types.FunctionType, staticmethod, classmethod, property)
 
 
@@ -141,23 +191,48 @@ def _class_uses(cls: type) -> Iterator[tuple[str, Any]]:
     if type(cls) is not type:
         yield "__class__", type(cls)
     yield "__annotations__", list(_annotations(cls).items())
+    yield "__doc__", _docstring(cls)
     yield from _fields(cls)
     prefix = cls.__name__
+    for name, member in _members(cls):
+        yield f"{prefix}.{name}", member
+
+
+def _docstring(cls: type) -> Any:
+    """Return the docstring, unless dataclasses have made it of what counts by itself."""
+    text = vars(cls).get("__doc__")
+    head = f"{cls.__name__}("
+    if not isinstance(text, str) or not text.startswith(head) or not hasattr(cls, _DATACLASS):
+        return text
+    if cls not in _generated:
+        made = f"{cls.__name__}{importlib.import_module('inspect').signature(cls)}"
+        _generated[cls] = made.replace(" -> None", "")
+    return None if text == _generated[cls] else text
+
+
+# What dataclasses make for docstrings of classes; it takes long to find out.
+_generated: Final[weakref.WeakKeyDictionary[type, str]] = weakref.WeakKeyDictionary()
+
+
+def _members(cls: type) -> Iterator[tuple[str, Any]]:
+    """Yield the members that count, in an order of their own; that of an enum's means something."""
+    if isinstance(cls, enum.EnumType):
+        yield "__members__", list(cls.__members__)
     for name, member in sorted(vars(cls).items(), key=lambda item: item[0]):
         if name not in _GENERATED and _counts(cls, name, member):
-            yield f"{prefix}.{name}", member
+            yield name, member
 
 
 def _counts(cls: type, name: str, member: Any) -> bool:
     """Whether a member of a class is the user's doing, and not that of a base or a decorator."""
-    if isinstance(member, _FUNCTIONS):
+    if issubclass(type(member), _FUNCTIONS):
         return not _is_generated(member)
-    if isinstance(member, types.MemberDescriptorType | types.GetSetDescriptorType):
+    if type(member) in (types.MemberDescriptorType, types.GetSetDescriptorType):
         return False
-    if name[:2] == name[-2:] == "__":
-        return isinstance(member, _SIMPLE) and not name.startswith("__pydantic_")
-    is_enum = hasattr(cls, "__members__")
-    return not (is_enum and name[:1] == name[-1:] == "_")
+    if name.startswith("__pydantic_") or name == "__signature__":
+        return not hasattr(cls, "__pydantic_fields__")
+    is_name_of_enum = name[:1] == name[-1:] == "_" and name[:2] != "__"
+    return not (is_name_of_enum and isinstance(cls, enum.EnumType))
 
 
 def _is_generated(member: Any) -> bool:
@@ -171,14 +246,17 @@ def _is_generated(member: Any) -> bool:
     )
 
 
-def _annotations(cls: type) -> Mapping[str, Any]:
+def _annotations(definition: Any) -> Mapping[str, Any]:
+    """Return the annotations of a class, without those of its bases, or of a function."""
     if sys.version_info >= (3, 14):
         library = importlib.import_module("annotationlib")
-        return library.get_annotations(cls, format=library.Format.FORWARDREF)  # type: ignore[no-any-return]
-    found = vars(cls).get("__annotations__")
+        return library.get_annotations(definition, format=library.Format.FORWARDREF)  # type: ignore[no-any-return]
+    is_class = isinstance(definition, type)
+    found = vars(definition).get("__annotations__") if is_class else definition.__annotations__
     return found if isinstance(found, dict) else {}
 
 
+_DATACLASS: Final = "__dataclass_params__"
 _FIELD_FLAGS: Final = ("init", "repr", "hash", "compare", "kw_only")
 
 
@@ -187,9 +265,10 @@ def _fields(cls: type) -> Iterator[tuple[str, Any]]:
     members = vars(cls)
     for name, field in members.get("__dataclass_fields__", {}).items():
         flags = [getattr(field, flag) for flag in _FIELD_FLAGS]
-        yield f"{cls.__name__}.{name}", (field.default, field.default_factory, flags)
-    if "__dataclass_params__" in members:
-        yield "__dataclass_params__", repr(members["__dataclass_params__"])
+        facts = field.default, field.default_factory, flags, field.metadata
+        yield f"{cls.__name__}.{name}", facts
+    if _DATACLASS in members:
+        yield _DATACLASS, repr(members[_DATACLASS])
     yield from members.get("__pydantic_fields__", {}).items()
     decorators = members.get("__pydantic_decorators__")
     for name in getattr(decorators, "__dataclass_fields__", ()):
@@ -204,24 +283,61 @@ def _module_uses(module: types.ModuleType) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _imported(
-    namespace: Mapping[str, Any], name: str, origin: ImportedName, chains: Chains
-) -> Iterator[tuple[str, Any]]:
-    """Yield what an import in a function's body gives; what is not the user's own, not imported."""
+def _imported(namespace: Mapping[str, Any], origin: ImportedName) -> Any:
+    """Return what an import in a function's body gives; for what is not the user's, its version."""
     module = absolute(namespace, origin)
     if not is_own_name(module):
-        yield name, f"{module} {version(module)}"
-        return
+        return f"{module} {version(module)}"
     try:
-        value = importlib.import_module(module)
+        value = _load(module)
         if origin.is_top:
-            value = sys.modules[package_name(module)]
-        elif origin.member:
-            value = _member(value, origin.member)
-    except Exception:  # noqa: BLE001  # the module's own code ran, it may raise anything
-        yield name, "absent"
-        return
-    yield from _follow(name, value, chains)
+            return sys.modules[package_name(module)]
+        return _member(value, origin.member) if origin.member else value
+    except _FailingError as error:
+        return digest(b"failing", error.text)
+    except Exception:  # noqa: BLE001  # a module may have a __getattr__ of its own
+        return "absent"
+
+
+class _FailingError(ImportError):
+    """A module that cannot be imported.
+
+    Args:
+        text: What its file holds; empty where there is none.
+    """
+
+    def __init__(self, text: bytes) -> None:
+        super().__init__()
+        self.text = text
+
+
+_failing: Final[set[tuple[str, bytes]]] = set()
+
+
+def _load(module: str) -> Any:
+    """Return the module of this name; what has failed is not tried again unless it was edited."""
+    parent = module.rpartition(".")[0]
+    if parent:
+        _load(parent)
+    if module in sys.modules:
+        return importlib.import_module(module)
+    text = _text_of(module)
+    if (module, text) not in _failing:
+        try:
+            return importlib.import_module(module)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001  # the module's own code ran: it may even exit
+            _failing.add((module, text))
+    raise _FailingError(text)
+
+
+def _text_of(module: str) -> bytes:
+    spec = importlib.import_module("importlib.util").find_spec(module)
+    if spec is None or not spec.has_location:
+        return b""
+    with open(spec.origin, "rb") as file:  # noqa: PTH123  # pathlib is slow to import
+        return bytes(file.read())
 
 
 def absolute(namespace: Mapping[str, Any], origin: ImportedName) -> str:
@@ -234,6 +350,7 @@ def absolute(namespace: Mapping[str, Any], origin: ImportedName) -> str:
 
 
 def _member(module: Any, name: str) -> Any:
+    """Return what a module has under a name; it may be a part that is imported only later."""
     if not hasattr(module, name):
-        importlib.import_module(f"{module.__name__}.{name}")
+        _load(f"{module.__name__}.{name}")
     return getattr(module, name)

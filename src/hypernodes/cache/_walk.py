@@ -9,16 +9,17 @@ is seen. Raw buffers are hashed where they lie.
 
 from __future__ import annotations
 
+import itertools
 import types
 import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
 from hypernodes.cache._encoding import LEAVES, digest
-from hypernodes.cache._libraries import FAMILIES
+from hypernodes.cache._libraries import CODE_FAMILIES, FAMILIES
 from hypernodes.cache._objects import keyed, object_rule, stand_in
 from hypernodes.cache._origin import module_name, package_name
-from hypernodes.cache._parts import Definition, NoStableIdentityError, Parts, Rule
+from hypernodes.cache._parts import Definition, Manner, NoStableIdentityError, Parts, Rule
 from hypernodes.cache._standard import BY_NAME, BY_TYPE
 
 __all__ = ["Identify", "encode"]
@@ -31,13 +32,20 @@ _DEFINITIONS: Final = frozenset({type, types.FunctionType, types.ModuleType})
 _SHARED_FROM: Final = 64
 
 
-def encode(value: Any, *, identify: Identify, on_unstable: OnUnstable | None = None) -> bytes:
+def encode(
+    value: Any,
+    *,
+    identify: Identify,
+    on_unstable: OnUnstable | None = None,
+    manner: Manner = Manner.VALUE,
+) -> bytes:
     """Return bytes that only equal values share; at most some hundred of them.
 
     Args:
         value: Anything.
         identify: What a class, function, module or code object hashes to.
         on_unstable: What to put for a part without a stable identity; called with it and its path.
+        manner: Which attributes count.
 
     Raises:
         NoStableIdentityError: Without `on_unstable`, there is such a part.
@@ -47,7 +55,7 @@ def encode(value: Any, *, identify: Identify, on_unstable: OnUnstable | None = N
         return leaf(value)
     if type(value) in _DEFINITIONS:
         return b"d" + identify(value)
-    return _Encoder(identify, on_unstable).encode(value)
+    return _Encoder(identify, on_unstable, _RULES[manner]).encode(value)
 
 
 class _Frame:
@@ -65,7 +73,10 @@ class _Frame:
 
     @property
     def label(self) -> str:
-        return self.parts.label(self.parts.children, len(self.done))
+        try:
+            return self.parts.label(self.parts.children, len(self.done))
+        except Exception:  # noqa: BLE001  # the repr of a user's object may raise anything
+            return "[...]"
 
     def seal(self) -> bytes:
         arrange = self.parts.arrange
@@ -79,11 +90,14 @@ _END: Final = object()
 class _Encoder:
     """One walk through one value."""
 
-    __slots__ = ("_depths", "_finished", "_frames", "_identify", "_kept", "_on_unstable", "_steps")
+    __slots__ = (
+        "_depths", "_finished", "_frames", "_identify", "_kept", "_on_unstable", "_rules", "_steps",
+    )  # fmt: skip
 
-    def __init__(self, identify: Identify, on_unstable: OnUnstable | None) -> None:
+    def __init__(self, identify: Identify, on_unstable: OnUnstable | None, rules: _Rules) -> None:
         self._identify = identify
         self._on_unstable = on_unstable
+        self._rules = rules
         self._frames: list[_Frame] = []
         self._depths: dict[int, int] = {}
         self._finished: dict[int, bytes] = {}
@@ -123,7 +137,7 @@ class _Encoder:
             self._take_apart(value)
 
     def _take_apart(self, value: Any) -> None:
-        rule = _rule_for(type(value))
+        rule = self._rules.of(type(value))
         try:
             found = rule(value)
         except Exception as error:  # noqa: BLE001  # the object's own code ran, it may raise anything
@@ -161,15 +175,16 @@ class _Encoder:
 
     def _give_up(self, value: Any, error: Exception) -> None:
         """Put something else for what has no stable identity, or raise."""
-        path = "".join([frame.label for frame in self._frames])
         if self._on_unstable is None:
+            path = "".join([frame.label for frame in self._frames])
             cause = error.__cause__ if isinstance(error, NoStableIdentityError) else error
             raise NoStableIdentityError(type(value), path) from cause
-        opaque = [depth for depth, frame in enumerate(self._frames) if frame.parts.is_opaque]
-        if opaque:
-            value = self._frames[opaque[0]].value
-            self._unwind(opaque[0])
-            path = "".join([frame.label for frame in self._frames])
+        depth = next((n for n, frame in enumerate(self._frames) if frame.parts.is_client), None)
+        if depth is not None:
+            value = self._frames[depth].value
+            self._unwind(depth)
+        seen = itertools.takewhile(lambda frame: not frame.parts.is_opaque, self._frames)
+        path = "".join([frame.label for frame in seen])
         self._frames[-1].done.append(b"~" + self._on_unstable(value, path))
 
     def _unwind(self, depth: int) -> None:
@@ -191,34 +206,39 @@ def _next_open(frame: _Frame) -> Any:
 
 # --- Which rule -----------------------------------------------------------------------------------
 
-_rules: weakref.WeakKeyDictionary[type, Rule] = weakref.WeakKeyDictionary()
 
+class _Rules:
+    """The rules of types, for values that come in or for values in code."""
 
-def _rule_for(cls: type) -> Rule:
-    rule = _rules.get(cls)
-    if rule is None:
-        rule = _rules[cls] = _find_rule(cls)
-    return rule
+    def __init__(self, manner: Manner) -> None:
+        self._families = FAMILIES if manner is Manner.VALUE else FAMILIES | CODE_FAMILIES
+        self._manner = manner
+        self._known: weakref.WeakKeyDictionary[type, Rule] = weakref.WeakKeyDictionary()
 
+    def of(self, cls: type) -> Rule:
+        rule = self._known.get(cls)
+        if rule is None:
+            rule = self._known[cls] = self._find(cls)
+        return rule
 
-def _find_rule(cls: type) -> Rule:
-    members = {name for base in cls.__mro__ for name in vars(base)}
-    if "__cache_key__" in members:
-        return keyed
-    if "__hypernodes_function__" in members:
-        return stand_in
-    if cls in BY_TYPE:
-        return BY_TYPE[cls]
-    return BY_NAME.get(_short_name(cls)) or _family_rule(cls) or object_rule(cls)
+    def _find(self, cls: type) -> Rule:
+        members = {name for base in cls.__mro__ for name in vars(base)}
+        if "__cache_key__" in members:
+            return keyed
+        if "__hypernodes_function__" in members:
+            return stand_in
+        if cls in BY_TYPE:
+            return BY_TYPE[cls]
+        known = BY_NAME.get(_short_name(cls)) or self._of_family(cls)
+        return known or object_rule(cls, self._manner)
+
+    def _of_family(self, cls: type) -> Rule | None:
+        names = map(_short_name, cls.__mro__)
+        return next((self._families[name] for name in names if name in self._families), None)
 
 
 def _short_name(cls: type) -> str:
     return f"{package_name(module_name(cls))}.{cls.__name__}"
 
 
-def _family_rule(cls: type) -> Rule | None:
-    for base in cls.__mro__:
-        rule = FAMILIES.get(_short_name(base))
-        if rule:
-            return rule
-    return None
+_RULES: Final = {manner: _Rules(manner) for manner in Manner}

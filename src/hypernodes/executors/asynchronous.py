@@ -58,7 +58,7 @@ class AsyncExecutor(PooledExecutor):
         engine = pipeline.engine(inputs, ctx, output_name)
         release_flights()
         host = home() or background()
-        found = await await_on(host, self._runs(host).outcome(engine, inputs))
+        found = await await_on(host, self._runs(ctx, host).outcome(engine, inputs))
         if isinstance(found, BaseException):
             raise found
         return outputs_of(found)
@@ -67,10 +67,9 @@ class AsyncExecutor(PooledExecutor):
         return engine.awaits or super()._gains(engine)
 
     def _scheduler(self, ctx: RunContext) -> Runs:
-        del ctx
-        return self._runs(background())
+        return self._runs(ctx, background())
 
-    def _runs(self, host: Any) -> Runs:
+    def _runs(self, ctx: RunContext, host: Any) -> Runs:
         from hypernodes._engine.tasks import Runs  # noqa: PLC0415 - asyncio: 30 ms
 
-        return Runs(self, cast("LoopWorkers", self._workers()), host)
+        return Runs(self, cast("LoopWorkers", self._workers(ctx)), host)

@@ -146,8 +146,8 @@ class PooledExecutor(Executor):
 
     def _scheduler(self, ctx: RunContext) -> Runner:
         # A node that was sent here from another executor is to run here, and not with its sender.
-        return Scheduler(self, self._workers(), inline=not ctx.away)
+        return Scheduler(self, self._workers(ctx), inline=not ctx.away)
 
-    def _workers(self) -> Workers:
+    def _workers(self, ctx: RunContext) -> Workers:
         """Return the workers of this executor and its equals; open them if there are none."""
-        return REGISTRY.of(self, partial(opened, self, self.open_with))
+        return REGISTRY.of(self, partial(opened, self, ctx.config, self.open_with))

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._engine.caching.keys import prefix
 from hypernodes._engine.caching.prepared import Codes
 from hypernodes._engine.caching.scheme import parameters
 from hypernodes._node import Node
+from hypernodes.cache._code import CodeHash
 from hypernodes.cache._exact import ExactSnapshot
 from hypernodes.cache._parts import NoStableIdentityError
 from hypernodes.cache._remembered import CodeMemory
+from hypernodes.cache._trouble import warn_about
 from hypernodes.cache._values import value_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from hypernodes._engine.caching.keyed import KeyedEngine
     from hypernodes._engine.caching.keys import Keys
     from hypernodes._engine.caching.prepared import Oath
-    from hypernodes._engine.plan import Inner, Step
-    from hypernodes.cache._code import CodeHash, CodeSnapshot
+    from hypernodes._engine.plan import Inner, Plan, Step
+    from hypernodes.cache._code import CodeSnapshot
 
 MEMORY: Final = CodeMemory()
 
@@ -53,7 +56,7 @@ class CodeReader:
             snapshot: Reads what has to be read.
         """
         engine = self._engine
-        found = [MEMORY.describe(step.node.func, snapshot) for step in self._calls]  # type: ignore[attr-defined]
+        found = [_described(step, snapshot) for step in self._calls]
         inner = {index: each.codes(snapshot) for index, each in engine.inner_engines.items()}
         maps = {index: self._map_prefix(index, inner[index]) for index in engine.signed_maps}
         facts = found, inner, maps
@@ -77,9 +80,7 @@ class CodeReader:
         Args:
             snapshot: Reads it.
         """
-        own = [_sworn(step.node.func, snapshot) for step in self._calls]  # type: ignore[attr-defined]
-        inner = sorted(self._engine.inner_engines.items())
-        return (*own, *(part for _, engine in inner for part in engine.read_exactly(snapshot)))
+        return tuple([_sworn(each, snapshot) for each in _functions(self._engine.plan)])
 
     def _put_together(
         self, found: list[CodeHash], inner: Mapping[int, Codes], maps: Mapping[int, str]
@@ -90,7 +91,8 @@ class CodeReader:
             salt = self._engine.shelf(step).salt
             names = tuple(own for own, _ in parameters(step))
             outputs = len(step.outputs) if step.unpacks else None
-            prefixes[step.index] = prefix("call", salt, code.digest, names, outputs)
+            if code.digest:
+                prefixes[step.index] = prefix("call", salt, code.digest, names, outputs)
             parts[step.index] = code.digest
             self.by_type[step.index] = code.by_type
         for index, start in maps.items():
@@ -113,9 +115,31 @@ class CodeReader:
         return prefix("map", salt, *shape, bound, results)
 
 
+def _functions(plan: Plan) -> Iterator[Any]:
+    """Yield the functions of a plan that may be kept somewhere; the same ones in every process."""
+    for step in plan.steps:
+        if isinstance(step.node, Node) and step.node.cache:
+            yield step.node.func
+        if step.inner is not None and step.inner.maps_alike:
+            yield from _functions(step.inner.item_engine.plan)
+
+
+def _described(step: Step, snapshot: CodeSnapshot) -> CodeHash:
+    """Return what the code of a step hashes to; without a digest where it cannot be read."""
+    try:
+        return MEMORY.describe(step.node.func, snapshot)  # type: ignore[attr-defined]
+    except Exception as error:  # noqa: BLE001 - what code uses may raise anything where it is read
+        name = ".".join(step.path[1:])
+        why = f"{name}: not cached, its code cannot be read: {type(error).__name__}: {error}"
+        warn_about(("code", step.path), why)
+        return CodeHash("", ())
+
+
 def _sworn(function: Any, snapshot: ExactSnapshot) -> tuple[str, str]:
     module, name = (getattr(function, n, "") for n in ("__module__", "__qualname__"))
-    return f"{module}.{name}", snapshot.describe(function).digest
+    with suppress(Exception):  # told of where it is described
+        return f"{module}.{name}", snapshot.describe(function).digest
+    return f"{module}.{name}", ""
 
 
 def _results(engine: KeyedEngine, inner: Inner, codes: Codes) -> tuple[str, ...] | None:

@@ -339,7 +339,9 @@ class CachingEngine(KeyedEngine):
                 mapped = partial(map_inside, order=order, inputs=inputs, call=call)
                 outputs = await in_thread(mapped, self, step, values, keys)
             elif order is None:
+                marks = self.marks(step, values)
                 outputs = await self.called(step, values, call)
+                self.note_changes(step, values, marks)
             else:
                 outputs = await make(self, step, values, order, call)
         except FailedError as error:

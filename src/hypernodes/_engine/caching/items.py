@@ -11,7 +11,7 @@ from hypernodes._engine.caching.prepared import Carried, Doubt, Item, Prepared
 from hypernodes._engine.frame import Frame
 from hypernodes._engine.inner import inputs_of, whole_item
 from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
-from hypernodes._engine.observing.instrument import item_elsewhere
+from hypernodes._engine.observing.inside import item_elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -59,6 +59,15 @@ class ItemEngine(PipelineExecutionEngine):
     @cached_property
     def script(self) -> Script:
         return self.inside.script
+
+    def opened(
+        self,
+        inputs: Mapping[str, Any],
+        item: Mapping[str, Any],
+        witness: Witness | None,
+        when: float | None = None,
+    ) -> None:
+        self.inside.opened(inputs, item, witness, when)
 
     @property
     def is_tied(self) -> bool:

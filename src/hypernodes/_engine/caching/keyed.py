@@ -16,6 +16,8 @@ from hypernodes._engine.caching.scheme import Scheme, parameters
 from hypernodes._engine.caching.shelf import Shelf
 from hypernodes._engine.flights import FLIGHTS
 from hypernodes._engine.kernel import PipelineExecutionEngine
+from hypernodes._engine.retry import policy_of
+from hypernodes._node import Node
 from hypernodes.cache._code import CodeSnapshot
 from hypernodes.cache._values import SOLID, has_changed, mark_of, value_key
 
@@ -150,9 +152,10 @@ class KeyedEngine(PipelineExecutionEngine):
         prepared = self.prepared(inputs)
         guard = self._guard(prepared)
         guard.before_call()
-        if not guard.changed or not prepared.once.is_trusted:
+        changed = guard.changed.union(self._noted)
+        if not changed or not prepared.once.is_trusted:
             return None
-        return self._change(min(guard.changed))
+        return self._change(min(changed))
 
     def distrust(self, inputs: Mapping[str, Any], doubt: Doubt) -> None:
         self.prepared(inputs).once.distrust(doubt)
@@ -286,6 +289,64 @@ class KeyedEngine(PipelineExecutionEngine):
         made = resolver.made.get(step.index)
         if changed and made:
             self.shelf(step).remove(made)
+
+    def marks(self, step: Step, values: Mapping[Slot, Any]) -> list[str | None]:
+        """Return what changes with what a step takes, if it may take it again in another attempt.
+
+        Args:
+            step: The step.
+            values: What it takes, by slot.
+        """
+        if step.index not in self._retried:
+            return []
+        return [mark_of(values[slot]) for slot in self.scheme.takes[step.index]]
+
+    def are_unchanged(
+        self, step: Step, values: Mapping[Slot, Any], marks: Sequence[str | None], once: Once
+    ) -> bool:
+        """Tell whether a step has left what it takes as it was; warn if it has not.
+
+        Args:
+            step: The step.
+            values: What it takes, by slot.
+            marks: What `marks` has returned before the step ran.
+            once: Warns.
+        """
+        changed = self._changed(step, values, marks)
+        for slot in changed:
+            about, message = self._change(slot)
+            once.warn(about, lambda message=message: message)  # type: ignore[misc]
+        return not changed
+
+    def note_changes(
+        self, step: Step, values: Mapping[Slot, Any], marks: Sequence[str | None]
+    ) -> None:
+        """Do the same for a step that somebody else keeps: `doubt` tells.
+
+        Args:
+            step: The step.
+            values: What it takes, by slot.
+            marks: What `marks` has returned before the step ran.
+        """
+        self._noted.update(self._changed(step, values, marks))
+
+    def _changed(
+        self, step: Step, values: Mapping[Slot, Any], marks: Sequence[str | None]
+    ) -> list[Slot]:
+        pairs = zip(self.scheme.takes[step.index], marks, strict=False)
+        return [s for s, mark in pairs if has_changed(values[s], mark) and s in self._keyed_slots]
+
+    @cached_property
+    def _noted(self) -> set[Slot]:
+        """The slots of values that were changed by steps that are kept elsewhere."""
+        return set()
+
+    @cached_property
+    def _retried(self) -> frozenset[int]:
+        """The steps that may be attempted again."""
+        nodes = [(step, step.node) for step in self.plan.steps if isinstance(step.node, Node)]
+        each = ((s, s.config.retries if n.retries is None else n.retries) for s, n in nodes)
+        return frozenset(step.index for step, retries in each if policy_of(retries) is not None)
 
     def _has_changed(self, slot: Slot, value: Any, resolver: Resolver) -> bool:
         if slot in self._own_slots:

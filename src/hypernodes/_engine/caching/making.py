@@ -73,8 +73,10 @@ async def _made(
     witness = call.witness if step.index in engine.observed else None
     if witness is not None:
         witness.missed(step.index, order.made)
+    marks = engine.marks(step, values)
     outputs = await engine.called(step, values, call)
     is_own = order.is_sound and not has_replaced(witness, step)
+    is_own = is_own and engine.are_unchanged(step, values, marks, order.once)
     kept = is_own and await call.in_thread(keep, engine, step, order, outputs)
     if witness is not None:
         witness.kept(step.index, clock(), order.made if kept else None)

@@ -10,7 +10,7 @@ from hypernodes._engine.caching.prepared import Item
 from hypernodes._engine.caching.telling import has_replaced
 from hypernodes._engine.inner import items_of
 from hypernodes._engine.mapping import Items
-from hypernodes._engine.observing.instrument import map_told
+from hypernodes._engine.observing.inside import map_told
 from hypernodes.cache._code import CodeSnapshot
 
 if TYPE_CHECKING:

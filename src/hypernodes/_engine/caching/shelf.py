@@ -40,7 +40,7 @@ class Shelf:
         token = TOLD_IN_RUN.set(once.told)
         try:
             if len(signatures) > 1:
-                return self.cache.get_many(signatures)
+                return dict(self.cache.get_many(signatures))
             (made,) = signatures
             value = self.cache.get(made)
         except CacheWarning:  # the user wants an error of it

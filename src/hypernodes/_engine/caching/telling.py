@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hypernodes._engine.caching.prepared import FoundMap
 from hypernodes._engine.caching.scheme import parameters
 from hypernodes._engine.inner import items_of
-from hypernodes._engine.observing.instrument import tell_inner_ended, tell_inner_started
+from hypernodes._engine.observing.inside import tell_inner_ended, tell_inner_started
 from hypernodes._engine.observing.witness import clock
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def _tell_map(
         for index, item in enumerate(each):
             outputs = {n: lists[index] for n, lists in zip(inner.outputs, found, strict=True)}
             _tell_item(inside, enter(index), shared, item, (found.items[index], outputs))
+    witness.inner_went(step.index, len(found.items), 0)
     tell_inner_ended(witness, step, found)
 
 

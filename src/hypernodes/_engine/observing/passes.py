@@ -6,15 +6,18 @@ from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.observing.script import calls
-from hypernodes._engine.observing.witness import Witness
+from hypernodes._engine.observing.stage import Stage, nested_id
+from hypernodes._engine.observing.tally import Tally
+from hypernodes._engine.observing.witness import Record, Recorder, Witness
 from hypernodes.callbacks import CallbackContext
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._dispatch.place import Worker
     from hypernodes._engine.observing.runs import Run
     from hypernodes._engine.observing.script import Part, Script
+    from hypernodes._engine.observing.watched import Watched
     from hypernodes._engine.plan import Slot, Step
 
 
@@ -30,7 +33,10 @@ class Pass(Witness):
 
     _inputs: Mapping[str, Any] | None = None
     _started: float | None = None
-    _worker: str | None = None
+    _worker: Worker | None = None
+    _fatal: BaseException | None = None
+    _has_hit: bool = False
+    _has_missed: bool = False
     is_over: bool = False
 
     def __init__(self, run: Run, script: Script, index: int | None, *, is_item: bool) -> None:
@@ -60,7 +66,7 @@ class Pass(Witness):
         when: float,
         item: Mapping[str, Any] | None,
         given: Mapping[Slot, Any],
-        worker: str | None = None,
+        worker: Worker | None = None,
     ) -> None:
         with self._lock:
             if self.is_over or self._started is not None:
@@ -77,6 +83,8 @@ class Pass(Witness):
                 return
             self._end_runs(when)
             self._close()
+            if self._has_hit and not self._has_missed:
+                self.run.tally.cached += 1
             if self._is_item and self._started is not None:
                 duration = max(0.0, when - self._started)
                 self._fire("on_item_end", when, self.index, outputs, duration, outputs=outputs)
@@ -91,11 +99,17 @@ class Pass(Witness):
             for part in self._lent:
                 part.failed(when, error)
             for run in reversed(self._open_runs()):
-                run.fail(when, error if run.has_failed else abandoned(run.label))
+                run.fail(when, error if run.has_failed else run.fatal_error or abandoned(run.label))
             self._close()
             if self._is_item and self._started is not None:
                 duration = max(0.0, when - self._started)
                 self._fire("on_item_error", when, self.index, error, duration, error=error)
+
+    @property
+    def fatal_error(self) -> BaseException | None:
+        """What a node of it, or inside it, has raised that ends the run."""
+        inside: tuple[Pass | Run, ...] = (*self._lent, *self._open_runs())
+        return self._fatal or next(filter(None, (part.fatal_error for part in inside)), None)
 
     def _end_runs(self, when: float) -> None:
         """End the dissolved pipelines some of whose steps were not needed."""
@@ -131,7 +145,7 @@ class Pass(Witness):
         index: int,
         when: float,
         inputs: Mapping[str, Any] | None,
-        worker: str | None = None,
+        worker: Worker | None = None,
     ) -> None:
         part = self._parts[index]
         step = part.step
@@ -169,12 +183,24 @@ class Pass(Witness):
             if part.step.scope is not None:
                 self._settle(index, now, value)
 
-    def node_failed(self, index: int, when: float, error: BaseException, attempt: int) -> None:
+    def node_failed(
+        self,
+        index: int,
+        when: float,
+        error: BaseException,
+        attempt: int,
+        inputs: Mapping[str, Any] | None = None,
+    ) -> None:
         with self._lock:
             self._missed.pop(index, None)
             if index in self._nodes:
-                self._nodes[index].attempt = attempt
+                ctx = self._nodes[index]
+                ctx.attempt = attempt
+                if inputs is not None:
+                    ctx.inputs = inputs
                 self._mark(index)
+                if not isinstance(error, Exception):
+                    self._fatal = error
                 self._fail_node(index, when, error)
 
     def _fail_node(self, index: int, when: float, error: BaseException) -> None:
@@ -196,6 +222,11 @@ class Pass(Witness):
             finally:
                 ctx.attempt, ctx.exception = attempt + 1, None
 
+    def node_noted(self, index: int, note: str) -> None:
+        with self._lock:
+            if index in self._nodes:
+                self._nodes[index].note = note
+
     # ------------------------------------------------------------ caches
 
     def node_replaced(self, index: int) -> None:
@@ -213,7 +244,7 @@ class Pass(Witness):
         when: float,
         signature: str,
         shown: tuple[Mapping[str, Any] | None, Any],
-        worker: str | None = None,
+        worker: Worker | None = None,
     ) -> None:
         with self._lock:
             inputs, value = shown
@@ -222,13 +253,14 @@ class Pass(Witness):
             if ctx is None:
                 return
             self._check(part, ctx, signature)
-            ctx.cache_hit = True
+            ctx.cache_hit = self._has_hit = True
             self._session.fire(part.hits, ctx, part.node, signature)
             self._end_node(index, when, when, value, 1)
 
     def missed(self, index: int, signature: str) -> None:
         with self._lock:
             self._missed[index] = signature
+            self._has_missed = True
 
     def kept(self, index: int, when: float, signature: str | None) -> None:
         with self._lock:
@@ -265,7 +297,7 @@ class Pass(Witness):
             scope = self._script.plan.scopes[number]
             found = self._runs.get(-1 - number)
             if found is None:
-                run_id = self._nested_id(f"p{number}")
+                run_id = nested_id(self.run, self.index, f"p{number}")
                 found = run.nested(scope.pipeline, scope.ctx, run_id, self.item_index)
                 self._runs[-1 - number] = found
                 self._left[number] = self._script.counts[number]
@@ -275,10 +307,6 @@ class Pass(Witness):
 
     def _open_runs(self) -> list[Run]:
         return list(self._runs.values()) if self._script.has_runs else []
-
-    def _nested_id(self, what: str) -> str:
-        item = "" if self.index is None else f"{self.index}."
-        return f"{self.run.run_id}.{item}{what}"
 
     def _there(self, slots: Mapping[str, Slot]) -> dict[str, Any]:
         return {name: self._values[slot] for name, slot in slots.items() if slot in self._values}
@@ -302,9 +330,17 @@ class Pass(Witness):
             if -1 - number in self._runs:
                 self._runs[-1 - number].has_failed = True
 
-    def scene(self, index: int) -> Run:
-        chain = self._script.chains[index]
-        return self._runs.get(-1 - chain[-1], self.run) if chain else self.run
+    @property
+    def stage(self) -> Stage:
+        return Stage(self._script.plan, self.run, self.index)
+
+    @property
+    def signatures(self) -> dict[int, str]:
+        """Under what steps that are under way were looked up."""
+        return dict(self._missed)
+
+    def signature(self, index: int) -> str | None:
+        return self._missed.get(index)
 
     # ------------------------------------------------------------ pipelines inside a step
 
@@ -324,10 +360,26 @@ class Pass(Witness):
         assert inner is not None  # noqa: S101 - only asked of such steps
         with self._lock:
             outer = self._opened(index, when)
-            facts = inner.pipeline, inner.ctx, self._nested_id(f"s{index}"), self.item_index
+            facts = (
+                inner.pipeline,
+                inner.ctx,
+                nested_id(self.run, self.index, f"s{index}"),
+                self.item_index,
+            )
             run = self._runs[index] = outer.nested(*facts, is_map=is_map)
             run.begin(when, inputs)
             return run
+
+    def inner_went(self, index: int, ended: int, failed: int) -> None:
+        with self._lock:
+            tally = self.tally(index)
+            tally.ended += ended
+            tally.failed += failed
+
+    def tally(self, index: int) -> Tally:
+        """Return where the items of the map inside a step are counted."""
+        run = self._runs.get(index)
+        return Tally() if run is None else run.tally
 
     def inner_ended(self, index: int, when: float, outputs: Mapping[str, Any] | None) -> None:
         with self._lock:
@@ -350,13 +402,11 @@ class Pass(Witness):
         inner = self._parts[step].step.inner
         run = self._runs.get(step)
         if inner is None or run is None:  # it is over: whatever is told now goes nowhere
-            late = Pass(self.run, self._script, index, is_item=False)
-            late.is_over = True
-            return late
+            return Recorder(_forget, self.stage.item(step, index), index)
         run.engine = run.engine or inner.item_engine
         return run.enter(run.engine, index)
 
-    def entrance(self, step: int, engine: PipelineExecutionEngine) -> Entrance | None:
+    def entrance(self, step: int, engine: Watched) -> Entrance | None:
         """Return who is told of the items of the map inside a step, if it has started."""
         run = self._runs.get(step)
         return None if run is None or not engine.is_observed else Entrance(run, engine)
@@ -369,7 +419,7 @@ class Pass(Witness):
             run = self.run if self.is_over else self._opened(index, when)
             return Guest(run, self, index)
 
-    def lend(self, run: Run, engine: PipelineExecutionEngine, index: int | None = None) -> Pass:
+    def lend(self, run: Run, engine: Watched, index: int | None = None) -> Pass:
         """Return a further pass, inside this one: that of what runs elsewhere.
 
         Args:
@@ -404,14 +454,14 @@ class Entrance:
 
     __slots__ = ("_engine", "_scene")
 
-    def __init__(self, scene: Run | Guest, engine: PipelineExecutionEngine) -> None:
+    def __init__(self, scene: Run | Guest, engine: Watched) -> None:
         self._scene = scene
         self._engine = engine
 
     @property
     def run(self) -> Run:
         """The run that the items belong to."""
-        return self._scene.run if isinstance(self._scene, Guest) else self._scene
+        return self._scene.run
 
     def __call__(self, index: int) -> Pass:
         return self._scene.enter(self._engine, index)
@@ -431,10 +481,15 @@ class Guest:
         self._around = around
         self._step = step
 
-    def enter(self, engine: PipelineExecutionEngine, index: int | None = None) -> Pass:
+    def enter(self, engine: Watched, index: int | None = None) -> Pass:
         """Return a pass for the node."""
         del index
         return self._around.lend(self.run, engine, self._step)
+
+
+def _forget(record: Record) -> None:
+    """Tell nobody."""
+    del record
 
 
 def abandoned(what: str) -> futures.CancelledError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections import deque
 from typing import TYPE_CHECKING
 
 from hypernodes._engine.observing.witness import Record, Recorder, Witness, replay
@@ -10,18 +10,32 @@ from hypernodes._engine.observing.witness import Record, Recorder, Witness, repl
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hypernodes.callbacks import Scene
-
 
 class _Posted(Recorder):
-    """A recorder in the process of its witness, who knows the run."""
+    """A recorder in the process of its witness: one message for all that waits to be read.
 
-    def __init__(self, witness: Witness, tell: Callable[[Record], None]) -> None:
-        super().__init__(tell, item_index=witness.item_index)
+    Args:
+        witness: Who is to be told.
+        post: Takes what the scheduler's thread has to call.
+    """
+
+    def __init__(self, witness: Witness, post: Callable[[Callable[[], None]], None]) -> None:
+        super().__init__(self._keep, witness.stage, witness.item_index)
         self._witness = witness
+        self._post = post
+        self._records: deque[Record] = deque()
+        self._is_posted = False
 
-    def scene(self, index: int) -> Scene:
-        return self._witness.scene(index)
+    def _keep(self, record: Record) -> None:
+        self._records.append(record)
+        if not self._is_posted:
+            self._is_posted = True
+            self._post(self._hand_over)
+
+    def _hand_over(self) -> None:
+        self._is_posted = False  # first: what is kept from now on has a message of its own
+        while self._records:
+            replay(self._witness, self._records.popleft())
 
 
 def posting(witness: Witness, post: Callable[[Callable[[], None]], None]) -> Witness:
@@ -31,4 +45,4 @@ def posting(witness: Witness, post: Callable[[Callable[[], None]], None]) -> Wit
         witness: Who is to be told.
         post: Takes what that thread has to call.
     """
-    return _Posted(witness, lambda record: post(partial(replay, witness, record)))
+    return _Posted(witness, post)

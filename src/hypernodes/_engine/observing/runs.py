@@ -5,8 +5,10 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
+from hypernodes._dispatch.needs import COUNTER
 from hypernodes._engine.observing.passes import Guest, Pass, abandoned
 from hypernodes._engine.observing.script import calls
+from hypernodes._engine.observing.tally import Tally
 from hypernodes.callbacks import CallbackContext
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
     from hypernodes._dispatch.session import Session
     from hypernodes._dispatch.table import Table
-    from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._engine.observing.watched import Watched
     from hypernodes.abc import RunContext
     from hypernodes.config import RuntimeConfig
     from hypernodes.pipeline import Pipeline
@@ -54,15 +56,22 @@ class Run:
         self.item_index: int | None = item_index
         self.mode: str = "map" if is_map else "run"
         self.table: Table | None = ctx.config.table
-        self.engine: PipelineExecutionEngine | None = None
+        self.engine: Watched | None = None
         self.is_open: bool = False
+        self._admits = False
         self.has_failed: bool = False
         self.has_replaced: bool = False
         self.fatal: BaseException | None = None
+        self.tally: Tally = Tally()
         self._passes: dict[int | None, Pass] = {}
         self._inputs: Mapping[str, Any] | None = None
         self._started = 0.0
         self._map_started: float | None = None
+
+    @property
+    def run(self) -> Run:
+        """Itself, as a scene; see `Guest`."""
+        return self
 
     @property
     def label(self) -> str:
@@ -74,17 +83,29 @@ class Run:
         """What the callbacks of the outermost run share."""
         return self.session.state
 
+    @property
+    def fatal_error(self) -> BaseException | None:
+        """What a node inside has raised that ends the outermost run."""
+        return next(filter(None, (part.fatal_error for part in tuple(self._passes.values()))), None)
+
+    def told(self) -> tuple[Any, ...]:
+        """Return what workers elsewhere are told of it; of its state, the texts."""
+        state = {key: value for key, value in tuple(self.state.items()) if isinstance(value, str)}
+        return self.run_id, self.parent_run_id, self.mode, state
+
     # ------------------------------------------------------------ its own events
 
     def begin(self, when: float, inputs: Mapping[str, Any] | None) -> None:
         """Tell of the start."""
         self.is_open, self._started, self._inputs = True, when, inputs
+        self._admits = True
         self._fire("on_pipeline_start", when, self.pipeline, inputs)
 
     def begin_map(self, when: float, count: int | None) -> None:
         """Tell of the start of the map, of `count` items if that is known."""
         self._map_started = when
         self._fire("on_map_start", when, self.pipeline, count)
+        self._fire(COUNTER, when, self.tally)
 
     def end(self, when: float, outputs: Any) -> None:
         """Tell of the end."""
@@ -108,8 +129,9 @@ class Run:
             self._fire("on_pipeline_error", when, error, duration, error=error)
 
     def _end_passes(self, when: float) -> None:
+        self._admits = False  # first: none begins any more
         for part in reversed(list(self._passes.values())):
-            part.failed(when, abandoned(f"item {part.index}"))
+            part.failed(when, part.fatal_error or abandoned(f"item {part.index}"))
 
     def _end_map(self, when: float, error: BaseException | None = None) -> None:
         if self._map_started is not None:
@@ -140,17 +162,15 @@ class Run:
 
     # ------------------------------------------------------------ what goes on inside
 
-    def enter(self, engine: PipelineExecutionEngine, index: int | None = None) -> Pass:
+    def enter(self, engine: Watched, index: int | None = None) -> Pass:
         """Return the pass for an item, or that of the run itself; the same until it is over."""
-        with self.session.lock:
-            found = self._passes.get(index)
-            if found is None:
-                found = Pass(self, engine.script, index, is_item=self.mode == "map")
-                if self.is_open:
-                    self._passes[index] = found
-                else:  # it is over: whatever is told now goes nowhere
-                    found.is_over = True
-            return found
+        found = self._passes.get(index)
+        if found is None:  # no lock: who holds it may wait for the thread that asks
+            made = Pass(self, engine.script, index, is_item=self.mode == "map")
+            found = self._passes.setdefault(index, made)
+            if not self._admits:  # it is over: whatever is told now goes nowhere
+                found.is_over = True
+        return found
 
     def leave(self, part: Pass) -> None:
         """Forget a pass that is over."""
@@ -173,3 +193,10 @@ class Run:
 
 SCENE: Final[ContextVar[Run | Guest | None]] = ContextVar("hypernodes_scene", default=None)
 """The run that the current code belongs to, or starts, if it is observed."""
+
+
+def tell_aside(engine: Watched) -> None:
+    """Have a thread tell of what `engine` runs, if that is observed: nobody on a loop may wait."""
+    scene = SCENE.get() if engine.is_observed else None
+    if scene is not None:
+        scene.run.session.tell_aside()

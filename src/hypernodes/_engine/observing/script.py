@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes._dispatch.needs import CACHE_EVENTS, NODE_EVENTS, RUN_EVENTS
+from hypernodes._dispatch.needs import (
+    CACHE_EVENTS,
+    COUNTER,
+    ITEM_EVENTS,
+    NODE_EVENTS,
+    RUN_EVENTS,
+    Needs,
+)
 from hypernodes._dispatch.plugins import REGISTRY as PLUGINS
 from hypernodes._nested import PipelineNode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from hypernodes._dispatch.needs import Needs
     from hypernodes._dispatch.table import Call, Table
     from hypernodes._engine.plan import Dissolved, Plan, Slot, Step
     from hypernodes._node import BaseNode
+    from hypernodes.abc import RunContext
     from hypernodes.config import RuntimeConfig
     from hypernodes.pipeline import Pipeline
 
@@ -28,6 +36,10 @@ def calls(table: Table | None, hook: str) -> Calls:
     return () if table is None else table.calls(hook)
 
 
+WRAPPED: Final = -1
+"""The audience of a run in a worker that nobody there observes, but that hooks are called in."""
+
+
 def audience_of(pipeline: Pipeline, config: RuntimeConfig, *, pinned: bool) -> int:
     """Return 0 if nobody observes a run of `pipeline`; else a number that changes with plugins.
 
@@ -36,20 +48,55 @@ def audience_of(pipeline: Pipeline, config: RuntimeConfig, *, pinned: bool) -> i
         config: The config in force for it.
         pinned: Whether that rules all that is inside, too.
     """
-    is_watched = config.table is not None or (not pinned and _inner_tables(pipeline))
-    return PLUGINS.number() + 1 if is_watched else 0
+    if _in_force(pipeline, config, _has_table, pinned=pinned):
+        return PLUGINS.number() + 1
+    return WRAPPED if _in_force(pipeline, config, _has_wrappers, pinned=pinned) else 0
 
 
-def _inner_tables(pipeline: Pipeline) -> bool:
-    """Return whether a config inside of a pipeline has callbacks."""
+def _in_force(
+    pipeline: Pipeline,
+    config: RuntimeConfig,
+    fits: Callable[[RuntimeConfig], bool],
+    *,
+    pinned: bool,
+) -> bool:
+    """Return whether the config of a run, or one inside of its pipeline, is such a one."""
+    return fits(config) or (not pinned and any(map(fits, _own_configs(pipeline))))
+
+
+def _own_configs(pipeline: Pipeline) -> Iterator[RuntimeConfig]:
+    """Yield the configs inside of a pipeline."""
     for node in pipeline.nodes:
         inner = node.pipeline if isinstance(node, PipelineNode) else None
         own = node.config or (None if inner is None else inner.own_config)
-        if own is not None and own.table is not None:
-            return True
-        if inner is not None and _inner_tables(inner):
-            return True
-    return False
+        if own is not None:
+            yield own
+        if inner is not None:
+            yield from _own_configs(inner)
+
+
+def _has_table(config: RuntimeConfig) -> bool:
+    return config.table is not None
+
+
+def _has_wrappers(config: RuntimeConfig) -> bool:
+    return config.needs is not None and bool(config.needs.wrappers)
+
+
+def _needs_of(config: RuntimeConfig, ctx: RunContext, *, is_inside: bool = False) -> Needs | None:
+    """Return what is asked for under a config in a plan that was made for `ctx`.
+
+    Args:
+        config: The config.
+        ctx: The context of the plan.
+        is_inside: Whether inside of an item.
+    """
+    needs = config.needs
+    if needs is None:
+        return None
+    if ctx.audience == WRAPPED:
+        return Needs(frozenset(), needs.wrappers)
+    return needs.of_items() if is_inside else needs
 
 
 class Cue:
@@ -57,31 +104,46 @@ class Cue:
 
     Args:
         step: The step.
+        needs: What is asked for at the step.
         watched: The slots of values that dissolved pipelines take or give.
+        is_around: Whether somebody is told of a dissolved pipeline that it belongs to.
 
     Attributes:
-        needs: What is asked for at the step.
+        needs: As given.
         is_silent: Whether nobody wants to know anything, nor is anything called around it.
         inputs: Whether with its inputs.
+        inputs_of_errors: Whether with its inputs only where it fails.
         output: Whether with its output.
-        retries: Whether failed attempts are told.
+        retries: Whether failed attempts are told, for themselves or for what comes after them.
         reports: Whether reports are told.
         attempts: Whether attempts are counted.
+        wrappers: What is called around it.
+        settings: What sets up where it runs.
     """
 
-    def __init__(self, step: Step, watched: frozenset[Slot]) -> None:
-        self.needs: Needs | None = step.config.needs
-        self.inputs: bool = self._reads(
-            "inputs", *NODE_EVENTS, *CACHE_EVENTS, "on_report", "wrap_node"
-        )
+    def __init__(
+        self,
+        step: Step,
+        needs: Needs | None,
+        watched: frozenset[Slot],
+        *,
+        is_around: bool,
+    ) -> None:
+        self.needs: Needs | None = needs
+        events = NODE_EVENTS - {"on_node_error"}
+        self.inputs: bool = self._reads("inputs", *events, *CACHE_EVENTS, "on_report", "wrap_node")
+        self.inputs_of_errors: bool = not self.inputs and self._reads("inputs", "on_node_error")
         made = not watched.isdisjoint(step.outputs)
         self.output: bool = made or self._reads("outputs", "on_node_end")
-        self.retries: bool = self._listens("on_node_retry")
+        self.retries: bool = self._listens("on_node_retry", "on_report")
         self.reports: bool = self._listens("on_report")
         self.attempts: bool = self._listens("on_node_end", "on_node_retry")
         self.wrappers: tuple[Wrapper, ...] = self.needs.wrappers if self.needs is not None else ()
-        listens = self._listens(*NODE_EVENTS, *CACHE_EVENTS, "on_report")
-        self.is_silent: bool = not (listens or self.wrappers or step.scope is not None)
+        self.settings: tuple[Wrapper, ...] = self.needs.settings if self.needs is not None else ()
+        listens = self._listens(*NODE_EVENTS, "on_report")
+        if step.cached:
+            listens = listens or self._listens(*CACHE_EVENTS, COUNTER)
+        self.is_silent: bool = not (listens or self.wrappers or self.settings or is_around)
 
     def _listens(self, *names: str) -> bool:
         return self.needs is not None and self.needs.listens(*names)
@@ -107,14 +169,25 @@ class Audience:
 
     def __init__(self, plan: Plan) -> None:
         self.watched: frozenset[Slot] = frozenset(_read_slots(plan.scopes))
-        self.cues: tuple[Cue, ...] = tuple(Cue(step, self.watched) for step in plan.steps)
+        ctx, is_inside = plan.request.ctx, bool(plan.mapped)
+        needs_of = partial(_needs_of, ctx=ctx, is_inside=is_inside)
+        told = [needs_of(scope.ctx.config) for scope in plan.scopes]
+        told_of = [needs is not None and needs.listens(*RUN_EVENTS) for needs in told]
+        self.cues: tuple[Cue, ...] = tuple(
+            Cue(
+                step,
+                needs_of(step.config),
+                self.watched,
+                is_around=any(told_of[number] for number in chain(plan.scopes, step.scope)),
+            )
+            for step in plan.steps
+        )
         there = {*plan.shared.values(), *plan.mapped.values(), *plan.constants}
         self.given: frozenset[Slot] = self.watched & there
-        needs = plan.request.ctx.config.needs
-        items = ("on_item_start", "on_item_end", "on_item_error")
-        self.inputs: bool = needs is not None and needs.reads("inputs", *items)
-        self.outputs: bool = needs is not None and needs.reads("outputs", *items)
-        has_items = needs is not None and needs.listens(*items)
+        needs = _needs_of(ctx.config, ctx)
+        self.inputs: bool = needs is not None and needs.reads("inputs", *ITEM_EVENTS)
+        self.outputs: bool = needs is not None and needs.reads("outputs", *ITEM_EVENTS)
+        has_items = needs is not None and needs.listens(*ITEM_EVENTS)
         inner = any(step.inner is not None for step in plan.steps)
         self.is_there: bool = has_items or inner or not all(cue.is_silent for cue in self.cues)
 
@@ -193,19 +266,20 @@ class Script:
         self.plan: Plan = plan
         self.watched: frozenset[Slot] = watched
         self.parts: tuple[Part, ...] = tuple(map(Part, plan.steps))
-        chains = (_chain(plan, step.scope) for step in plan.steps)
+        chains = (chain(plan.scopes, step.scope) for step in plan.steps)
         self.chains: tuple[tuple[int, ...], ...] = tuple(chains)
         has_inner = any(step.inner is not None for step in plan.steps)
         self.has_runs: bool = has_inner or bool(plan.scopes)
         self.counts: list[int] = [0] * len(plan.scopes)
-        for chain in self.chains:
-            for number in chain:
+        for numbers in self.chains:
+            for number in numbers:
                 self.counts[number] += 1
 
 
-def _chain(plan: Plan, number: int | None) -> tuple[int, ...]:
-    chain: list[int] = []
+def chain(scopes: Sequence[Dissolved], number: int | None) -> tuple[int, ...]:
+    """Return a dissolved pipeline, by its number, after those around it; none for None."""
+    around: list[int] = []
     while number is not None:
-        chain.append(number)
-        number = plan.scopes[number].outer
-    return tuple(reversed(chain))
+        around.append(number)
+        number = scopes[number].outer
+    return tuple(reversed(around))

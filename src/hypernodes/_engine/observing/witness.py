@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+
+from hypernodes._dispatch.place import current_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from hypernodes._dispatch.place import Worker
+    from hypernodes._engine.observing.stage import Stage
     from hypernodes._engine.plan import Slot
-    from hypernodes.callbacks import Scene
-    from hypernodes.pipeline import Pipeline
 
 clock: Final = time.monotonic
 """What events are timed by: seconds, the same in all processes of a machine."""
-
-
-def worker_name() -> str:
-    """Return what events call the current thread."""
-    return threading.current_thread().name
 
 
 class Witness(ABC):
@@ -42,7 +37,7 @@ class Witness(ABC):
         when: float,
         item: Mapping[str, Any] | None,
         given: Mapping[Slot, Any],
-        worker: str | None = None,
+        worker: Worker | None = None,
     ) -> None:
         """Note the start of the pass.
 
@@ -67,7 +62,7 @@ class Witness(ABC):
         index: int,
         when: float,
         inputs: Mapping[str, Any] | None,
-        worker: str | None = None,
+        worker: Worker | None = None,
     ) -> None:
         """Note the start of a node."""
 
@@ -76,14 +71,25 @@ class Witness(ABC):
         """Note the end of a node."""
 
     @abstractmethod
-    def node_failed(self, index: int, when: float, error: BaseException, attempt: int) -> None:
-        """Note that a node has failed for good."""
+    def node_failed(
+        self,
+        index: int,
+        when: float,
+        error: BaseException,
+        attempt: int,
+        inputs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Note that a node has failed for good; with its inputs if its start came without."""
 
     @abstractmethod
     def node_retried(
         self, index: int, when: float, error: BaseException, attempt: int, delay: float
     ) -> None:
         """Note that an attempt has failed and another one will be made, after some seconds."""
+
+    @abstractmethod
+    def node_noted(self, index: int, note: str) -> None:
+        """Note what hooks around a node leave for those at its end."""
 
     @abstractmethod
     def node_replaced(self, index: int) -> None:
@@ -100,7 +106,7 @@ class Witness(ABC):
         when: float,
         signature: str,
         shown: tuple[Mapping[str, Any] | None, Any],
-        worker: str | None = None,
+        worker: Worker | None = None,
     ) -> None:
         """Note that the value of a node was in its cache; all that there is to tell of the node.
 
@@ -139,12 +145,21 @@ class Witness(ABC):
         """Note that the map inside a step has failed."""
 
     @abstractmethod
+    def inner_went(self, index: int, ended: int, failed: int) -> None:
+        """Note that so many items of the map inside a step have ended, some of them by failing."""
+
+    @abstractmethod
     def item(self, step: int, index: int) -> Witness:
         """Return who is told of an item of the map inside a step."""
 
+    @property
     @abstractmethod
-    def scene(self, index: int) -> Scene:
-        """Return the run that a step belongs to, for the context of what is called around it."""
+    def stage(self) -> Stage:
+        """What is known of the runs around steps, for what is called around nodes."""
+
+    @abstractmethod
+    def signature(self, index: int) -> str | None:
+        """Return under what a step was looked up, if it was."""
 
 
 Record = tuple[tuple[tuple[int, int], ...], str, tuple[Any, ...]]
@@ -152,23 +167,12 @@ Record = tuple[tuple[tuple[int, int], ...], str, tuple[Any, ...]]
 from the outermost one of the work; the method of `Witness`; its arguments."""
 
 
-@dataclass(slots=True)
-class Scenery:
-    """What a worker elsewhere knows of the run that it works for; see `Scene`."""
-
-    run_id: str
-    parent_run_id: str | None
-    mode: str
-    pipeline: Pipeline
-    state: dict[str, Any] = field(default_factory=dict)
-
-
 class Recorder(Witness):
     """Makes records, for a witness who is elsewhere.
 
     Args:
         tell: Takes the records.
-        scene: What is known here of the run; a subclass may know better.
+        stage: What is known here of the runs.
         item_index: See `Witness`.
         place: The steps and items that lead to the pass.
         around: Makes the records of the pass around, if this is one of an item inside it.
@@ -177,20 +181,28 @@ class Recorder(Witness):
     def __init__(
         self,
         tell: Callable[[Record], None],
-        scene: Scene | None = None,
+        stage: Stage,
         item_index: int | None = None,
         place: tuple[tuple[int, int], ...] = (),
         around: Recorder | None = None,
     ) -> None:
         self._tell = tell
-        self._scene = scene
+        self._stage = stage
         self.item_index = item_index
         self._place = place
         self._around = around
         self._replaced: set[int] = set()
+        self._signatures: dict[int, str] = {}
 
-    def started(self, when: float, item: Any, given: Any, worker: str | None = None) -> None:
-        self._tell((self._place, "started", (when, item, given, worker or worker_name())))
+    @property
+    def stage(self) -> Stage:
+        return self._stage
+
+    def signature(self, index: int) -> str | None:
+        return self._signatures.get(index)
+
+    def started(self, when: float, item: Any, given: Any, worker: Worker | None = None) -> None:
+        self._tell((self._place, "started", (when, item, given, worker or current_worker())))
 
     def ended(self, *facts: Any) -> None:
         self._tell((self._place, "ended", facts))
@@ -198,8 +210,10 @@ class Recorder(Witness):
     def failed(self, *facts: Any) -> None:
         self._tell((self._place, "failed", facts))
 
-    def node_started(self, index: int, when: float, inputs: Any, worker: str | None = None) -> None:
-        self._tell((self._place, "node_started", (index, when, inputs, worker or worker_name())))
+    def node_started(
+        self, index: int, when: float, inputs: Any, worker: Worker | None = None
+    ) -> None:
+        self._tell((self._place, "node_started", (index, when, inputs, worker or current_worker())))
 
     def node_ended(self, *facts: Any) -> None:
         self._tell((self._place, "node_ended", facts))
@@ -209,6 +223,9 @@ class Recorder(Witness):
 
     def node_retried(self, *facts: Any) -> None:
         self._tell((self._place, "node_retried", facts))
+
+    def node_noted(self, *facts: Any) -> None:
+        self._tell((self._place, "node_noted", facts))
 
     def node_replaced(self, index: int) -> None:
         self._note_replaced(index)
@@ -223,13 +240,14 @@ class Recorder(Witness):
         return index in self._replaced
 
     def found(
-        self, index: int, when: float, signature: str, shown: Any, worker: str | None = None
+        self, index: int, when: float, signature: str, shown: Any, worker: Worker | None = None
     ) -> None:
-        facts = index, when, signature, shown, worker or worker_name()
+        facts = index, when, signature, shown, worker or current_worker()
         self._tell((self._place, "found", facts))
 
-    def missed(self, *facts: Any) -> None:
-        self._tell((self._place, "missed", facts))
+    def missed(self, index: int, signature: str) -> None:
+        self._signatures[index] = signature
+        self._tell((self._place, "missed", (index, signature)))
 
     def kept(self, *facts: Any) -> None:
         self._tell((self._place, "kept", facts))
@@ -246,14 +264,12 @@ class Recorder(Witness):
     def inner_failed(self, *facts: Any) -> None:
         self._tell((self._place, "inner_failed", facts))
 
+    def inner_went(self, *facts: Any) -> None:
+        self._tell((self._place, "inner_went", facts))
+
     def item(self, step: int, index: int) -> Recorder:
         place = (*self._place, (step, index))
-        return Recorder(self._tell, self.scene(step), index, place, self)
-
-    def scene(self, index: int) -> Scene:
-        del index
-        assert self._scene is not None  # noqa: S101 - given by those who do not override this
-        return self._scene
+        return Recorder(self._tell, self._stage.item(step, index), index, place, self)
 
 
 def replay(witness: Witness, record: Record) -> None:

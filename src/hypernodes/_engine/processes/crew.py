@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.processes import blame, settings
 from hypernodes._engine.processes.errors import PackedFailure, unpack_error, unpack_failure
-from hypernodes._engine.processes.events import News, Story, tell_item, tell_segment, unpack_records
+from hypernodes._engine.processes.events import (
+    News,
+    Raised,
+    Story,
+    tell_item,
+    tell_segment,
+    unpack_records,
+)
 from hypernodes._engine.processes.pace import Pace
 from hypernodes._engine.processes.parcels import Parcel, loads_at_home, unlink, unpack
 from hypernodes._engine.processes.sources import (
@@ -148,7 +155,7 @@ class ProcessCrew(Crew):
             packed = depot.pack(shared)
         except Exception as error:
             raise blame.input_error(engine, shared, error) from error
-        scene = None if run is None else (run.run_id, run.parent_run_id, run.mode)
+        scene = None if run is None else run.told()
         facts = depot.pack_code((*self._facts, self._pool.renewed, scene))
         return Shipment(self._settings, (parcel, packed, facts))
 
@@ -204,7 +211,8 @@ class ProcessCrew(Crew):
     ) -> None:
         job = source.job
         items = list(map(job.items.pop, entries))
-        if Failure in set(map(type, outcomes)):
+        kinds = set(map(type, outcomes))
+        if Failure in kinds:
             for place, outcome in enumerate(outcomes):
                 if type(outcome) is Failure:
                     outcomes[place] = outcome.at_item(entries[place], items[place])
@@ -212,6 +220,8 @@ class ProcessCrew(Crew):
             for index, item, outcome, records in zip(entries, items, outcomes, told, strict=True):
                 story = Story(outcome, records, lost)
                 tell_item(job.enter(index), job.engine, job.inputs, item, story)
+        if Raised in kinds:
+            _end_by(outcomes)
         job.receive(list(zip(entries, outcomes, strict=True)))
         if job.is_over and self._maps.pop(job, None) is not None:
             source.close()
@@ -230,6 +240,8 @@ class ProcessCrew(Crew):
             if task.witness is not None:
                 story = Story(given, records, lost)
                 tell_segment(task.witness, source.engine, task.number, story)
+            if type(given) is Raised:
+                _end_by([given])
             task.then(given)
 
     def _notify(
@@ -247,6 +259,11 @@ class ProcessCrew(Crew):
 
 def _raise(error: BaseException) -> None:
     raise error
+
+
+def _end_by(outcomes: list[Any]) -> None:
+    """Raise what one of some outcomes ends the run with."""
+    raise next(outcome.error for outcome in outcomes if type(outcome) is Raised)
 
 
 def _outcomes(source: Source, entries: list[Any], parcel: Parcel) -> list[Any]:
@@ -271,7 +288,7 @@ def _outcome(value: Any, index: int | None) -> Any:
         return value
     if isinstance(value, PackedFailure):
         return unpack_failure(value, index)
-    raise unpack_error(value.error)
+    return Raised(unpack_error(value.error))
 
 
 def _unreadable(source: Source, entry: Any, cause: Exception) -> Failure:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hypernodes._engine.failure import Failure
-from hypernodes._engine.observing.witness import Record, Recorder, Scenery, clock, replay
+from hypernodes._engine.observing.witness import Record, Recorder, clock, replay
 from hypernodes._engine.processes.errors import PackedError, pack_error, unpack_error
-from hypernodes._engine.processes.parcels import check_readable, unpack
+from hypernodes._engine.processes.parcels import check_readable, loads_at_home, unpack
+from hypernodes.exceptions import NodeTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from hypernodes._dispatch.place import Worker
     from hypernodes._engine.failure import Outcome
     from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._engine.observing.stage import Stage
     from hypernodes._engine.observing.witness import Witness
     from hypernodes._engine.plan import Step
     from hypernodes._engine.processes.parcels import Depot, Parcel
@@ -41,6 +45,23 @@ class Told(NamedTuple):
 
     outcome: Any
     records: list[Record]
+
+
+NOTHING: Final[Mapping[int, str]] = MappingProxyType({})
+
+
+class Raised(NamedTuple):
+    """What ends a run, and is no failure of an item.
+
+    Attributes:
+        error: What was raised; on its way it is packed.
+    """
+
+    error: Any
+
+
+class _Surfacing:
+    """Stands for the error that a piece has failed with: it travels with the outcome."""
 
 
 class Lost(NamedTuple):
@@ -89,23 +110,55 @@ class News(NamedTuple):
 
 
 class PieceRecorder(Recorder):
-    """Makes the records of a piece; the end of an item is known from its outcome.
+    """Makes the records of a piece, without what the driver knows: an item and its outcome.
 
     Args:
         records: Where they are put.
-        scenery: What is known here of the run.
+        stage: What is known here of the runs.
         item_index: See `Witness`.
+        signatures: Under what steps were looked up in the driver.
     """
 
-    def __init__(self, records: list[Record], scenery: Scenery, item_index: int | None) -> None:
-        super().__init__(records.append, scenery, item_index)
+    def __init__(
+        self,
+        records: list[Record],
+        stage: Stage,
+        item_index: int | None,
+        signatures: Mapping[int, str] = NOTHING,
+    ) -> None:
+        super().__init__(records.append, stage, item_index)
         self._records = records
+        self._signatures.update(signatures)
+
+    def started(self, when: float, item: Any, given: Any, worker: Worker | None = None) -> None:
+        del item
+        super().started(when, None, given, worker)
 
     def ended(self, *facts: Any) -> None:
         self._records.append(((), OVER, facts[:1]))
 
     def failed(self, *facts: Any) -> None:
         self._records.append(((), OVER, facts[:1]))
+
+
+def raised(error: BaseException, records: list[Record]) -> Told:
+    """Return how a piece went that ends the run."""
+    return Told(Raised(pack_error(error)), _without(records, error))
+
+
+def records_of(told: Told) -> list[Record]:
+    """Return the records of a piece, without the error that travels with its outcome."""
+    outcome, records = told
+    return _without(records, outcome.error) if isinstance(outcome, Failure) else records
+
+
+def _without(records: list[Record], error: BaseException) -> list[Record]:
+    return [_exchanged(record, error, _Surfacing()) for record in records]
+
+
+def _exchanged(record: Record, old: object, new: object) -> Record:
+    place, told, facts = record
+    return place, told, tuple(new if fact is old else fact for fact in facts)
 
 
 def pack_records(told: list[list[Record]], depot: Depot) -> Parcel:
@@ -138,6 +191,8 @@ def _that_travels(value: Any, depot: Depot) -> Any:
     except Exception:  # noqa: BLE001 - whatever the user's classes raise
         if type(value) is dict:
             return {name: _that_travels(part, depot) for name, part in value.items()}
+        if type(value) is tuple:
+            return tuple(_that_travels(part, depot) for part in value)
         return Withheld(type(value).__name__)
     return value
 
@@ -147,7 +202,8 @@ def _that_travels(value: Any, depot: Depot) -> Any:
 
 def unpack_records(parcel: Parcel) -> list[list[Record]]:
     """Return the records of some pieces."""
-    return [[_unpacked(record) for record in records] for records in unpack(parcel)]
+    told = unpack(parcel, loads=loads_at_home)
+    return [[_unpacked(record) for record in records] for records in told]
 
 
 def _unpacked(record: Record) -> Record:
@@ -175,17 +231,18 @@ def tell_item(
     """
     outcome, records, lost = story
     if records is None:
-        engine.opened(inputs, item, witness)
+        engine.opened(inputs, item, witness, clock() - _least_duration(outcome, lost))
         _tell_of_death(witness, list(engine.plan.steps), outcome, lost)
         engine.closed(witness, outcome)
         return
-    _tell(witness, engine, records, lost)
+    (_, _, (begun, _, *place)), *others = records
+    is_shown = engine.audience is not None and engine.audience.inputs
+    witness.started(begun, dict(item) if is_shown else None, *place)
+    _tell(witness, engine, story, others)
+    if isinstance(outcome, Raised):
+        return
     _, told, facts = records[-1]
-    when = facts[0] if told == OVER else clock()
-    if isinstance(outcome, Failure):
-        witness.failed(when, outcome.error)
-    else:
-        witness.ended(when, outcome)
+    engine.closed(witness, outcome, facts[0] if told == OVER else clock())
 
 
 def tell_segment(
@@ -196,22 +253,27 @@ def tell_segment(
     if records is None:
         _tell_of_death(witness, engine.segments[number].steps, given, lost)
     else:
-        _tell(witness, engine, records, lost)
+        _tell(witness, engine, story, records)
 
 
 def _tell(
-    witness: Witness,
-    engine: PipelineExecutionEngine,
-    records: list[Record],
-    lost: Sequence[Lost],
+    witness: Witness, engine: PipelineExecutionEngine, story: Story, records: list[Record]
 ) -> None:
+    outcome, _, lost = story
     for record in records:
         place, told, facts = record
         if told == OVER:
             continue
-        replay(witness, record)
+        has_failed = isinstance(outcome, Failure | Raised)
+        replay(witness, _with_error(record, outcome.error) if has_failed else record)
         if lost and not place and told == "node_started":
             _tell_lost(witness, engine.plan.steps[facts[0]], lost)
+
+
+def _with_error(record: Record, error: BaseException) -> Record:
+    """Return a record with the error that surfaces, not one that is its like."""
+    place, told, facts = record
+    return place, told, tuple(error if type(fact) is _Surfacing else fact for fact in facts)
 
 
 def _tell_lost(witness: Witness, step: Step, lost: Sequence[Lost]) -> None:
@@ -229,6 +291,16 @@ def _tell_of_death(
     for step in steps:
         if step.path == outcome.path and step.inner is None:
             now = clock()
-            witness.node_started(step.index, now, None)
+            witness.node_started(step.index, now - _least_duration(outcome, lost), None)
             _tell_lost(witness, step, lost)
             witness.node_failed(step.index, now, outcome.error, outcome.attempts)
+
+
+def _least_duration(outcome: Outcome, lost: Sequence[Lost]) -> float:
+    """Return how many seconds a node has taken at least, as far as timeouts and delays tell."""
+    if not isinstance(outcome, Failure):
+        return 0.0
+    mine = [attempt for attempt in lost if attempt.path == outcome.path]
+    errors = [outcome.error, *(attempt.error for attempt in mine)]
+    late = [error.timeout for error in errors if isinstance(error, NodeTimeoutError)]
+    return sum(filter(None, late)) + sum(attempt.delay for attempt in mine)

@@ -460,6 +460,12 @@ class Task(NamedTuple):
     is_wanted: Callable[[], bool]
     witness: Pass | None = None
 
+    @property
+    def told(self) -> tuple[Any, ...] | None:
+        """What its worker has to know of the pass that it belongs to, if somebody observes."""
+        witness = self.witness
+        return None if witness is None else (witness.index, witness.item_index, witness.signatures)
+
 
 class SegmentSource(Source):
     """The segments of a plan that are ready."""
@@ -488,7 +494,7 @@ class SegmentSource(Source):
 
     def _pack(self, entries: list[Any]) -> Parcel:
         task = entries[0]
-        return self._depot.pack(("segment", (task.number, task.values, task.item)))
+        return self._depot.pack(("segment", (task.number, task.values, task.item, task.told)))
 
     def _unpackable(self, entry: Any, cause: Exception) -> Failure:
         return blame.values_failure(self.engine, entry.number, entry.values, entry.item, cause)

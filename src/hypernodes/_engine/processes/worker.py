@@ -27,11 +27,18 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from hypernodes import config as _config
 from hypernodes._dispatch.plugins import REGISTRY as PLUGINS
 from hypernodes._engine.failure import Failure
-from hypernodes._engine.observing.witness import Scenery
+from hypernodes._engine.observing.stage import Scenery, Stage
 from hypernodes._engine.processes import blame, settings
 from hypernodes._engine.processes.board import CURSOR, LIMIT, READING, VOID, map_board
 from hypernodes._engine.processes.errors import PackedError, pack_error, pack_failure
-from hypernodes._engine.processes.events import PieceRecorder, Told, pack_records
+from hypernodes._engine.processes.events import (
+    PieceRecorder,
+    Raised,
+    Told,
+    pack_records,
+    raised,
+    records_of,
+)
 from hypernodes._engine.processes.ledger import Ledger
 from hypernodes._engine.processes.parcels import Depot, Parcel, check_readable, unpack
 from hypernodes._engine.processes.wire import BLOCK, Reader, frame
@@ -106,12 +113,6 @@ class _Claims(NamedTuple):
     cells: memoryview
     base: int
     begin: Callable[[], None] | None
-
-
-class _Raised(NamedTuple):
-    """What ends a run: no failure of an item."""
-
-    error: PackedError
 
 
 class Worker:
@@ -253,8 +254,10 @@ class Worker:
             job.context.copy().run(
                 run, job, body, _Claims(self._cells, base, begin), chunk.done.append
             )
+            if run is _run_segment:
+                self._distrust(token, job, job.engine.doubt(job.inputs))
         except BaseException as error:  # noqa: BLE001 - ends the run, in the driver
-            chunk.done.append(_Raised(pack_error(error)))
+            chunk.done.append(Raised(pack_error(error)))
         chunk.seconds = perf_counter() - started
         self._chunk = None
         del body
@@ -328,8 +331,8 @@ def _loaded(engine_parcel: Parcel, inputs_parcel: Parcel, facts_parcel: Parcel) 
     context.run(OCCUPIED.set, occupied)
     scenery = None
     if engine.is_observed and scene is not None:
-        run_id, parent_run_id, mode = scene
-        scenery = Scenery(run_id, parent_run_id, mode, engine.plan.pipeline)
+        run_id, parent_run_id, mode, state = scene
+        scenery = Scenery(run_id, parent_run_id, mode, engine.plan.pipeline, state)
     strangers = engine.strangers(inputs)
     return _Job(
         engine,
@@ -363,7 +366,10 @@ def _run_items(job: _Job, body: Any, claims: _Claims, append: Callable[[Any], No
             return
         if begin is not None:
             begin()
-        append(attempt(inputs, item, index))
+        found = attempt(inputs, item, index)
+        append(found)
+        if type(found) is Told and type(found.outcome) is Raised:
+            return
         number += 1
     _finish(job)
 
@@ -382,8 +388,11 @@ def _attempt_of(job: _Job) -> Callable[..., Any]:
 
     def attempt(inputs: Mapping[str, Any], item: Mapping[str, Any], index: int) -> Told:
         records: list[Record] = []
-        witness = PieceRecorder(records, scenery, index)
-        return Told(job.engine.attempt_told(inputs, item, index, witness), records)
+        witness = PieceRecorder(records, Stage(job.engine.plan, scenery, index), index)
+        try:
+            return Told(job.engine.attempt_told(inputs, item, index, witness), records)
+        except BaseException as error:  # noqa: BLE001 - ends the run, in the driver
+            return raised(error, records)
 
     return attempt
 
@@ -397,7 +406,7 @@ def _rows(names: tuple[str, ...], columns: list[list[Any]]) -> Iterator[dict[str
 
 def _run_segment(job: _Job, body: Any, claims: _Claims, append: Callable[[Any], None]) -> None:
     """Run a segment, unless the driver has taken it back."""
-    number, values, index = body
+    number, values, index, told = body
     cells, base, begin = claims
     segment = job.engine.segments[number]
     cells[CURSOR] = base + 1
@@ -407,10 +416,19 @@ def _run_segment(job: _Job, body: Any, claims: _Claims, append: Callable[[Any], 
         begin()
     shared = {slot: job.values[slot] for slot in segment.takes if slot in job.values}
     records: list[Record] = []
-    witness = None if job.scenery is None else PieceRecorder(records, job.scenery, index)
-    given = job.engine.attempt_segment(
-        number, shared | values, index, lambda: cells[VOID] != base + 1, witness
-    )
+    witness = None
+    if job.scenery is not None and told is not None:
+        pass_index, *facts = told
+        witness = PieceRecorder(records, Stage(job.engine.plan, job.scenery, pass_index), *facts)
+    try:
+        given = job.engine.attempt_segment(
+            number, shared | values, index, lambda: cells[VOID] != base + 1, witness
+        )
+    except BaseException as error:
+        if witness is None:
+            raise
+        append(raised(error, records))
+        return
     _finish(job)
     # What was broken off gives less, to nobody.
     found = given if isinstance(given, Failure) else {s: given.get(s) for s in segment.gives}
@@ -419,7 +437,7 @@ def _run_segment(job: _Job, body: Any, claims: _Claims, append: Callable[[Any], 
 
 def _taken_records(outcomes: list[Any]) -> Iterator[list[Record]] | None:
     """Take the records out of what pieces gave; None where nobody observes."""
-    told = [found.records if type(found) is Told else [] for found in outcomes]
+    told = [records_of(found) if type(found) is Told else [] for found in outcomes]
     is_told = Told in set(map(type, outcomes))
     if is_told:
         outcomes[:] = [found.outcome if type(found) is Told else found for found in outcomes]
