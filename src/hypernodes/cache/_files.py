@@ -350,12 +350,15 @@ def append(path: str, content: bytes, mode: int) -> int:
         FileNotFoundError: Its directory is not there.
         OSError: It cannot be written.
     """
-    file = os.open(path, _WRITE, 0o600)
     try:
-        size = os.fstat(file).st_size
-        if not size:
-            os.fchmod(file, mode)
-        return size + os.write(file, content)
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | _PLAIN)
+    except FileNotFoundError:
+        file = os.open(path, _WRITE, mode)
+        with suppress(OSError):  # another user was faster
+            os.chmod(path, mode)
+    try:
+        os.write(file, content)
+        return os.fstat(file).st_size
     finally:
         os.close(file)
 
