@@ -6,7 +6,7 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hypernodes.telemetry._shared import Gathering
+from hypernodes.telemetry._shared import Gathering, spelled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,7 @@ class CollectedError:
 
     def __str__(self) -> str:
         item = "" if self.item_index is None else f", item {self.item_index}"
-        return f"{' > '.join(self.path)}{item}: {self.exception!r}"
+        return f"{' > '.join(self.path)}{item}: {spelled(self.exception)}"
 
 
 class ErrorCollector(Gathering):
