@@ -282,6 +282,14 @@ def test_a_closed_file_changes_no_result(caplog):
     assert "closed file" in caplog.text
 
 
+def test_names_are_written_as_the_file_can_take_them():
+    raw = io.BytesIO()
+    log = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
+    config = config_for(log, SequentialExecutor())
+    Pipeline([inverse], name="caf\xe9\n\x1b[2Jau lait").map({"x": [1]}, map_over="x", config=config)
+    assert raw.getvalue().startswith(b"caf\\xe9 [2Jau lait: 1/1 items [")
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -425,6 +433,19 @@ def test_failures_and_ctrl_c_leave_what_was_done(play, tmp_path):
     assert re.fullmatch(r"inner:  50%\|█+. +\| 5/10 \[.*\]", lines[0])
     assert lines[1].startswith("Traceback")
     assert lines[-1].startswith("KeyboardInterrupt")
+
+
+@pytest.mark.parametrize("encoding", ["ascii:strict", "utf-8"])
+def test_bars_have_names_that_the_terminal_can_show(play, monkeypatch, encoding):
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    source = """
+progress = ProgressCallback(sys.stdout)
+named = Pipeline([node("y")(lambda x: x)], name="caf\\xe9\\nau lait")
+named.map({"x": range(3)}, map_over="x", config=config("sequential"))
+"""
+    name, full = (r"caf\xe9", "#") if encoding.startswith("ascii") else ("caf\xe9", "█")
+    (line,) = play(source).finish()
+    assert re.fullmatch(rf"{re.escape(name)} au lait: 100%\|{full}+\| 3/3 \[.*\]", line)
 
 
 def test_more_lines_than_the_terminal_has_rows_do_no_harm(play):
