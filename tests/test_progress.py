@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import re
+import subprocess
 import sys
 import threading
 
@@ -280,6 +281,22 @@ def test_a_closed_file_changes_no_result(caplog):
     config = config_for(log, SequentialExecutor())
     assert INNER.run({"x": 1}, config=config) == {"inverse": 6.0, "half": 3.0}
     assert "closed file" in caplog.text
+
+
+@pytest.mark.parametrize("executor", ["sequential", "thread", "async"])
+def test_a_closed_standard_error_changes_no_result(executor):
+    code = """
+import sys
+from hypernodes import Pipeline, RuntimeConfig, node
+from hypernodes.telemetry import ProgressCallback
+
+config = RuntimeConfig(executor=sys.argv[1], callbacks=[ProgressCallback(interval=0)])
+sys.stderr.close()
+print(Pipeline([node("y")(lambda x: x)]).map({"x": [1, 2]}, map_over="x", config=config))
+"""
+    command = [sys.executable, "-c", code, executor]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert result.stdout == "[{'y': 1}, {'y': 2}]\n"
 
 
 def test_names_are_written_as_the_file_can_take_them():

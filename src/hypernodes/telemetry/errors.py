@@ -41,7 +41,8 @@ class ErrorCollector(Gathering):
     """Collects the errors of nodes for good, after their retries, over all runs.
 
     Of a run that ends by an error of none of these nodes, as by Ctrl-C, that one is collected. What
-    was only given up, because something else had failed or a `map_iter` was left early, is left out.
+    was only given up, because something else had failed or a `map_iter` was left early, is left
+    out.
 
     Attributes:
         errors: A `CollectedError` for each, in the order in which they became known.
