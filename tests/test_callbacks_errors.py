@@ -1,6 +1,7 @@
 """Which errors are told: those that surface, at each level, on every executor, and in time."""
 
 import asyncio
+import logging
 import threading
 import time
 from dataclasses import dataclass
@@ -251,3 +252,47 @@ def test_an_error_that_refuses_to_be_changed_surfaces_as_itself(executor):
         ("node", 7),
         ("pipeline", 7),
     ]
+
+
+class Silent(logging.Handler):
+    """Fails itself, as one does whose stream was closed."""
+
+    def emit(self, record):
+        raise ValueError(record)
+
+
+class Failing(Callback):
+    """Fails at everything."""
+
+    def on_node_end(self):
+        raise RuntimeError
+
+    on_map_start = on_pipeline_end = on_node_end
+
+
+@pytest.fixture
+def unheard(monkeypatch):
+    """Nobody can be told of failures: neither by logs nor by warnings."""
+
+    def refuse(*args, **kwargs):
+        raise ValueError(args, kwargs)
+
+    monkeypatch.setattr("warnings.showwarning", refuse)
+    monkeypatch.setattr("hypernodes._dispatch.session._logger.propagate", False)
+    handler, logger = Silent(), logging.getLogger("hypernodes.callbacks")
+    logger.addHandler(handler)
+    yield
+    logger.removeHandler(handler)
+
+
+@pytest.mark.filterwarnings("always::RuntimeWarning")
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("policy", ["log", "warn"])
+def test_a_failure_of_which_nobody_can_be_told_changes_no_result(
+    unheard, executor, policy, background
+):
+    callback = Failing()
+    callback.errors, callback.async_mode = policy, background
+    config = RuntimeConfig(executor=executor, callbacks=[callback])
+    results = Pipeline([node("y")(abs)]).map({"x": [-1, 2]}, map_over="x", config=config)
+    assert results == [{"y": 1}, {"y": 2}]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import re
+import subprocess
 import sys
 import threading
 
@@ -282,6 +283,30 @@ def test_a_closed_file_changes_no_result(caplog):
     assert "closed file" in caplog.text
 
 
+@pytest.mark.parametrize("executor", ["sequential", "thread", "async"])
+def test_a_closed_standard_error_changes_no_result(executor):
+    code = """
+import sys
+from hypernodes import Pipeline, RuntimeConfig, node
+from hypernodes.telemetry import ProgressCallback
+
+config = RuntimeConfig(executor=sys.argv[1], callbacks=[ProgressCallback(interval=0)])
+sys.stderr.close()
+print(Pipeline([node("y")(lambda x: x)]).map({"x": [1, 2]}, map_over="x", config=config))
+"""
+    command = [sys.executable, "-c", code, executor]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert result.stdout == "[{'y': 1}, {'y': 2}]\n"
+
+
+def test_names_are_written_as_the_file_can_take_them():
+    raw = io.BytesIO()
+    log = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
+    config = config_for(log, SequentialExecutor())
+    Pipeline([inverse], name="caf\xe9\n\x1b[2Jau lait").map({"x": [1]}, map_over="x", config=config)
+    assert raw.getvalue().startswith(b"caf\\xe9 [2Jau lait: 1/1 items [")
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -425,6 +450,19 @@ def test_failures_and_ctrl_c_leave_what_was_done(play, tmp_path):
     assert re.fullmatch(r"inner:  50%\|█+. +\| 5/10 \[.*\]", lines[0])
     assert lines[1].startswith("Traceback")
     assert lines[-1].startswith("KeyboardInterrupt")
+
+
+@pytest.mark.parametrize("encoding", ["ascii:strict", "utf-8"])
+def test_bars_have_names_that_the_terminal_can_show(play, monkeypatch, encoding):
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    source = """
+progress = ProgressCallback(sys.stdout)
+named = Pipeline([node("y")(lambda x: x)], name="caf\\xe9\\nau lait")
+named.map({"x": range(3)}, map_over="x", config=config("sequential"))
+"""
+    name, full = (r"caf\xe9", "#") if encoding.startswith("ascii") else ("caf\xe9", "█")
+    (line,) = play(source).finish()
+    assert re.fullmatch(rf"{re.escape(name)} au lait: 100%\|{full}+\| 3/3 \[.*\]", line)
 
 
 def test_more_lines_than_the_terminal_has_rows_do_no_harm(play):

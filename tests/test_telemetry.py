@@ -334,6 +334,33 @@ def test_logs_go_where_they_are_told(caplog):
         LoggingCallback(3)
 
 
+class SpeechlessError(Exception):
+    """An error that cannot say what it is."""
+
+    def __str__(self):
+        raise RuntimeError
+
+    __repr__ = __str__
+
+
+@node
+def speechless(x):
+    report("seen", error=SpeechlessError())
+    raise SpeechlessError
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_errors_that_cannot_say_what_they_are_are_logged_and_collected(executor, records):
+    collector = ErrorCollector()
+    config = RuntimeConfig(executor=executor, callbacks=[LoggingCallback(), collector])
+    with pytest.raises(SpeechlessError):
+        Pipeline([speechless], name="p").run({"x": 1}, config=config)
+    errors = [r for r in records() if r.levelname == "ERROR"]
+    assert [r.hypernodes_event for r in errors] == ["node_error", "pipeline_error"]
+    assert errors[0].getMessage().endswith("s: <a SpeechlessError, whose repr fails>")
+    assert str(collector.errors[0]) == "p > speechless: <a SpeechlessError, whose repr fails>"
+
+
 def test_what_is_given_up_is_logged_quietly(records):
     config = RuntimeConfig(executor="sequential", callbacks=[LoggingCallback()])
     results = INNER.map_iter({"x": range(100)}, map_over="x", config=config)

@@ -217,6 +217,37 @@ def test_errors_and_retries_are_told(traces, executor):
     assert statuses["item 0"] == statuses["map outer"] == statuses["pipeline outer"] == "UNSET"
 
 
+class SpeechlessError(Exception):
+    """An error that cannot say what it is."""
+
+    def __str__(self):
+        raise RuntimeError
+
+    __repr__ = __str__
+
+
+@node
+def speechless(x):
+    raise SpeechlessError
+
+
+def test_errors_that_cannot_say_what_they_are_end_their_spans(traces, executor):
+    config = config_for(traces, executor, retries=RetryPolicy(max_retries=1, initial_delay=0.001))
+    with pytest.raises(SpeechlessError):
+        Pipeline([speechless], name="p").map({"x": [1]}, map_over="x", config=config)
+    told = [
+        (span.name, span.status.description, event.attributes["exception.type"])
+        for span in traces.spans
+        for event in span.events
+        if event.name == "exception"
+    ]
+    kind = f"{__name__}.SpeechlessError"
+    names = ["node speechless", "item 0", "pipeline p"]
+    assert told == [(name, "SpeechlessError: ", kind) for name in names]
+    assert "retry" in {event.name for event in traces.one("node speechless").events}
+    assert traces.one("map p").end_time
+
+
 def test_a_run_that_fails_ends_all_its_spans(traces, executor):
     config = config_for(traces, executor)
     with pytest.raises(ZeroDivisionError):

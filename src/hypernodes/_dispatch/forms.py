@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -14,7 +15,7 @@ from hypernodes._dispatch.specs import ARGUMENTS, PREFIXES, WRAPPER, Hook, read_
 from hypernodes.exceptions import CallbackError, MissingDependencyError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 POLICIES: Final = ("log", "warn", "raise")
 FORMS: Final = (
@@ -246,5 +247,8 @@ def _tell(
         for name in names:
             state.pop(name, None)
         state.update(kept)
-    if returned is not None:
-        state.update(returned)
+    if returned is None:
+        return
+    if not isinstance(returned, Mapping):
+        raise TypeError(f"{_label(function)} has returned {returned!r}; return a dict, or None")
+    state.update(returned)

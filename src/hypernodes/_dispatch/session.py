@@ -123,9 +123,9 @@ class Session:
         for call in calls:
             try:
                 call.invoke(ctx, *values)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - an observer may fail as it likes
                 for failure in self._failed(call, error):
-                    _logger.exception("%s", failure)
+                    log_error(_logger, str(failure), failure)
 
     # ------------------------------------------------------------ failures
 
@@ -141,12 +141,14 @@ class Session:
             return ()
         self._told.add(place)
         if call.policy == "log":
-            _logger.error("%s", what, exc_info=error)
+            log_error(_logger, what, error)
             return ()
         try:
             warnings.warn(what, RuntimeWarning, stacklevel=2)
         except RuntimeWarning:  # the user has made errors of warnings
             return (failure,)
+        except Exception as refused:  # noqa: BLE001 - there is nowhere to show it
+            log_error(_logger, what, refused)
         return ()
 
     def _end_by(self, failures: list[CallbackError], during: BaseException | None) -> None:
@@ -272,8 +274,20 @@ class _Background:
         while (call := self._queue.get()) is not None and not self._is_over:
             try:
                 call()
-            except BaseException:
-                _logger.exception("a background callback ended its thread")
+            except BaseException as error:  # noqa: BLE001 - the next calls are to be made
+                log_error(_logger, "a background callback ended its thread", error)
+
+
+def log_error(logger: logging.Logger, message: str, error: BaseException) -> None:
+    """Log the failure of an observer; handlers that fail, too, as on a closed stream, end nothing.
+
+    Args:
+        logger: The logger.
+        message: What has failed.
+        error: Its error.
+    """
+    with suppress(Exception):
+        logger.error("%s", message, exc_info=error)
 
 
 def _moment(ctx: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import pluggy
 
 from hypernodes._dispatch.needs import COUNTER, SETTING
-from hypernodes.exceptions import CallbackError, hint
+from hypernodes.exceptions import CallbackError, hint, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -168,6 +168,7 @@ def unfitting(function: Callable[..., Any]) -> str:
 
 def _check_parameter(parameter: inspect.Parameter, name: str, label: str) -> None:
     known = ARGUMENTS[name]
+    match = nearest(parameter.name, known)
     if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
         message = (
             f"{name} of callback {label} takes {parameter}: name what it asks for; there are "
@@ -178,7 +179,7 @@ def _check_parameter(parameter: inspect.Parameter, name: str, label: str) -> Non
     else:
         message = (
             f"{name} of callback {label} asks for {parameter.name!r}, which there is not; "
-            f"{hint(parameter.name, known)} (there are {', '.join(known)})"
+            f"{'' if match is None else f'did you mean {match!r}? '}there are {', '.join(known)}"
         )
     raise CallbackError(message, callback=label, hook=name)
 

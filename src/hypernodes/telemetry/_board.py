@@ -10,6 +10,8 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from hypernodes._dispatch.session import log_error
+
 if TYPE_CHECKING:
     from hypernodes._engine.observing.tally import Tally
     from hypernodes.callbacks import CallbackContext
@@ -136,8 +138,8 @@ class Board:
         try:
             while not self._is_over.wait(REDRAW):
                 self._display.draw(self)
-        except Exception:
-            _logger.exception("progress is not shown any more")
+        except Exception as error:  # noqa: BLE001 - whatever a file raises
+            log_error(_logger, "progress is not shown any more", error)
 
     def close(self) -> None:
         """Draw for the last time."""

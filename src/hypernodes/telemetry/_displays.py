@@ -127,14 +127,15 @@ class Lines(Display):
     def _write(self, board: Board) -> None:
         now = self._last = monotonic()
         starts = self._starts[board]
-        texts = [_text(line, now - starts[id(line)]) for line in tuple(board.lines.values())]
+        lines = tuple(board.lines.values())
+        texts = [_text(line, now - starts[id(line)], self.file) for line in lines]
         if self.file is not None:
             self.file.write("".join(f"{text}\n" for text in texts))
             self.file.flush()
 
 
-def _text(line: Line, elapsed: float) -> str:
-    look = look_of(line)
+def _text(line: Line, elapsed: float, file: Any) -> str:
+    look = look_of(line, file)
     return tqdm.format_meter(  # type: ignore[no-any-return]
         line.done,
         line.total,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from hypernodes.telemetry._board import Line
 
 _UP: Final = "\x1b[A"
+_MOVES: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+"""What moves the cursor, which names have to leave where it is."""
 _screens: Final[WeakValueDictionary[int, Screen]] = WeakValueDictionary()
 
 
@@ -27,11 +30,18 @@ def screen_of(file: Any) -> Screen:
         return found
 
 
-def look_of(line: Line) -> dict[str, Any]:
-    """Return what a bar for a line looks like, as arguments of tqdm."""
+def look_of(line: Line, file: Any = None) -> dict[str, Any]:
+    """Return what a bar for a line looks like, as arguments of tqdm.
+
+    Args:
+        line: The line.
+        file: Where the bar is written; None for where anything can be shown.
+    """
+    encoding = getattr(file, "encoding", None) or "utf-8"
+    name = _MOVES.sub(" ", line.name).encode(encoding, "backslashreplace").decode(encoding)
     return {
         "total": line.total,
-        "desc": "  " * line.depth + line.name,
+        "desc": "  " * line.depth + name,
         "unit": f" {line.unit}",
         "mininterval": 0,
         "miniters": 1,
@@ -82,7 +92,7 @@ class Screen(Display):
             place = len(self._bars)
             options = {"file": self._raw, "position": place, "leave": False, "dynamic_ncols": True}
             self._is_clear = False
-            self._bars[board, place] = line, self._kind(**look_of(line), **options)
+            self._bars[board, place] = line, self._kind(**look_of(line, self._file), **options)
 
     def draw(self, board: Board) -> None:
         with tqdm.get_lock():

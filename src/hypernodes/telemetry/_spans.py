@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry import context, trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from hypernodes.telemetry._shared import message_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -104,11 +106,20 @@ def _nanoseconds(ctx: CallbackContext, when: float) -> int:
 
 
 def _end(span: Any, when: int, error: BaseException | None) -> None:
-    if error is not None:
+    try:
+        if error is not None:
+            _record(span, when, error)
+    finally:
+        span.end(when)
+
+
+def _record(span: Any, when: int, error: BaseException) -> None:
+    description = f"{type(error).__name__}: {message_of(error)}"
+    span.set_status(trace.Status(trace.StatusCode.ERROR, description))
+    try:
         span.record_exception(error, timestamp=when)
-        description = f"{type(error).__name__}: {error}"
-        span.set_status(trace.Status(trace.StatusCode.ERROR, description))
-    span.end(when)
+    except Exception:  # noqa: BLE001 - an error that cannot say what it is
+        span.add_event("exception", facts_of(error), timestamp=when)
 
 
 # ---------------------------------------------------------------- where nodes run
@@ -199,5 +210,5 @@ def facts_of(error: BaseException) -> Mapping[str, str]:
     kind = type(error)
     return {
         "exception.type": f"{kind.__module__}.{kind.__qualname__}",
-        "exception.message": str(error),
+        "exception.message": message_of(error),
     }

@@ -6,7 +6,7 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hypernodes.telemetry._shared import Gathering
+from hypernodes.telemetry._shared import Gathering, spelled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,14 +34,15 @@ class CollectedError:
 
     def __str__(self) -> str:
         item = "" if self.item_index is None else f", item {self.item_index}"
-        return f"{' > '.join(self.path)}{item}: {self.exception!r}"
+        return f"{' > '.join(self.path)}{item}: {spelled(self.exception)}"
 
 
 class ErrorCollector(Gathering):
     """Collects the errors of nodes for good, after their retries, over all runs.
 
     Of a run that ends by an error of none of these nodes, as by Ctrl-C, that one is collected. What
-    was only given up, because something else had failed or a `map_iter` was left, is left out.
+    was only given up, because something else had failed or a `map_iter` was left early, is left
+    out.
 
     Attributes:
         errors: A `CollectedError` for each, in the order in which they became known.

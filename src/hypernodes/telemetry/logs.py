@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.callbacks import Callback
 from hypernodes.exceptions import CallbackError
+from hypernodes.telemetry._shared import spelled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,7 +107,7 @@ class LoggingCallback(Callback):
     def on_node_retry(
         self, ctx: CallbackContext, error: BaseException, attempt: int, delay: float
     ) -> None:
-        what = f"attempt {attempt} failed, the next one is made in {delay:.3g} s: {error!r}"
+        what = f"attempt {attempt} failed, the next one is made in {delay:.3g} s: {spelled(error)}"
         self._log(logging.WARNING, "node_retry", ctx, what)
 
     def on_cache_hit(self, ctx: CallbackContext) -> None:
@@ -119,7 +120,7 @@ class LoggingCallback(Callback):
         self._log(logging.DEBUG, "cache_store", ctx, "is stored in the cache")
 
     def on_report(self, ctx: CallbackContext, kind: str, data: Mapping[str, Any]) -> None:
-        facts = ", ".join(f"{name}={value!r}" for name, value in data.items())
+        facts = ", ".join(f"{name}={spelled(value)}" for name, value in data.items())
         self._log(logging.INFO, "report", ctx, f"reports {kind}: {facts}")
 
     # ------------------------------------------------------------ executors
@@ -150,7 +151,7 @@ class LoggingCallback(Callback):
         is_given_up = isinstance(error, CancelledError)
         level = logging.DEBUG if is_given_up else logging.ERROR
         what = "was given up" if is_given_up else "failed"
-        text = f"{what} after {duration:.3f} s: {error!r}"
+        text = f"{what} after {duration:.3f} s: {spelled(error)}"
         shown = error if trace and not is_given_up else None
         self._log(level, event, ctx, text, shown, hypernodes_duration=duration)
 

@@ -14,6 +14,7 @@ import threading
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from hypernodes._dispatch.session import log_error
 from hypernodes._extras import import_extra
 from hypernodes.callbacks import Callback
 
@@ -136,8 +137,9 @@ class TelemetryCallback(Callback):
             if self._worker_setup is not None and os.getpid() != self._home:
                 _set_up_once(self._worker_setup)
             return _traced().attach(ctx)  # type: ignore[no-any-return]
-        except Exception:
-            _logger.exception("spans in %s are not inside of its own", " > ".join(ctx.path))
+        except Exception as error:  # noqa: BLE001 - tracing fails no node
+            place = " > ".join(ctx.path)
+            log_error(_logger, f"spans in {place} are not inside of its own", error)
             return _do_nothing
 
     def _spans(self, ctx: CallbackContext) -> Spans:

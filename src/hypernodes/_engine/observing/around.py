@@ -65,10 +65,14 @@ def called_around(call: Call, step: Step, node: Node, cue: Cue) -> Call:
         ctx = CallbackContext(scene, step, clock(), witness.item_index, inputs)
         ctx.signature = witness.signature(step.index)
         made = _Made(is_kept, args, kwargs)
-        inside: Any = partial(made.call, call)
+
+        def inside() -> Any:
+            return made.call(call)
+
+        called: Any = inside
         for wrapper in reversed(cue.wrappers):
-            inside = partial(wrapper, ctx, node, inputs, inside)
-        value = inside()
+            called = partial(wrapper, ctx, node, inputs, called)
+        value = called()
         fitting = _fitting(value, node, step.path)
         return fitting if made.is_last(value) else Replaced(fitting)
 
