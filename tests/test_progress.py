@@ -465,6 +465,43 @@ named.map({"x": range(3)}, map_over="x", config=config("sequential"))
     assert re.fullmatch(rf"{re.escape(name)} au lait: 100%\|{full}+\| 3/3 \[.*\]", line)
 
 
+FAILING = """
+import threading
+
+class Failing:
+    encoding = "utf-8"
+    fails = threading.Event()
+    def isatty(self):
+        return True
+    def fileno(self):
+        return 2
+    def flush(self):
+        sys.__stderr__.flush()
+    def write(self, text):
+        if self.fails.is_set():
+            raise BlockingIOError("would block")
+        return sys.__stderr__.write(text)
+
+def fail(x):
+    Failing.fails.set()
+    print("said by", x)
+    return x
+
+progress = ProgressCallback(Failing())
+pipeline = Pipeline([node("y")(fail)], name="p")
+results = pipeline.map({"x": [1, 2]}, map_over="x", config=config("thread"))
+from tqdm import tqdm
+print(len(results), "write" in vars(sys.stdout), "write" in vars(sys.stderr), len(tqdm._instances))
+"""
+
+
+def test_a_terminal_that_fails_leaves_what_the_program_prints_alone(play):
+    lines = play(FAILING).finish()
+    assert sum(line.endswith(("said by 1", "said by 2")) for line in lines) == 2
+    assert lines.count("BlockingIOError: would block") == 1
+    assert lines[-1].endswith("2 False False 0")
+
+
 def test_more_lines_than_the_terminal_has_rows_do_no_harm(play):
     source = """
 parts = [Pipeline([node(f"y{i}")(lambda x: x)], name=f"p{i}").as_node() for i in range(30)]

@@ -13,6 +13,8 @@ from tqdm.std import tqdm
 from hypernodes.telemetry._board import Board, Display
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hypernodes.telemetry._board import Line
 
 _UP: Final = "\x1b[A"
@@ -116,6 +118,7 @@ class Screen(Display):
                 bar.pos = -place
             if not self._bars:
                 self._give_streams_back()
+        self._raw.check()
 
     def clear(self) -> None:
         """Take the bars away until they are drawn again."""
@@ -134,9 +137,9 @@ class Screen(Display):
                     self._streams.append(_Stream(stream, self))
 
     def _give_streams_back(self) -> None:
-        for stream in self._streams:
-            stream.restore()
-        self._streams.clear()
+        while self._streams:
+            with suppress(Exception):  # it may be closed by now
+                self._streams.pop().restore()
 
 
 def _last_text(line: Line, bar: Any) -> str:
@@ -147,11 +150,33 @@ def _last_text(line: Line, bar: Any) -> str:
 
 
 class _Raw:
-    """A file as it was before its `write` was replaced."""
+    """A file as it was before its `write` was replaced, which fails only when it is asked.
+
+    Bars of tqdm hold a lock while they write, and keep it if that fails.
+    """
 
     def __init__(self, file: Any) -> None:
         self._file = file
-        self.write = file.write
+        self._write = file.write
+        self._error: Exception | None = None
+
+    def write(self, text: str) -> None:
+        self._try(self._write, text)
+
+    def flush(self) -> None:
+        self._try(self._file.flush)
+
+    def _try(self, call: Callable[..., object], *arguments: object) -> None:
+        try:
+            call(*arguments)
+        except Exception as error:  # noqa: BLE001 - raised by `check`
+            self._error = self._error or error
+
+    def check(self) -> None:
+        """Raise the first error there was since the last time."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
