@@ -465,6 +465,22 @@ named.map({"x": range(3)}, map_over="x", config=config("sequential"))
     assert re.fullmatch(rf"{re.escape(name)} au lait: 100%\|{full}+\| 3/3 \[.*\]", line)
 
 
+def test_forked_processes_print_as_if_there_were_no_bars(play):
+    source = """
+import warnings
+def fork(x):
+    with warnings.catch_warnings(action="ignore"):  # of threads that the child lacks
+        child = os.fork()
+    if not child:
+        os._exit("write" in vars(sys.stdout) or "write" in vars(sys.stderr))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+forking = Pipeline([node("y")(fork)], name="forking")
+print(forking.map({"x": [1]}, map_over="x", config=config("thread")))
+"""
+    assert play(source).finish()[-1] == "[{'y': 0}]"
+
+
 FAILING = """
 import threading
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from contextlib import suppress
@@ -136,10 +137,28 @@ class Screen(Display):
                 if stream.isatty():
                     self._streams.append(_Stream(stream, self))
 
+    def leave_streams(self) -> None:
+        """Let streams be as they were, in a process that was forked: the bars are its parent's.
+
+        tqdm's lock is one for all of these processes, so one that is killed as it prints keeps it.
+        """
+        for stream in self._streams:
+            stream.leave()
+        self._streams.clear()
+
     def _give_streams_back(self) -> None:
         while self._streams:
             with suppress(Exception):  # it may be closed by now
                 self._streams.pop().restore()
+
+
+def _leave_all_streams() -> None:
+    for screen in tuple(_screens.values()):
+        screen.leave_streams()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_leave_all_streams)
 
 
 def _last_text(line: Line, bar: Any) -> str:
@@ -202,10 +221,14 @@ class _Stream:
 
     def restore(self) -> None:
         """Write what waits, and give the stream its own `write` back."""
-        if vars(self._stream).get("write") == self._write:
-            del self._stream.write
+        self.leave()
         if self._rest:
             self._plain(self._rest)
+
+    def leave(self) -> None:
+        """Give the stream its own `write` back."""
+        if vars(self._stream).get("write") == self._write:
+            del self._stream.write
 
     def _write(self, text: str) -> int:
         with tqdm.get_lock():
