@@ -115,6 +115,26 @@ def test_maps_inside_items_share_a_line(log, executor):
     assert log.counts == ["outer: 3/3 items", "  inner: 4/4 items"]
 
 
+def test_a_run_and_a_map_of_one_name_have_lines_of_their_own(log, executor):
+    @node
+    def more(y):
+        return y + 1
+
+    parts = [Pipeline([one], name="part") for one in (inverse, more)]
+    both = Pipeline([parts[0], parts[1].as_node(map_over="y")], name="both")
+    both.run({"x": 1, "y": range(10)}, config=config_for(log, executor))
+    expected = {"both: 2/2 nodes", "  part: 1/1 nodes", "  part: 10/10 items"}
+    assert {*log.counts} == expected
+
+
+def test_counts_come_in_the_background_too(log, executor):
+    callback = ProgressCallback(log)
+    callback.async_mode = True
+    config = RuntimeConfig(executor=executor, callbacks=[callback])
+    MAPPED.map({"x": [[1, 2, 3], [4]]}, map_over="x", config=config)
+    assert log.counts == ["outer: 2/2 items", "  inner: 4/4 items"]
+
+
 def test_failed_items_are_counted(log, executor):
     config = config_for(log, executor)
     INNER.map({"x": [1, 0, 2, 0]}, map_over="x", on_error="return", config=config)

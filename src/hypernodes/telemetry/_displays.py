@@ -113,9 +113,11 @@ class Lines(Display):
 
     def close(self, board: Board) -> None:
         with self._lock:
-            if self._is_worth_a_line(board):
-                self._write(board)
-            del self._seen[board], self._starts[board]
+            try:
+                if self._is_worth_a_line(board):
+                    self._write(board)
+            finally:
+                del self._seen[board], self._starts[board]
 
     def _is_worth_a_line(self, board: Board) -> bool:
         """Tell whether to write at the end: not for each of many short runs."""
