@@ -501,6 +501,36 @@ print(forking.map({"x": [1]}, map_over="x", config=config("thread")))
     assert play(source).finish()[-1] == "[{'y': 0}]"
 
 
+def test_bars_are_never_longer_than_the_terminal_is_wide(play, tmp_path):
+    """Every picture is one line, or the next one is drawn below what is left of it."""
+    source = """
+def work(x):
+    if x == 2:
+        wait_for("go")
+    return x
+named = Pipeline([node("y")(work)], name="long " * 15)
+print("start")
+lazy = named.map_iter({"x": iter(range(3))}, map_over="x", config=config("sequential"))
+print(len(list(lazy)), "results")
+named.map({"x": range(3)}, map_over="x", config=config("sequential"))
+print("over")
+"""
+    shown = play(source, columns=60)
+    shown.wait_for("long long")
+    (tmp_path / "go").touch()
+    lines = shown.finish()
+    assert [line[:4] for line in lines] == ["star", "long", "3 re", "long", "over"]
+
+
+@pytest.mark.parametrize("style", ["auto", "bars", "lines"])
+def test_nothing_is_shown_where_tqdm_is_disabled(log, monkeypatch, style):
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    progress = ProgressCallback(log, style=style)
+    config = RuntimeConfig(executor="sequential", callbacks=[progress])
+    INNER.map({"x": [1, 2]}, map_over="x", config=config)
+    assert log.texts == []
+
+
 FAILING = """
 import threading
 

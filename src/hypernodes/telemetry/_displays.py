@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from importlib import import_module
@@ -34,6 +35,8 @@ def display_for(file: TextIO | None, style: str, interval: float, last: Display 
         last: What has shown the run before.
     """
     target: Any = sys.stderr if file is None else file
+    if os.environ.get("TQDM_DISABLE"):
+        return Lines(None, interval)
     if style == "notebook" or (style == "auto" and file is None and _is_notebook()):
         return Widgets()
     if style == "bars" or (style == "auto" and _is_terminal(target)):

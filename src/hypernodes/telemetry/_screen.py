@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
 from tqdm.std import tqdm
+from tqdm.utils import disp_trim
 
 from hypernodes.telemetry._board import Board, Display
 
@@ -46,6 +47,7 @@ def look_of(line: Line, file: Any = None) -> dict[str, Any]:
         "total": line.total,
         "desc": "  " * line.depth + name,
         "unit": f" {line.unit}",
+        "disable": False,
         "mininterval": 0,
         "miniters": 1,
     }
@@ -66,6 +68,12 @@ def show(bar: Any, line: Line) -> None:
         bar.refresh()
 
 
+def _fitting(*facts: Any, ncols: int | None = None, **named: Any) -> str:
+    """Return a bar that fits on the terminal; tqdm sees to that where totals are known."""
+    text: str = tqdm.format_meter(*facts, ncols=ncols, **named)
+    return disp_trim(text, ncols) if ncols else text  # type: ignore[no-any-return]
+
+
 def quiet(kind: Any) -> Any:
     """Return a class of tqdm's without the thread that looks after slow bars: boards have one."""
     return type("Bar", (kind,), {"monitor_interval": 0})
@@ -83,7 +91,7 @@ class Screen(Display):
     def __init__(self, file: Any) -> None:
         self._file = file
         self._raw = _Raw(file)
-        self._kind = quiet(tqdm)
+        self._kind = type("Bar", (quiet(tqdm),), {"format_meter": staticmethod(_fitting)})
         self._bars: dict[tuple[Board, int], tuple[Line, Any]] = {}
         self._streams: list[_Stream] = []
         self._is_clear = True
