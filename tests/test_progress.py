@@ -115,6 +115,26 @@ def test_maps_inside_items_share_a_line(log, executor):
     assert log.counts == ["outer: 3/3 items", "  inner: 4/4 items"]
 
 
+def test_a_run_and_a_map_of_one_name_have_lines_of_their_own(log, executor):
+    @node
+    def more(y):
+        return y + 1
+
+    parts = [Pipeline([one], name="part") for one in (inverse, more)]
+    both = Pipeline([parts[0], parts[1].as_node(map_over="y")], name="both")
+    both.run({"x": 1, "y": range(10)}, config=config_for(log, executor))
+    expected = {"both: 2/2 nodes", "  part: 1/1 nodes", "  part: 10/10 items"}
+    assert {*log.counts} == expected
+
+
+def test_counts_come_in_the_background_too(log, executor):
+    callback = ProgressCallback(log)
+    callback.async_mode = True
+    config = RuntimeConfig(executor=executor, callbacks=[callback])
+    MAPPED.map({"x": [[1, 2, 3], [4]]}, map_over="x", config=config)
+    assert log.counts == ["outer: 2/2 items", "  inner: 4/4 items"]
+
+
 def test_failed_items_are_counted(log, executor):
     config = config_for(log, executor)
     INNER.map({"x": [1, 0, 2, 0]}, map_over="x", on_error="return", config=config)
@@ -463,6 +483,89 @@ named.map({"x": range(3)}, map_over="x", config=config("sequential"))
     name, full = (r"caf\xe9", "#") if encoding.startswith("ascii") else ("caf\xe9", "█")
     (line,) = play(source).finish()
     assert re.fullmatch(rf"{re.escape(name)} au lait: 100%\|{full}+\| 3/3 \[.*\]", line)
+
+
+def test_forked_processes_print_as_if_there_were_no_bars(play):
+    source = """
+import warnings
+def fork(x):
+    with warnings.catch_warnings(action="ignore"):  # of threads that the child lacks
+        child = os.fork()
+    if not child:
+        os._exit("write" in vars(sys.stdout) or "write" in vars(sys.stderr))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+forking = Pipeline([node("y")(fork)], name="forking")
+print(forking.map({"x": [1]}, map_over="x", config=config("thread")))
+"""
+    assert play(source).finish()[-1] == "[{'y': 0}]"
+
+
+def test_bars_are_never_longer_than_the_terminal_is_wide(play, tmp_path):
+    """Every picture is one line, or the next one is drawn below what is left of it."""
+    source = """
+def work(x):
+    if x == 2:
+        wait_for("go")
+    return x
+named = Pipeline([node("y")(work)], name="long " * 15)
+print("start")
+lazy = named.map_iter({"x": iter(range(3))}, map_over="x", config=config("sequential"))
+print(len(list(lazy)), "results")
+named.map({"x": range(3)}, map_over="x", config=config("sequential"))
+print("over")
+"""
+    shown = play(source, columns=60)
+    shown.wait_for("long long")
+    (tmp_path / "go").touch()
+    lines = shown.finish()
+    assert [line[:4] for line in lines] == ["star", "long", "3 re", "long", "over"]
+
+
+@pytest.mark.parametrize("style", ["auto", "bars", "lines"])
+def test_nothing_is_shown_where_tqdm_is_disabled(log, monkeypatch, style):
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    progress = ProgressCallback(log, style=style)
+    config = RuntimeConfig(executor="sequential", callbacks=[progress])
+    INNER.map({"x": [1, 2]}, map_over="x", config=config)
+    assert log.texts == []
+
+
+FAILING = """
+import threading
+
+class Failing:
+    encoding = "utf-8"
+    fails = threading.Event()
+    def isatty(self):
+        return True
+    def fileno(self):
+        return 2
+    def flush(self):
+        sys.__stderr__.flush()
+    def write(self, text):
+        if self.fails.is_set():
+            raise BlockingIOError("would block")
+        return sys.__stderr__.write(text)
+
+def fail(x):
+    Failing.fails.set()
+    print("said by", x)
+    return x
+
+progress = ProgressCallback(Failing())
+pipeline = Pipeline([node("y")(fail)], name="p")
+results = pipeline.map({"x": [1, 2]}, map_over="x", config=config("thread"))
+from tqdm import tqdm
+print(len(results), "write" in vars(sys.stdout), "write" in vars(sys.stderr), len(tqdm._instances))
+"""
+
+
+def test_a_terminal_that_fails_leaves_what_the_program_prints_alone(play):
+    lines = play(FAILING).finish()
+    assert sum(line.endswith(("said by 1", "said by 2")) for line in lines) == 2
+    assert lines.count("BlockingIOError: would block") == 1
+    assert lines[-1].endswith("2 False False 0")
 
 
 def test_more_lines_than_the_terminal_has_rows_do_no_harm(play):

@@ -9,7 +9,6 @@ from weakref import WeakValueDictionary
 
 from hypernodes._dispatch.forms import read_callback
 from hypernodes._dispatch.needs import (
-    COUNTER,
     ITEM_EVENTS,
     MAP_EVENTS,
     SETTING,
@@ -63,7 +62,7 @@ class Table:
         for observer in ordered:
             for name, hook in observer.hooks.items():
                 own = observer.errors or policy
-                later = observer.async_mode and name not in {WRAPPER, SETTING, COUNTER}
+                later = observer.async_mode and name not in {WRAPPER, SETTING}
                 calls[name].append(Call(hook.call, observer, name, own, later))
         wrappers = tuple(call.invoke for call in calls.pop(WRAPPER, ()))
         settings = tuple(call.invoke for call in calls.pop(SETTING, ()))

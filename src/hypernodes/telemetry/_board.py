@@ -104,27 +104,30 @@ class Board:
         display: Draws them.
 
     Attributes:
-        lines: The lines, by their place.
+        lines: The lines, by their place and what they count.
         runs: How many of its pipelines have started and not ended.
     """
 
     _numbers = itertools.count(1)
 
     def __init__(self, display: Display) -> None:
-        self.lines: dict[tuple[str, ...], Line] = {}
+        self.lines: dict[tuple[tuple[str, ...], str], Line] = {}
         self.runs = 0
         self._display = display
         self._is_over = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def line(self, ctx: CallbackContext, unit: str) -> Line:
-        """Return the line for a pipeline or a map; the first time, it is shown from then on."""
-        found = self.lines.get(ctx.path)
-        if found is None:
-            found = self.lines[ctx.path] = Line(ctx.path[-1], ctx.depth, unit)
-            self._display.add(self, found)
-            self._start()
-        return found
+    def expect(self, ctx: CallbackContext, unit: str, count: int | None) -> None:
+        """Expect so many more on a line; the first time, it is shown from then on."""
+        key = ctx.path, unit
+        if key in self.lines:
+            self.lines[key].aim(count)
+            return
+        line = Line(ctx.path[-1], ctx.depth, unit)
+        line.aim(count)
+        self._display.add(self, line)
+        self.lines[key] = line
+        self._start()
 
     def _start(self) -> None:
         if self._thread is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from importlib import import_module
@@ -34,6 +35,8 @@ def display_for(file: TextIO | None, style: str, interval: float, last: Display 
         last: What has shown the run before.
     """
     target: Any = sys.stderr if file is None else file
+    if os.environ.get("TQDM_DISABLE"):
+        return Lines(None, interval)
     if style == "notebook" or (style == "auto" and file is None and _is_notebook()):
         return Widgets()
     if style == "bars" or (style == "auto" and _is_terminal(target)):
@@ -113,9 +116,11 @@ class Lines(Display):
 
     def close(self, board: Board) -> None:
         with self._lock:
-            if self._is_worth_a_line(board):
-                self._write(board)
-            del self._seen[board], self._starts[board]
+            try:
+                if self._is_worth_a_line(board):
+                    self._write(board)
+            finally:
+                del self._seen[board], self._starts[board]
 
     def _is_worth_a_line(self, board: Board) -> bool:
         """Tell whether to write at the end: not for each of many short runs."""

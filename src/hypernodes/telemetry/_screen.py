@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from contextlib import suppress
@@ -9,10 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
 from tqdm.std import tqdm
+from tqdm.utils import disp_trim
 
 from hypernodes.telemetry._board import Board, Display
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hypernodes.telemetry._board import Line
 
 _UP: Final = "\x1b[A"
@@ -43,6 +47,7 @@ def look_of(line: Line, file: Any = None) -> dict[str, Any]:
         "total": line.total,
         "desc": "  " * line.depth + name,
         "unit": f" {line.unit}",
+        "disable": False,
         "mininterval": 0,
         "miniters": 1,
     }
@@ -63,6 +68,12 @@ def show(bar: Any, line: Line) -> None:
         bar.refresh()
 
 
+def _fitting(*facts: Any, ncols: int | None = None, **named: Any) -> str:
+    """Return a bar that fits on the terminal; tqdm sees to that where totals are known."""
+    text: str = tqdm.format_meter(*facts, ncols=ncols, **named)
+    return disp_trim(text, ncols) if ncols else text  # type: ignore[no-any-return]
+
+
 def quiet(kind: Any) -> Any:
     """Return a class of tqdm's without the thread that looks after slow bars: boards have one."""
     return type("Bar", (kind,), {"monitor_interval": 0})
@@ -80,7 +91,7 @@ class Screen(Display):
     def __init__(self, file: Any) -> None:
         self._file = file
         self._raw = _Raw(file)
-        self._kind = quiet(tqdm)
+        self._kind = type("Bar", (quiet(tqdm),), {"format_meter": staticmethod(_fitting)})
         self._bars: dict[tuple[Board, int], tuple[Line, Any]] = {}
         self._streams: list[_Stream] = []
         self._is_clear = True
@@ -116,6 +127,7 @@ class Screen(Display):
                 bar.pos = -place
             if not self._bars:
                 self._give_streams_back()
+        self._raw.check()
 
     def clear(self) -> None:
         """Take the bars away until they are drawn again."""
@@ -133,10 +145,28 @@ class Screen(Display):
                 if stream.isatty():
                     self._streams.append(_Stream(stream, self))
 
-    def _give_streams_back(self) -> None:
+    def leave_streams(self) -> None:
+        """Let streams be as they were, in a process that was forked: the bars are its parent's.
+
+        tqdm's lock is one for all of these processes, so one that is killed as it prints keeps it.
+        """
         for stream in self._streams:
-            stream.restore()
+            stream.leave()
         self._streams.clear()
+
+    def _give_streams_back(self) -> None:
+        while self._streams:
+            with suppress(Exception):  # it may be closed by now
+                self._streams.pop().restore()
+
+
+def _leave_all_streams() -> None:
+    for screen in tuple(_screens.values()):
+        screen.leave_streams()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_leave_all_streams)
 
 
 def _last_text(line: Line, bar: Any) -> str:
@@ -147,11 +177,33 @@ def _last_text(line: Line, bar: Any) -> str:
 
 
 class _Raw:
-    """A file as it was before its `write` was replaced."""
+    """A file as it was before its `write` was replaced, which fails only when it is asked.
+
+    Bars of tqdm hold a lock while they write, and keep it if that fails.
+    """
 
     def __init__(self, file: Any) -> None:
         self._file = file
-        self.write = file.write
+        self._write = file.write
+        self._error: Exception | None = None
+
+    def write(self, text: str) -> None:
+        self._try(self._write, text)
+
+    def flush(self) -> None:
+        self._try(self._file.flush)
+
+    def _try(self, call: Callable[..., object], *arguments: object) -> None:
+        try:
+            call(*arguments)
+        except Exception as error:  # noqa: BLE001 - raised by `check`
+            self._error = self._error or error
+
+    def check(self) -> None:
+        """Raise the first error there was since the last time."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
@@ -177,10 +229,14 @@ class _Stream:
 
     def restore(self) -> None:
         """Write what waits, and give the stream its own `write` back."""
-        if vars(self._stream).get("write") == self._write:
-            del self._stream.write
+        self.leave()
         if self._rest:
             self._plain(self._rest)
+
+    def leave(self) -> None:
+        """Give the stream its own `write` back."""
+        if vars(self._stream).get("write") == self._write:
+            del self._stream.write
 
     def _write(self, text: str) -> int:
         with tqdm.get_lock():

@@ -79,12 +79,12 @@ class ProgressCallback(Callback):
         if board is None:
             return
         board.runs += 1
-        if ctx.mode == "run" and ctx.item_index is None:
-            board.line(ctx, "nodes").aim(len(ctx.pipeline.nodes))
+        if _has_nodes(ctx):
+            board.expect(ctx, "nodes", len(ctx.pipeline.nodes))
 
     def on_pipeline_end(self, ctx: CallbackContext) -> None:
-        line = self._line(ctx)
-        if line is not None and line.unit == "nodes":
+        line = self._line(ctx.path, ctx, "nodes")
+        if line is not None and _has_nodes(ctx):
             line.total = line.done
         self._count(ctx)
         self._leave(ctx)
@@ -98,15 +98,15 @@ class ProgressCallback(Callback):
     def on_map_start(self, ctx: CallbackContext, count: int | None) -> None:
         board = self._board(ctx)
         if board is not None:
-            board.line(ctx, "items").aim(count)
+            board.expect(ctx, "items", count)
 
     def _on_tally(self, ctx: CallbackContext, tally: Tally) -> None:
-        line = self._line(ctx)
+        line = self._line(ctx.path, ctx, "items")
         if line is not None:
             line.follow(ctx.run_id, tally)
 
     def on_map_end(self, ctx: CallbackContext) -> None:
-        line = self._line(ctx)
+        line = self._line(ctx.path, ctx, "items")
         if line is not None:
             line.settle(ctx.run_id)
 
@@ -122,9 +122,8 @@ class ProgressCallback(Callback):
         """Count a node, or a nested pipeline, in the pipeline around it."""
         if ctx.item_index is not None or isinstance(error, CancelledError):
             return
-        board = self._board(ctx)
-        line = None if board is None else board.lines.get(ctx.path[:-1])
-        if line is not None and line.unit == "nodes":
+        line = self._line(ctx.path[:-1], ctx, "nodes")
+        if line is not None:
             line.add(is_failed=error is not None, is_cached=ctx.cache_hit)
 
     # ------------------------------------------------------------ what is shown
@@ -137,9 +136,9 @@ class ProgressCallback(Callback):
             ctx.state[key] = None if is_inside else Board(self._shown())
         return ctx.state[key]  # type: ignore[no-any-return]
 
-    def _line(self, ctx: CallbackContext) -> Line | None:
+    def _line(self, path: tuple[str, ...], ctx: CallbackContext, unit: str) -> Line | None:
         board = self._board(ctx)
-        return None if board is None else board.lines.get(ctx.path)
+        return None if board is None else board.lines.get((path, unit))
 
     def _leave(self, ctx: CallbackContext) -> None:
         board = self._board(ctx)
@@ -155,6 +154,11 @@ class ProgressCallback(Callback):
         )
         self._display = displays.display_for(*self._choice, self._display)
         return self._display
+
+
+def _has_nodes(ctx: CallbackContext) -> bool:
+    """Tell whether it is a pipeline whose nodes are counted."""
+    return ctx.mode == "run" and ctx.item_index is None
 
 
 def _is_seconds(value: object) -> bool:
