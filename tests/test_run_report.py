@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import threading
+import tracemalloc
 import warnings
 from html.parser import HTMLParser
 from pathlib import Path
@@ -37,6 +38,7 @@ from hypernodes.telemetry import RunReport
 from hypernodes.telemetry._report import callback as callback_module
 from hypernodes.telemetry._report import page as page_module
 from hypernodes.telemetry._report import record as record_module
+from hypernodes.telemetry._report.words import spelled
 
 EXECUTORS = {
     "sequential": SequentialExecutor(),
@@ -728,3 +730,14 @@ def test_a_callback_that_ends_the_run_is_told_of(report, records):
     with pytest.raises(CallbackError):
         BOTH.run({"x": 1}, config=config)
     assert len(records) == 1
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+def test_big_bytes_are_not_spelled_whole(kind):
+    value = kind(20_000_000)
+    tracemalloc.start()
+    text = spelled(value)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (text[-1], peak < 1_000_000) == ("…", True)
+    assert spelled(kind(b"ab")) == repr(kind(b"ab"))

@@ -368,6 +368,23 @@ def test_worker_processes_can_be_set_up(traces, tmp_path):
     assert {name: parent for name, _, parent in spans_in(path)} == ids
 
 
+def test_each_callback_sets_workers_up_for_itself(traces, tmp_path):
+    def breaks():
+        raise ValueError
+
+    def works():
+        with (tmp_path / "works").open("a") as file:
+            file.write("x")
+
+    executor = ProcessPoolExecutor(max_workers=1)
+    with executor:
+        for setup in (breaks, works):
+            callback = TelemetryCallback(traces.provider, worker_setup=setup)
+            config = RuntimeConfig(executor=executor, callbacks=[callback])
+            INNER.map({"x": [1, 2, 3]}, map_over="x", config=config)
+    assert (tmp_path / "works").read_text() == "x"
+
+
 def test_runs_inside_nodes_lie_in_the_node(traces):
     config = config_for(traces, SequentialExecutor())
 

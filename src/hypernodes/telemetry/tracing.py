@@ -13,6 +13,7 @@ import os
 import threading
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
 from hypernodes._dispatch.session import log_error
 from hypernodes._extras import import_extra
@@ -29,7 +30,7 @@ __all__ = ["TelemetryCallback"]
 _STATE: Final = "hypernodes.telemetry.tracing"
 _logger: Final = logging.getLogger("hypernodes.telemetry")
 _lock: Final = threading.Lock()
-_is_set_up: Final[list[bool]] = []
+_set_up: Final[set[str]] = set()
 
 
 class TelemetryCallback(Callback):
@@ -80,6 +81,7 @@ class TelemetryCallback(Callback):
         self._provider = tracer_provider
         self._worker_setup = worker_setup
         self._home = os.getpid()
+        self._name = uuid4().hex  # the same in workers
 
     def __getstate__(self) -> dict[str, Any]:
         # A provider has threads and sockets: it stays here. Workers have their own.
@@ -135,7 +137,7 @@ class TelemetryCallback(Callback):
         """Have the node's span be the current one for its code, where it runs, until it is over."""
         try:
             if self._worker_setup is not None and os.getpid() != self._home:
-                _set_up_once(self._worker_setup)
+                _set_up_once(self._name, self._worker_setup)
             return _traced().attach(ctx)  # type: ignore[no-any-return]
         except Exception as error:  # noqa: BLE001 - tracing fails no node
             place = " > ".join(ctx.path)
@@ -160,9 +162,9 @@ def _traced() -> Any:
     return import_module("hypernodes.telemetry._spans")
 
 
-def _set_up_once(worker_setup: Callable[[], object]) -> None:
-    """Have a worker process get ready to export spans, if it has not yet."""
+def _set_up_once(name: str, worker_setup: Callable[[], object]) -> None:
+    """Have a worker process get ready to export spans for a callback, if it has not yet."""
     with _lock:
-        if not _is_set_up:
-            _is_set_up.append(True)
+        if name not in _set_up:
+            _set_up.add(name)
             worker_setup()

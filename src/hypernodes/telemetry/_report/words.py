@@ -25,6 +25,16 @@ class _Repr(reprlib.Repr):
         self.maxdict = self.maxdeque = self.maxarray = 12
         self.maxstring = self.maxlong = self.maxother = LONGEST_VALUE
 
+    def repr_bytes(self, value: bytes, level: int) -> str:
+        """Spell as much of bytes as is shown."""
+        del level
+        return repr(value[: self.maxother])
+
+    def repr_bytearray(self, value: bytearray, level: int) -> str:
+        """Spell as much of a bytearray as is shown."""
+        del level
+        return repr(value[: self.maxother])
+
 
 _repr: Final = _Repr()
 
