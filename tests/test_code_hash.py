@@ -16,6 +16,7 @@ import textwrap
 import threading
 import types
 import typing
+from concurrent import futures
 
 import pytest
 
@@ -1589,3 +1590,15 @@ def test_a_client_of_an_installed_package_counts_by_its_type(tmp_path, monkeypat
     client.requests += 1
     assert describe_code(ask) == before
     assert before.by_type == ("client",)
+
+
+def test_many_threads_may_read_sources_at_once(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    names = [f"module_for_threads_{number}" for number in range(40)]
+    for number, name in enumerate(names):
+        body = "".join(f"    x = [x, [{n}, (x, {number})]]\n" for n in range(200))
+        (tmp_path / f"{name}.py").write_text(f"def f(x):\n{body}    return x\n")
+    functions = [importlib.import_module(name).f for name in names]
+    with futures.ThreadPoolExecutor(8) as pool:
+        hashes = list(pool.map(hash_code, functions))
+    assert len(set(hashes)) == len(names)
