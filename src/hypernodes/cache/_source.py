@@ -7,6 +7,7 @@ import ast
 import copy
 import functools
 import linecache
+import threading
 import types
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -44,6 +45,22 @@ class _Place(NamedTuple):
     scopes: tuple[_Scope, ...]
 
 
+_parsing: Final = threading.Lock()
+
+
+def _parsed(source: str) -> ast.Module:
+    """Return the tree of a source.
+
+    Until Python 3.13 all threads share a counter in the parser, which fails where one of them is
+    interrupted by another; those of other packages may parse too.
+    """
+    with _parsing:
+        try:
+            return ast.parse(source)
+        except SystemError:
+            return ast.parse(source)
+
+
 class _File:
     """A parsed file.
 
@@ -53,7 +70,7 @@ class _File:
 
     def __init__(self, lines: list[str]) -> None:
         self.lines = lines
-        self._tree = ast.parse("".join(lines))
+        self._tree = _parsed("".join(lines))
         self._lambdas: list[_Place] | None = None
         self._functions: dict[str, list[_Place]] = {}
         self.imports: set[str] = set()

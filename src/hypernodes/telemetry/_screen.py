@@ -71,7 +71,7 @@ def show(bar: Any, line: Line) -> None:
 def _fitting(*facts: Any, ncols: int | None = None, **named: Any) -> str:
     """Return a bar that fits on the terminal; tqdm sees to that where totals are known."""
     text: str = tqdm.format_meter(*facts, ncols=ncols, **named)
-    return disp_trim(text, ncols) if ncols else text  # type: ignore[no-any-return]
+    return disp_trim(text, ncols) if ncols else text
 
 
 def quiet(kind: Any) -> Any:
@@ -173,7 +173,7 @@ def _last_text(line: Line, bar: Any) -> str:
     """Return a bar as it is in the end, with its rate over all the time."""
     bar.total, bar.n = line.total, line.done
     bar.set_postfix_str(remarks_of(line), refresh=False)
-    return bar.format_meter(**bar.format_dict | {"rate": None})  # type: ignore[no-any-return]
+    return bar.format_meter(**bar.format_dict | {"rate": None})
 
 
 class _Raw:
