@@ -173,7 +173,7 @@ def _last_text(line: Line, bar: Any) -> str:
     """Return a bar as it is in the end, with its rate over all the time."""
     bar.total, bar.n = line.total, line.done
     bar.set_postfix_str(remarks_of(line), refresh=False)
-    return bar.format_meter(**bar.format_dict | {"rate": None})
+    return bar.format_meter(**bar.format_dict | {"rate": None})  # type: ignore[no-any-return]
 
 
 class _Raw:
