@@ -71,7 +71,7 @@ def show(bar: Any, line: Line) -> None:
 def _fitting(*facts: Any, ncols: int | None = None, **named: Any) -> str:
     """Return a bar that fits on the terminal; tqdm sees to that where totals are known."""
     text: str = tqdm.format_meter(*facts, ncols=ncols, **named)
-    return disp_trim(text, ncols) if ncols else text  # type: ignore[no-any-return]
+    return disp_trim(text, ncols) if ncols else text
 
 
 def quiet(kind: Any) -> Any:
