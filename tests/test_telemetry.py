@@ -31,6 +31,9 @@ from hypernodes.telemetry import (
     CacheStatsCallback,
     ErrorCollector,
     LoggingCallback,
+    ProgressCallback,
+    RunReport,
+    TelemetryCallback,
     TimingCallback,
 )
 
@@ -117,7 +120,8 @@ def test_importing_them_imports_no_extra():
 
 
 @pytest.mark.parametrize(
-    ("name", "module"), [("ProgressCallback", "tqdm"), ("TelemetryCallback", "opentelemetry")]
+    ("name", "module"),
+    [("ProgressCallback", "tqdm"), ("TelemetryCallback", "opentelemetry"), ("RunReport", "jinja2")],
 )
 def test_without_its_extra_a_callback_says_how_to_get_it(monkeypatch, name, module):
     for loaded in [m for m in sys.modules if m.partition(".")[0] == module]:
@@ -134,9 +138,10 @@ def test_without_its_extra_a_callback_says_how_to_get_it(monkeypatch, name, modu
 
 
 @pytest.mark.parametrize("name", hypernodes.telemetry.__all__)
-def test_callbacks_pickle_and_can_be_named(name):
+def test_callbacks_pickle_and_can_be_named(name, tmp_path, monkeypatch):
     if name == "CollectedError":
         return
+    monkeypatch.chdir(tmp_path)  # there, a report is written
     made = getattr(hypernodes.telemetry, name)()
     assert type(pickle.loads(pickle.dumps(made))) is type(made)
     config = RuntimeConfig(executor="sequential", callbacks=[f"hypernodes.telemetry:{name}"])
@@ -379,3 +384,22 @@ def test_examples_in_docstrings_hold(name):
     module = importlib.import_module(f"hypernodes.telemetry.{name}")
     found = doctest.testmod(module)
     assert (found.failed, found.attempted > 0) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: ProgressCallback("out.log"), "file='out.log' cannot be written to"),
+        (lambda: TelemetryCallback("jaeger"), "tracer_provider='jaeger' is none"),
+        (lambda: TelemetryCallback(worker_setup="setup"), "worker_setup='setup' cannot be called"),
+    ],
+)
+def test_wrong_arguments_are_refused_when_callbacks_are_made(build, words):
+    with pytest.raises(CallbackError, match=words):
+        build()
+
+
+@pytest.mark.parametrize("wrong", ["20", -1, None])
+def test_a_report_shows_a_number_of_items(wrong):
+    with pytest.raises(ValueError, match="slowest is"):
+        RunReport(slowest=wrong)

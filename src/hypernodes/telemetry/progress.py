@@ -63,6 +63,9 @@ class ProgressCallback(Callback):
         if style not in get_args(Style):
             message = f"style={style!r} is unknown; give one of {', '.join(get_args(Style))}"
             raise CallbackError(message, callback="ProgressCallback")
+        if file is not None and not hasattr(file, "write"):
+            message = f"file={file!r} cannot be written to; give an open text file, or leave it out"
+            raise CallbackError(message, callback="ProgressCallback")
         if not _is_seconds(interval):
             message = f"interval={interval!r} has to be a number of seconds, not below 0"
             raise CallbackError(message, callback="ProgressCallback")

@@ -18,6 +18,7 @@ from uuid import uuid4
 from hypernodes._dispatch.session import log_error
 from hypernodes._extras import import_extra
 from hypernodes.callbacks import Callback
+from hypernodes.exceptions import CallbackError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,6 +79,15 @@ class TelemetryCallback(Callback):
         worker_setup: Callable[[], object] | None = None,
     ) -> None:
         import_extra("opentelemetry.trace", extra="telemetry", user="TelemetryCallback")
+        if tracer_provider is not None and not hasattr(tracer_provider, "get_tracer"):
+            message = (
+                f"tracer_provider={tracer_provider!r} is none; give a TracerProvider that has your "
+                f"exporter in a span processor, or leave it out for the global one"
+            )
+            raise CallbackError(message, callback="TelemetryCallback")
+        if worker_setup is not None and not callable(worker_setup):
+            message = f"worker_setup={worker_setup!r} cannot be called; give a function"
+            raise CallbackError(message, callback="TelemetryCallback")
         self._provider = tracer_provider
         self._worker_setup = worker_setup
         self._home = os.getpid()

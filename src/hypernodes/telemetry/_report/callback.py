@@ -68,9 +68,10 @@ class RunReport(Callback):
         failures: int = 50,
     ) -> None:
         import_extra("jinja2", extra="telemetry", user="RunReport")
-        for name, number in (("slowest", slowest), ("failures", failures)):
-            if number < 0:
-                raise ValueError(f"{name} is {number}; it is how many are shown, 0 or more")
+        numbers: dict[str, Any] = {"slowest": slowest, "failures": failures}
+        for name, number in numbers.items():
+            if not isinstance(number, int) or number < 0:
+                raise ValueError(f"{name} is {number!r}; it is how many are shown, 0 or more")
         self.pattern: str = check_pattern(path)
         self.slowest: int = slowest
         self.failures: int = failures
