@@ -63,6 +63,7 @@ def _observed(request, _clean_slate):
         yield
         return
     if request.node.originalname in UNOBSERVED:
+        # It asserts what must not happen where nobody observes; the checker would be an observer.
         pytest.skip("is about runs that nobody observes")
     checker = Checker()
     register_plugins(checker)

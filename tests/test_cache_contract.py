@@ -145,6 +145,7 @@ def test_a_value_is_replaced_by_the_next_of_its_signature(cache):
 
 def test_what_cannot_be_stored_leaves_nothing_that_was_there_before(cache):
     if isinstance(cache, Plain):
+        # The plainest cache that the contract allows: it is told nothing of earlier values.
         pytest.skip("this one keeps what it had")
     cache.put(ONE, [1])
     cache.put(TWO, [2])
@@ -319,6 +320,7 @@ class Explosive:
 )
 def test_what_cannot_be_pickled_is_refused_and_not_stored(cache, value):
     if isinstance(cache, Plain) and isinstance(value, Explosive):
+        # What pickle refuses is a `SerializationError` everywhere; a value's own error need not be.
         pytest.skip("this one lets errors of values pass")
     with pytest.raises(SerializationError):
         cache.put(ONE, value)

@@ -280,6 +280,7 @@ def test_damaged_notes_are_left_out(cache):
 @pytest.mark.skipif(sys.platform != "linux", reason="file systems are told apart on Linux only")
 def test_large_arrays_are_mapped_and_small_ones_are_not(cache):
     if not is_local(str(Path(cache.path).parent)):
+        # Files are mapped on file systems of the machine itself only; CI's are.
         pytest.skip("the temporary directory is on no local file system")
     cache.put(ONE, ARRAY)
     cache.put(TWO, ARRAY[:1000])
@@ -764,6 +765,7 @@ def test_a_full_disk_costs_a_warning(tmp_path, run_script):
     mount = shutil.which("mount")
     command = [mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk]
     if not mount or subprocess.run(command, capture_output=True, check=False).returncode:
+        # A container may forbid it, even to root; a disk cannot be filled otherwise.
         pytest.skip("nothing can be mounted here")
     try:
         run_script(FULL_DISK)

@@ -25,6 +25,7 @@ VALUES = {name: [name[-3:], number] for number, name in enumerate(NAMES)}
 def _burst(monkeypatch, tmp_path):
     """Whatever is stored here is stored in quick succession, however slow the machine is."""
     if not is_local(str(tmp_path)):
+        # Entries share files on file systems of the machine itself only; CI's are.
         pytest.skip("the temporary directory is on no local file system")
     monkeypatch.setattr("hypernodes.cache._packs._BURST", 0)
     monkeypatch.setattr("hypernodes.cache._packs._SPAN", 10**18)

@@ -78,6 +78,7 @@ def test_what_follows_a_change_of_what_another_node_made_is_not_kept(config, map
 
 def test_the_change_of_an_input_is_told_of_once(config):
     if isinstance(config.executor, ProcessPoolExecutor):
+        # Which nodes meet in one worker is chance, so whether there is anything to tell is, too.
         pytest.skip("each worker has a copy of its own, which nobody else sees")
     nodes = node("a")(append), node("b")(lambda x, a: [*x]), node("c")(lambda b, x: 1)
     pipeline = Pipeline(nodes)
@@ -167,6 +168,7 @@ def test_what_another_attempt_has_changed_before_is_not_kept(config, tmp_path):
 
 def test_a_list_that_its_owner_changes_during_a_map_leaves_nothing_wrong(config):
     if isinstance(config.executor, ProcessPoolExecutor):
+        # What the owner does here reaches no worker: the items are right, and are kept.
         pytest.skip("workers have a copy of their own")
     shared = [7]
     pipeline = Pipeline([node("y")(lambda x, seen: [*seen, x])])

@@ -288,6 +288,7 @@ def _is_process(config):
 
 def test_a_result_that_cannot_be_kept_is_returned_with_one_warning(config, tally):
     if "ProcessPool" in repr(config.executor):
+        # There the run itself fails, with `SerializationError`: tests of that executor hold it.
         pytest.skip("what cannot be pickled does not come back from a process either")
 
     def handle(x):

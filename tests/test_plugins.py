@@ -597,7 +597,7 @@ def test_a_module_by_its_name_is_a_callback(tmp_path, monkeypatch):
 
 
 async def asynchronous(phase, config, data):
-    raise NotImplementedError
+    raise NotImplementedError  # it is refused, and so never called
 
 
 def generating(phase, config, data):

@@ -227,17 +227,20 @@ class Worker:
         job = self._jobs[token]
         self._token = token
         if isinstance(job, PackedError):
-            self._cells[CURSOR] = base + count
-            self._send(("unloadable", number, job))
-            return
-        if job.is_stale:
-            self._cells[CURSOR] = base + count
-            self._send(("stale", number, job.strangers))
-            return
+            self._refuse(base + count, "unloadable", number, job)
+        elif job.is_stale:
+            self._refuse(base + count, "stale", number, job.strangers)
+        else:
+            self._run(number, job, base, count, parcel, spent)
+
+    def _run(  # noqa: PLR0917 - of a message
+        self, number: int, job: _Job, base: int, count: int, parcel: Any, spent: Any
+    ) -> None:
+        """Read a chunk and run it."""
         try:
             found = self._read(base, parcel)
         except BaseException as error:  # noqa: BLE001 - whatever the user's classes raise
-            self._refuse(number, base, count, pack_error(error))
+            self._refuse(base + count, "unreadable", number, pack_error(error))
             return
         if found is None:
             self._send(("end", number, 0.0))
@@ -247,20 +250,23 @@ class Worker:
         run, indices = (_run_items, body[1]) if kind == "items" else (_run_segment, (body[2],))
         self._chunk = chunk = _Running(number, job, indices)
         begin = partial(self._begin, chunk, spent) if job.is_watched else None
+        claims = _Claims(self._cells, base, begin)
         started = perf_counter()
         try:
             if run is _run_segment:
-                self._distrust(token, job, job.engine.doubt(job.inputs))
-            job.context.copy().run(
-                run, job, body, _Claims(self._cells, base, begin), chunk.done.append
-            )
+                self._distrust(self._token, job, job.engine.doubt(job.inputs))
+            job.context.copy().run(run, job, body, claims, chunk.done.append)
             if run is _run_segment:
-                self._distrust(token, job, job.engine.doubt(job.inputs))
+                self._distrust(self._token, job, job.engine.doubt(job.inputs))
         except BaseException as error:  # noqa: BLE001 - ends the run, in the driver
             chunk.done.append(Raised(pack_error(error)))
         chunk.seconds = perf_counter() - started
         self._chunk = None
         del body
+        self._finish(chunk, base)
+
+    def _finish(self, chunk: _Running, base: int) -> None:
+        """Send what is left of a chunk, and its end."""
         _flush()
         self._cells[READING] = base + 1  # what ends the process now does so with the whole chunk
         try:
@@ -282,9 +288,10 @@ class Worker:
         finally:
             self._cells[READING] = 0
 
-    def _refuse(self, number: int, base: int, count: int, error: PackedError) -> None:
-        self._cells[CURSOR] = base + count
-        self._send(("unreadable", number, error))
+    def _refuse(self, end: int, *message: Any) -> None:
+        """Leave a chunk undone, up to its `end`, and say why."""
+        self._cells[CURSOR] = end
+        self._send(message)
 
     def _report(self, chunk: _Running, *, last: bool = False) -> None:
         """Send what is done of a chunk and has not been sent."""
