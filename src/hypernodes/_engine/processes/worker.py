@@ -14,34 +14,38 @@ import socket
 import sys
 import threading
 from collections import deque
-from contextlib import suppress
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from functools import partial
 from importlib import import_module
 from itertools import islice, repeat
-from operator import itemgetter
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes import config as _config
 from hypernodes._dispatch.plugins import REGISTRY as PLUGINS
-from hypernodes._engine.failure import Failure
-from hypernodes._engine.observing.witness import Scenery
-from hypernodes._engine.processes import blame, settings
-from hypernodes._engine.processes.board import CURSOR, LIMIT, READING, VOID, map_board
-from hypernodes._engine.processes.errors import PackedError, pack_error, pack_failure
-from hypernodes._engine.processes.events import PieceRecorder, Told, pack_records
+from hypernodes._engine.processes.board import READING, map_board
+from hypernodes._engine.processes.depot import Depot
 from hypernodes._engine.processes.ledger import Ledger
-from hypernodes._engine.processes.parcels import Depot, Parcel, check_readable, unpack
 from hypernodes._engine.processes.wire import BLOCK, Reader, frame
+from hypernodes._engine.shipping import settings
+from hypernodes._engine.shipping.claims import CURSOR, LIMIT, Claims
+from hypernodes._engine.shipping.errors import PackedError, pack_error
+from hypernodes._engine.shipping.events import pack_records
+from hypernodes._engine.shipping.parcels import Parcel, unpack
+from hypernodes._engine.shipping.work import (
+    Job,
+    Raised,
+    load,
+    packed_outcomes,
+    run_items,
+    run_segment,
+    taken_records,
+)
 from hypernodes._engine.watch import NEW_WATCH
-from hypernodes._engine.workers import OCCUPIED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Sequence
 
-    from hypernodes._engine.kernel import PipelineExecutionEngine
-    from hypernodes._engine.observing.witness import Record
 
 PULSE: Final = 0.2
 AGED: Final = 0.001
@@ -86,30 +90,6 @@ def _flush() -> None:
             continue
 
 
-class _Job(NamedTuple):
-    engine: PipelineExecutionEngine
-    inputs: Mapping[str, Any]
-    values: dict[int, Any]
-    context: Context
-    is_watched: bool
-    is_timed: bool
-    scenery: Scenery | None
-
-
-class _Claims(NamedTuple):
-    """Where pieces are claimed, the number of the first, and what to do before each."""
-
-    cells: memoryview
-    base: int
-    begin: Callable[[], None] | None
-
-
-class _Raised(NamedTuple):
-    """What ends a run: no failure of an item."""
-
-    error: PackedError
-
-
 class Worker:
     """The state of a worker process."""
 
@@ -117,7 +97,7 @@ class Worker:
         self._socket = connection
         self._cells = cells
         self._depot = depot
-        self._jobs: dict[int, _Job | PackedError] = {}
+        self._jobs: dict[int, Job | PackedError] = {}
         self._ledger = Ledger(cells, self._tell_watch)
         self._sending = threading.Lock()
         self._chunk: _Running | None = None
@@ -172,7 +152,7 @@ class Worker:
         watches, timed = self._ledger.count, self._ledger.timed
         self._cells[READING] = -token
         try:
-            job = watching.run(_loaded, *(Parcel(*parcel) for parcel in parcels))
+            job = watching.run(load, *(Parcel(*parcel) for parcel in parcels))
             self._jobs[token] = job._replace(
                 is_watched=self._ledger.count > watches, is_timed=self._ledger.timed > timed
             )
@@ -205,16 +185,16 @@ class Worker:
             return
         kind, body = found
         del found
-        run, indices = (_run_items, body[1]) if kind == "items" else (_run_segment, (body[2],))
+        run, indices = (run_items, body[1]) if kind == "items" else (run_segment, (body[2],))
         self._chunk = chunk = _Running(number, job, indices)
         begin = partial(self._begin, chunk, spent) if job.is_watched else None
         started = perf_counter()
         try:
             job.context.copy().run(
-                run, job, body, _Claims(self._cells, base, begin), chunk.done.append
+                run, job, body, Claims(self._cells, base, begin), chunk.done.append
             )
         except BaseException as error:  # noqa: BLE001 - ends the run, in the driver
-            chunk.done.append(_Raised(pack_error(error)))
+            chunk.done.append(Raised(pack_error(error)))
         chunk.seconds = perf_counter() - started
         self._chunk = None
         del body
@@ -251,8 +231,10 @@ class Worker:
             if not count and not last:
                 return
             outcomes = list(map(deque.popleft, repeat(chunk.done, count)))
-            told = _taken_records(outcomes)
-            packed = _packed(chunk.job, list(islice(chunk.indices, count)), outcomes, self._depot)
+            told = taken_records(outcomes)
+            packed = packed_outcomes(
+                chunk.job, list(islice(chunk.indices, count)), outcomes, self._depot
+            )
             messages: list[Any] = [("out", chunk.number, *found) for found in packed]
             if told is not None:
                 messages = [
@@ -266,7 +248,7 @@ class Worker:
 class _Running:
     """A chunk while it runs."""
 
-    def __init__(self, number: int, job: _Job, indices: Sequence[int | None]) -> None:
+    def __init__(self, number: int, job: Job, indices: Sequence[int | None]) -> None:
         self.number = number
         self.job = job
         self.indices = iter(indices)
@@ -274,130 +256,3 @@ class _Running:
         self.lock = threading.Lock()
         self.seconds = 0.0
         self.reported = perf_counter()
-
-
-def _loaded(engine_parcel: Parcel, inputs_parcel: Parcel, facts_parcel: Parcel) -> _Job:
-    """Return a job; its plan and those inside are compiled here, where they are to be watched."""
-    used, occupied, scene = unpack(facts_parcel, keep=True)
-    inputs = unpack(inputs_parcel, keep=True)
-    engine = unpack(engine_parcel, keep=True)
-    _compile_inner(engine)
-    values = engine.plan.constants | {engine.plan.shared[name]: v for name, v in inputs.items()}
-    context = Context()
-    context.run(_config._used.set, used)  # noqa: SLF001
-    context.run(OCCUPIED.set, occupied)
-    scenery = None
-    if engine.is_observed and scene is not None:
-        run_id, parent_run_id, mode = scene
-        scenery = Scenery(run_id, parent_run_id, mode, engine.plan.pipeline)
-    return _Job(engine, inputs, values, context, is_watched=False, is_timed=False, scenery=scenery)
-
-
-def _compile_inner(engine: PipelineExecutionEngine) -> None:
-    for step in engine.plan.steps:
-        inner = step.inner
-        if inner is not None and inner.map_over and not inner.elsewhere:
-            shared = [name for name in inner.inputs if name not in inner.map_over]
-            _compile_inner(inner.engine(shared))
-
-
-def _run_items(job: _Job, body: Any, claims: _Claims, append: Callable[[Any], None]) -> None:
-    """Run items, from the first; stop where the driver has taken them back."""
-    names, indices, columns = body
-    cells, number, begin = claims
-    attempt, inputs = _attempt_of(job), job.inputs
-    for index, item in zip(indices, _rows(names, columns), strict=True):
-        cells[CURSOR] = number + 1
-        if number >= cells[LIMIT]:
-            return
-        if begin is not None:
-            begin()
-        append(attempt(inputs, item, index))
-        number += 1
-    _finish(job)
-
-
-def _finish(job: _Job) -> None:
-    """Let the engine tidy up; the outcomes are there, so a warning must not become an error."""
-    with suppress(Warning):
-        job.engine.finish(job.inputs)
-
-
-def _attempt_of(job: _Job) -> Callable[..., Any]:
-    """Return what runs an item."""
-    scenery = job.scenery
-    if scenery is None:
-        return job.engine.attempt
-
-    def attempt(inputs: Mapping[str, Any], item: Mapping[str, Any], index: int) -> Told:
-        records: list[Record] = []
-        witness = PieceRecorder(records, scenery, index)
-        return Told(job.engine.attempt_told(inputs, item, index, witness), records)
-
-    return attempt
-
-
-def _rows(names: tuple[str, ...], columns: list[list[Any]]) -> Iterator[dict[str, Any]]:
-    if len(names) == 1:
-        (name,) = names
-        return ({name: value} for value in columns[0])
-    return (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
-
-
-def _run_segment(job: _Job, body: Any, claims: _Claims, append: Callable[[Any], None]) -> None:
-    """Run a segment, unless the driver has taken it back."""
-    number, values, index = body
-    cells, base, begin = claims
-    segment = job.engine.segments[number]
-    cells[CURSOR] = base + 1
-    if base >= cells[LIMIT]:
-        return
-    if begin is not None:
-        begin()
-    shared = {slot: job.values[slot] for slot in segment.takes if slot in job.values}
-    records: list[Record] = []
-    witness = None if job.scenery is None else PieceRecorder(records, job.scenery, index)
-    given = job.engine.attempt_segment(
-        number, shared | values, index, lambda: cells[VOID] != base + 1, witness
-    )
-    _finish(job)
-    # What was broken off gives less, to nobody.
-    found = given if isinstance(given, Failure) else {s: given.get(s) for s in segment.gives}
-    append(found if witness is None else Told(found, records))
-
-
-def _taken_records(outcomes: list[Any]) -> Iterator[list[Record]] | None:
-    """Take the records out of what pieces gave; None where nobody observes."""
-    told = [found.records if type(found) is Told else [] for found in outcomes]
-    is_told = Told in set(map(type, outcomes))
-    if is_told:
-        outcomes[:] = [found.outcome if type(found) is Told else found for found in outcomes]
-    return iter(told) if is_told else None
-
-
-def _packed(
-    job: _Job, indices: list[int | None], outcomes: list[Any], depot: Depot
-) -> Iterator[tuple[int, Parcel]]:
-    """Yield outcomes as parcels, with the number of outcomes in each."""
-    if not outcomes:
-        return
-    try:
-        parcel = depot.pack(_gathered(outcomes))
-        check_readable(parcel)
-    except Exception as error:  # noqa: BLE001 - whatever the user's classes raise
-        if len(outcomes) > 1:
-            for index, outcome in zip(indices, outcomes, strict=True):
-                yield from _packed(job, [index], [outcome], depot)
-            return
-        failure = blame.output_failure(job.engine, outcomes[0], indices[0], error, depot)
-        parcel = depot.pack(_gathered([failure]))
-    yield len(outcomes), parcel
-
-
-def _gathered(outcomes: list[Any]) -> Any:
-    """Return outcomes in a form that pickles fast: by columns where all are fine."""
-    if set(map(type, outcomes)) == {dict}:
-        names = tuple(outcomes[0])
-        columns = [list(map(itemgetter(name), outcomes)) for name in names]
-        return names, columns, len(outcomes)
-    return [pack_failure(o) if isinstance(o, Failure) else o for o in outcomes]

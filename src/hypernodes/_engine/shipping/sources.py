@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hypernodes._engine.calls import overdue
 from hypernodes._engine.failure import Failure, annotate, node_note
-from hypernodes._engine.processes import blame
-from hypernodes._engine.processes.errors import PackedError, unpack_error
-from hypernodes._engine.processes.events import Lost, News
-from hypernodes._engine.processes.parcels import Depot, Parcel, unlink
 from hypernodes._engine.retry import delay_before
+from hypernodes._engine.shipping import blame
+from hypernodes._engine.shipping.errors import PackedError, unpack_error
+from hypernodes._engine.shipping.events import Lost, News
+from hypernodes._engine.shipping.parcels import Packer, Parcel, unlink
 from hypernodes.exceptions import WorkerCrashedError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.observing.passes import Pass
     from hypernodes._engine.plan import Slot, Step
     from hypernodes._engine.processes.ledger import Key
-    from hypernodes._engine.processes.pace import Pace
+    from hypernodes._engine.shipping.pace import Pace
     from hypernodes.config import RetryPolicy
 
 TOKENS: Final = itertools.count(1)
@@ -125,7 +125,7 @@ class Source(ABC):
     Args:
         engine: What runs them.
         shipment: What a worker needs first.
-        depot: Packs them.
+        packer: Packs them.
         deliver: Takes pieces, their outcomes, in a parcel or as a failure each, and perhaps the
             news of them.
         stop: Takes what ends the run.
@@ -135,7 +135,7 @@ class Source(ABC):
         self,
         engine: PipelineExecutionEngine,
         shipment: Shipment,
-        depot: Depot,
+        packer: Packer,
         deliver: Callable[..., None],
         stop: Callable[[BaseException], None],
     ) -> None:
@@ -146,7 +146,7 @@ class Source(ABC):
         self.closed = False
         self.flying = 0
         self.stop = stop
-        self._depot = depot
+        self._packer = packer
         self._deliver = deliver
         self._alone: list[tuple[float, int, Any, Trouble]] = []
         self._order = itertools.count()
@@ -410,7 +410,7 @@ class MapSource(Source):
         items = list(map(self.job.items.__getitem__, entries))
         names = tuple(items[0])
         columns = [list(map(itemgetter(name), items)) for name in names]
-        parcel = self._depot.pack(("items", (names, entries, columns)))
+        parcel = self._packer.pack(("items", (names, entries, columns)))
         self._pace.weigh(len(entries), parcel.size)
         return parcel
 
@@ -484,7 +484,7 @@ class SegmentSource(Source):
 
     def _pack(self, entries: list[Any]) -> Parcel:
         task = entries[0]
-        return self._depot.pack(("segment", (task.number, task.values, task.item)))
+        return self._packer.pack(("segment", (task.number, task.values, task.item)))
 
     def _unpackable(self, entry: Any, cause: Exception) -> Failure:
         return blame.values_failure(self.engine, entry.number, entry.values, entry.item, cause)
