@@ -65,7 +65,7 @@ def main(facts: dict[str, Any]) -> None:
         signal.signal(number, signal.SIG_DFL)
     # A handler instead of SIG_IGN: what users start from here does not inherit it.
     signal.signal(signal.SIGINT, lambda *_: None)
-    _die_with(facts["server"])
+    die_with(facts["server"])
     PLUGINS.mute()  # those of the driver observe
     connection = socket.socket(fileno=facts["socket"])
     connection.set_inheritable(False)
@@ -74,7 +74,7 @@ def main(facts: dict[str, Any]) -> None:
     _flush()
 
 
-def _die_with(server: int) -> None:
+def die_with(server: int) -> None:
     """Let the system kill this process when its server dies, whatever runs here then."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -66,6 +66,10 @@ class Dispatcher(Workers):
     def drop(self, source: Source) -> None:
         """Forget `source`, which has been closed."""
 
+    def adopted(self, given: Any) -> Any:
+        """Return what a segment gives, with references to what has stayed where it was made."""
+        return given
+
 
 class ShippingCrew(Crew):
     """Sends chunks to workers that share no memory with this process; see `Crew`."""
@@ -254,7 +258,7 @@ class ShippingCrew(Crew):
             if task.witness is not None:
                 story = Story(given, records, lost)
                 tell_segment(task.witness, source.engine, task.number, story)
-            task.then(given)
+            task.then(self._pool.adopted(given))
 
     def _stop(self, error: BaseException) -> None:
         self._post(partial(_raise, error))
