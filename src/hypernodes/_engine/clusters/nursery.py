@@ -36,7 +36,7 @@ def open_cluster(count: int) -> SpecCluster:
     Args:
         count: How many workers.
     """
-    options = {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": None}
+    options = {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": ":0"}
     workers = {n: {"cls": WorkerProcess, "options": {}} for n in range(count)}
     return SpecCluster(
         workers=workers,

@@ -72,6 +72,6 @@ def _threads(count: int) -> LocalCluster:
         n_workers=count,
         threads_per_worker=1,
         processes=False,
-        dashboard_address=None,
+        dashboard_address=":0",
         silence_logs=SILENT,
     )
