@@ -17,6 +17,7 @@ NAMES = [
     "CallbackError",
     "CompositeExecutor",
     "CycleError",
+    "DaskExecutor",
     "DiskCache",
     "DuplicateOutputError",
     "Executor",

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from hypernodes.executors import (
         AsyncExecutor,
         CompositeExecutor,
+        DaskExecutor,
         ProcessPoolExecutor,
         SequentialExecutor,
         ThreadPoolExecutor,
@@ -70,6 +71,7 @@ __all__ = [
     "CallbackError",
     "CompositeExecutor",
     "CycleError",
+    "DaskExecutor",
     "DiskCache",
     "DuplicateOutputError",
     "Executor",
@@ -149,6 +151,7 @@ _PLACES = {
     "hypernodes.executors": (
         "AsyncExecutor",
         "CompositeExecutor",
+        "DaskExecutor",
         "ProcessPoolExecutor",
         "SequentialExecutor",
         "ThreadPoolExecutor",

@@ -23,6 +23,7 @@ EXECUTORS: Final = {
     "thread": "hypernodes.executors.thread:ThreadPoolExecutor",
     "process": "hypernodes.executors.process:ProcessPoolExecutor",
     "composite": "hypernodes.executors.composite:CompositeExecutor",
+    "dask": "hypernodes.executors.dask:DaskExecutor",
 }
 BACKENDS: Final = {"local": "hypernodes.backends.local:LocalBackend"}
 

@@ -55,6 +55,14 @@ class Workers(ABC):
         """Whether they have ended without having been closed: the next run needs others."""
         return False
 
+    def check(self, engine: PipelineExecutionEngine) -> None:
+        """Refuse a plan that none of them could ever run; local ones take any.
+
+        Raises:
+            ResourceError: A node asks for what no worker has.
+        """
+        del engine
+
     @abstractmethod
     def crew(self, executor: Hashable, post: Post) -> Crew:
         """Return these workers in the service of one run or map.

@@ -3,6 +3,7 @@
 from hypernodes.abc import Executor
 from hypernodes.executors.asynchronous import AsyncExecutor
 from hypernodes.executors.composite import CompositeExecutor
+from hypernodes.executors.dask import DaskExecutor
 from hypernodes.executors.process import ProcessPoolExecutor
 from hypernodes.executors.sequential import SequentialExecutor
 from hypernodes.executors.thread import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from hypernodes.executors.thread import ThreadPoolExecutor
 __all__ = [
     "AsyncExecutor",
     "CompositeExecutor",
+    "DaskExecutor",
     "Executor",
     "ProcessPoolExecutor",
     "SequentialExecutor",

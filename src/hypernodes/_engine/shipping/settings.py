@@ -8,14 +8,10 @@ import re
 import sys
 import warnings
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import cloudpickle
-
-from hypernodes._engine.processes.launch import import_path, working_directory
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class Settings(NamedTuple):
@@ -69,3 +65,17 @@ def apply(settings: Settings) -> None:
     for data in reversed(settings.filters):
         with suppress(Exception):  # of a category that is not to be had here
             warnings.filterwarnings(*pickle.loads(data))  # noqa: S301 - from our own driver
+
+
+def import_path() -> list[str]:
+    """Return `sys.path` in a form that holds in any working directory."""
+    here = working_directory()
+    return [*sys.path] if here is None else [str(here / entry) for entry in sys.path]
+
+
+def working_directory() -> Path | None:
+    """Return the working directory, or None where it is gone."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return None
