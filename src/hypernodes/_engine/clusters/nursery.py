@@ -46,6 +46,13 @@ def open_cluster(count: int) -> SpecCluster:
     )
 
 
+def kill_worker(cluster: SpecCluster, name: str) -> None:
+    """Kill a worker, unless it is gone; another one takes its place."""
+    for worker in cluster.workers.values():
+        if worker.worker_name == name:
+            worker.kill()
+
+
 class WorkerProcess(ProcessInterface):  # type: ignore[misc] # extras are Any
     """A worker process that is started again whenever it dies.
 
@@ -58,8 +65,18 @@ class WorkerProcess(ProcessInterface):  # type: ignore[misc] # extras are Any
         super().__init__(scheduler, name)
         self._scheduler = scheduler
         self._name = name
+        self._lives = 0
         self._keeper: asyncio.Task[None] | None = None
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def worker_name(self) -> str:
+        """What the worker is called in the cluster: another name in each of its lives.
+
+        So nobody takes a new one for the old one, and Dask does not close what is kept here when a
+        worker that it knows by the name of its process stays away.
+        """
+        return f"{self._name}-{self._lives}"
 
     async def start(self) -> None:
         """Start the process; it joins by itself."""
@@ -84,6 +101,7 @@ class WorkerProcess(ProcessInterface):  # type: ignore[misc] # extras are Any
     async def _keep(self) -> None:
         while True:
             born = monotonic()
+            self._lives += 1
             self._process = start_python(self._facts(), ())
             while self._process.poll() is None:  # noqa: ASYNC110 - another process sets no event
                 await asyncio.sleep(GLANCE)
@@ -95,7 +113,7 @@ class WorkerProcess(ProcessInterface):  # type: ignore[misc] # extras are Any
             "module": __name__,
             "driver": os.getpid(),
             "scheduler": self._scheduler,
-            "name": self._name,
+            "name": self.worker_name,
         }
 
 

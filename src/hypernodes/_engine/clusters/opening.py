@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from distributed import Client, LocalCluster, default_client
 
 from hypernodes._engine.clusters.dask import DaskCluster
-from hypernodes._engine.clusters.nursery import open_cluster
+from hypernodes._engine.clusters.nursery import kill_worker, open_cluster
 from hypernodes.exceptions import HyperNodesError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def open_dask(
         return DaskCluster(client, settles=False, kill=None, closing=[])
     if processes:
         cluster = open_cluster(count)
-        kill: Callable[[Any], None] | None = lambda name: cluster.workers[name].kill()  # noqa: E731
+        kill: Callable[[str], None] | None = partial(kill_worker, cluster)
     else:
         cluster, kill = _threads(count), None
     client = Client(cluster, set_as_default=False, **given)
