@@ -22,7 +22,7 @@ from hypernodes._engine.clusters.cluster import Order
 from hypernodes._engine.clusters.needs import check_needs, needs_of
 from hypernodes._engine.clusters.places import Flight, Place
 from hypernodes._engine.shipping.crew import Dispatcher
-from hypernodes._engine.shipping.keeping import Kept, Reference, keepable
+from hypernodes._engine.shipping.keeping import Kept, Reference, copyable, keepable
 from hypernodes._engine.shipping.pace import Pace
 from hypernodes._engine.shipping.parcels import Hold
 from hypernodes._engine.shipping.sources import MapSource, SegmentSource
@@ -340,13 +340,9 @@ class ClusterPool(Dispatcher):
             tuple(chunk.references),
             tuple(trouble.spent.items()) if trouble else (),
             careful=trouble is not None,
-            keeps=isinstance(source, SegmentSource) and bool(self._keepable(source, chunk)),
+            keeps=isinstance(source, SegmentSource) and _may_keep(source, chunk.entries[0].number),
             settles=self._cluster.settles,
         )
-
-    @staticmethod
-    def _keepable(source: SegmentSource, chunk: Chunk) -> set[int]:
-        return keepable(source.engine, source.engine.segments[chunk.entries[0].number])
 
     def _best(self, chunk: Chunk, hint: Place | None, needs: Needs) -> Place | None:
         """Return where a chunk is best off: where its resources are, and then its values."""
@@ -549,6 +545,11 @@ class ClusterPool(Dispatcher):
             del self._kept[number]
         if numbers:
             self._cluster.release(numbers)
+
+
+def _may_keep(source: SegmentSource, number: int) -> bool:
+    segment = source.engine.segments[number]
+    return bool(keepable(source.engine, segment) or copyable(source.engine, segment))
 
 
 class _Left:

@@ -23,7 +23,7 @@ from hypernodes._engine.shipping.account import Account
 from hypernodes._engine.shipping.claims import CURSOR, LIMIT, NO_LIMIT, VOID, Claims
 from hypernodes._engine.shipping.errors import PackedError, pack_error
 from hypernodes._engine.shipping.events import Raised, Told, pack_records
-from hypernodes._engine.shipping.keeping import Kept, keepable
+from hypernodes._engine.shipping.keeping import Kept, beside, copyable, keepable
 from hypernodes._engine.shipping.parcels import Hold, check_readable, unpack
 from hypernodes._engine.shipping.work import (
     Job,
@@ -380,12 +380,15 @@ class _Running:
         job = self._job
         if type(given) is not dict or job is None:
             return {}
-        kept: dict[Slot, Parcel] = {}
-        for slot in keepable(job.engine, job.engine.segments[number]):
+        segment, kept = job.engine.segments[number], {}
+        places = {slot: slot for slot in keepable(job.engine, segment)}
+        if self._indices[0] is None:  # a run: it has few of them, and is over soon after
+            places |= {slot: beside(slot) for slot in copyable(job.engine, segment)}
+        for slot, place in places.items():
             parcel = _packed(given.get(slot))
             if parcel is not None and parcel.size >= KEPT_FROM:
                 kept[slot] = parcel
-                given[slot] = Kept(brief.number, slot, parcel.size)
+                given[place] = Kept(brief.number, slot, parcel.size)
         return kept
 
 
