@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.clusters.cluster import Listener, Order
     from hypernodes._engine.clusters.needs import Needs
 
-COST: Final = 0.002
+COST: Final = 0.003
 SCATTERED: Final = 1 << 20
 """Bytes from which on something is moved by workers among themselves, and not by the scheduler."""
 GPU: Final = {"num_gpus": "GPU"}

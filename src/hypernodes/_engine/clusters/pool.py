@@ -29,7 +29,7 @@ from hypernodes._engine.shipping.sources import MapSource, SegmentSource
 from hypernodes._engine.workers import closed_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from hypernodes._engine.clusters.briefs import Attempt, Report
     from hypernodes._engine.clusters.cluster import Cluster
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 HIDES: Final = 20
 LOOK: Final = 0.2
+"""Seconds after which what others could run at once is taken back."""
+FRESH: Final = 0.5
+"""Seconds after which what is done is fetched."""
 PATIENCE: Final = 2.0
 NUMBERS: Final = itertools.count(1)
 """Those of chunks, of all pools: these may have workers in common."""
@@ -179,34 +182,42 @@ class ClusterPool(Dispatcher):
         now = time.monotonic()
         dues = (source.due for source in self._sources)
         waits = [due - now for due in dues if due is not None and due > now]
-        if any(self._may_look(flight) for flight in self._flights.values()):
-            waits.append(LOOK / 2)
+        looks = (look for place in self._places.values() for look in self._looks(place))
+        waits += [due - now for _, due in looks]
         doomed = (flight.doomed_at for flight in self._flights.values())
         waits += [at - now for at in doomed if at is not None]
         return max(0.001, min(waits)) if waits else None
 
     def _tick(self) -> None:
         now = time.monotonic()
-        slow: dict[Place, list[int]] = {}
-        for flight in tuple(self._flights.values()):
+        for flight in self._flights.values():
             if flight.doomed_at is not None and now >= flight.doomed_at:
                 flight.doomed_at = None
                 self._cluster.kill(flight.place.name)
-            if self._may_look(flight) and now - flight.looked_at > LOOK:
+        for place in self._places.values():
+            slow = [flight for flight, due in self._looks(place) if due <= now]
+            for flight in slow:
                 flight.looked_at, flight.looking = now, True
-                slow.setdefault(flight.place, []).append(flight.number)
-        idle = any(place.has_room for place in self._places.values())
-        idle = idle and not any(source.waiting for source in self._sources)
-        for place, numbers in slow.items():
-            self._cluster.look(place.name, numbers, back=idle, void=False)
+            if slow:
+                numbers, back = [flight.number for flight in slow], self._wants_back
+                self._cluster.look(place.name, numbers, back=back, void=False)
 
-    @staticmethod
-    def _may_look(flight: Flight) -> bool:
-        """Whether there may be news of a chunk before its end."""
-        if flight.looking or flight.end is not None or flight.chunk.source.closed:
-            return False
-        waits = next(iter(flight.place.flights.values())) is not flight
-        return waits or len(flight.chunk.entries) > 1
+    @property
+    def _wants_back(self) -> bool:
+        """Whether what has not begun somewhere could run at once elsewhere."""
+        idle = any(place.is_open and place.has_room for place in self._places.values())
+        return idle and not any(source.waiting for source in self._sources)
+
+    def _looks(self, place: Place) -> Iterator[tuple[Flight, float]]:
+        """Yield the flights of a place of which there may be news before their end, and when."""
+        back = self._wants_back
+        for number, flight in enumerate(place.flights.values()):
+            if flight.looking or flight.end is not None or flight.chunk.source.closed:
+                continue
+            if back and (number >= place.capacity or len(flight.chunk.entries) > 1):
+                yield flight, flight.looked_at + LOOK
+            elif number < place.capacity and len(flight.chunk.entries) > 1:
+                yield flight, flight.looked_at + FRESH
 
     # ------------------------------------------------------------ letters of runs
 
