@@ -121,11 +121,11 @@ class Nursery:
         """Why there will be no workers; None as far as there will."""
         return self._births.trouble
 
-    def kill(self, name: Any) -> None:
-        """Kill a worker; another one takes its place."""
-        worker = self.cluster.workers.get(name)
-        if isinstance(worker, WorkerProcess):
-            worker.kill()
+    def kill(self, name: str) -> None:
+        """Kill a worker, unless it is gone; another one takes its place."""
+        for worker in self.cluster.workers.values():
+            if isinstance(worker, WorkerProcess) and worker.worker_name == name:
+                worker.kill()
 
     def heal(self) -> None:
         """See to it that there are as many workers as were asked for."""
@@ -216,8 +216,18 @@ class WorkerProcess(ProcessInterface):  # type: ignore[misc] # extras are Any
         self._name = name
         self._arguments = arguments
         self._births = births
+        self._lives = 0
         self._keeper: asyncio.Task[None] | None = None
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def worker_name(self) -> str:
+        """What the worker is called in the cluster: another name in each of its lives.
+
+        So nobody takes a new one for the old one, and Dask does not close what is kept here when a
+        worker that it knows by the name of its process stays away.
+        """
+        return f"{self._name}-{self._lives}"
 
     async def start(self) -> None:
         """Start the process; it joins by itself."""
@@ -241,6 +251,7 @@ class WorkerProcess(ProcessInterface):  # type: ignore[misc] # extras are Any
     async def _keep(self) -> None:
         while self._births.trouble is None:
             born = monotonic()
+            self._lives += 1
             await self._live()
             await asyncio.sleep(max(0.0, SHORTEST_LIFE - (monotonic() - born)))
 
@@ -267,7 +278,7 @@ class WorkerProcess(ProcessInterface):  # type: ignore[misc] # extras are Any
             "module": __name__,
             "driver": os.getpid(),
             "scheduler": self._scheduler,
-            "arguments": {**self._arguments, "name": self._name},
+            "arguments": {**self._arguments, "name": self.worker_name},
             "born": mouth,
         }
 
