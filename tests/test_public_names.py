@@ -37,6 +37,7 @@ NAMES = [
     "PipelineExecutionEngine",
     "PipelineNode",
     "ProcessPoolExecutor",
+    "RayExecutor",
     "ResourceError",
     "RetryPolicy",
     "RunContext",
