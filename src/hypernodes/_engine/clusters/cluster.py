@@ -115,9 +115,14 @@ class Cluster(ABC):
     def lacking(self, needs: Needs) -> str | None:
         """Return the name of a resource that no place has enough of; None where there is none."""
 
+    def provide(self, needs: Needs) -> Iterable[str]:
+        """Return the names of places for such needs that are there from now on, each for one."""
+        del needs
+        return ()
+
     @abstractmethod
     def suits(self, place: str, needs: Needs) -> bool:
-        """Return whether a place has the resources."""
+        """Return whether a place is for what needs such resources, or none."""
 
     @property
     def is_over(self) -> bool:

@@ -19,7 +19,7 @@ from weakref import WeakSet
 
 from hypernodes._engine.clusters.briefs import DRIVER, Brief, Luggage
 from hypernodes._engine.clusters.cluster import Order
-from hypernodes._engine.clusters.needs import check_needs, needs_of
+from hypernodes._engine.clusters.needs import NOTHING, check_needs, needs_of
 from hypernodes._engine.clusters.places import Flight, Place
 from hypernodes._engine.shipping.crew import Dispatcher
 from hypernodes._engine.shipping.keeping import Kept, Reference, keepable
@@ -285,11 +285,14 @@ class ClusterPool(Dispatcher):
 
     def _candidate(self) -> Place | None:
         """Return the place that has the least to do, of those that may get more."""
-        places = [place for place in self._places.values() if not place.is_taken]
+        places = [place for place in self._places.values() if self._takes_any(place)]
         places.sort(key=lambda place: len(place.flights) / place.capacity)
         if places and not places[0].is_empty and self._has_alone and places[0].capacity > 1:
             del places[0]  # until it is empty
         return places[0] if places and places[0].may_queue else None
+
+    def _takes_any(self, place: Place) -> bool:
+        return self._cluster.suits(place.name, NOTHING) and not place.is_taken
 
     @property
     def _has_alone(self) -> bool:
@@ -321,6 +324,8 @@ class ClusterPool(Dispatcher):
             source.miss(chunk)
             return
         needs = needs_of(source.steps_of(chunk.entries[0]))
+        for name in self._cluster.provide(needs) if needs else ():
+            self._on_joined(name, 1)
         if needs or chunk.references:
             place = self._best(chunk, place, needs)
         number = next(self._numbers)
