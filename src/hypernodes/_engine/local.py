@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.frame import Frame
     from hypernodes._engine.jobs import MapJob
     from hypernodes._engine.kernel import PipelineExecutionEngine
-    from hypernodes._engine.observing.passes import Pass
+    from hypernodes._engine.observing.follower import Follower
     from hypernodes._engine.observing.witness import Witness
     from hypernodes._engine.segments import Segment
     from hypernodes._engine.workers import Post
@@ -113,7 +113,7 @@ class _LocalCrew(Crew):
             self._drains += 1
             self._submit(self._drained, self._drain)
 
-    def _witness_of(self, witness: Pass, engine: PipelineExecutionEngine) -> Witness:
+    def _witness_of(self, witness: Follower, engine: PipelineExecutionEngine) -> Witness:
         if engine.plan.inside is not None:  # whoever has all of the item tells of it at once
             return witness
         return posting(witness, self._done.keep)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from hypernodes._engine.jobs import MapJob
     from hypernodes._engine.kernel import PipelineExecutionEngine
-    from hypernodes._engine.observing.passes import Pass
+    from hypernodes._engine.observing.follower import Follower
     from hypernodes._engine.plan import Slot, Step
     from hypernodes._engine.shipping.account import Key
     from hypernodes._engine.shipping.pace import Pace
@@ -488,7 +488,7 @@ class Task(NamedTuple):
     values: Mapping[Slot, Any]
     then: Callable[[Any], None]
     is_wanted: Callable[[], bool]
-    witness: Pass | None = None
+    witness: Follower | None = None
 
     @property
     def told(self) -> tuple[Any, ...] | None:
