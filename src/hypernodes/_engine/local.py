@@ -11,7 +11,7 @@ from contextvars import copy_context
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 from hypernodes._cancel import CANCELLATION, Cancellation, result_of
 from hypernodes._engine.jobs import TURN, Done
@@ -47,7 +47,8 @@ class LocalWorkers(Workers):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._crews: WeakSet[_LocalCrew] = WeakSet()
+        # No `WeakSet`: it would lose an interrupt that comes while it lets go of something.
+        self._crews: dict[int, ref[_LocalCrew]] = {}
 
     @abstractmethod
     def submit(self, work: Callable[..., Any], *args: Any) -> futures.Future[Any]:
@@ -60,14 +61,20 @@ class LocalWorkers(Workers):
     def crew(self, executor: Hashable, post: Post) -> Crew:
         crew = _LocalCrew(self, executor, post)
         with self._lock:
-            self._crews.add(crew)
+            self._crews[id(crew)] = ref(crew)
         return crew
+
+    def dismiss(self, crew: Crew) -> None:
+        """Forget a crew whose run or map has ended."""
+        with self._lock:
+            self._crews.pop(id(crew), None)
 
     def close(self) -> None:
         with self._lock:
-            crews = tuple(self._crews)
+            crews = [known() for known in self._crews.values()]
         for crew in crews:
-            crew.abandon()
+            if crew is not None:
+                crew.abandon()
 
 
 class _LocalCrew(Crew):
@@ -145,6 +152,7 @@ class _LocalCrew(Crew):
         self._post(_raise_closed)
 
     def close(self, *, over: bool) -> None:
+        self._workers.dismiss(self)
         self._segments.clear()
         for future in tuple(self._in_flight):
             future.cancel()

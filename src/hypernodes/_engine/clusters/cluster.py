@@ -63,6 +63,10 @@ class Listener(Protocol):
     def broken(self, error: BaseException) -> None:
         """Hear that the cluster cannot be reached any more."""
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is anything to do; from any thread."""
+
     def later(self, call: Callable[[], None]) -> None:
         """Have a call made in the thread that deals with all this."""
 
@@ -114,6 +118,15 @@ class Cluster(ABC):
     @abstractmethod
     def suits(self, place: str, needs: Needs) -> bool:
         """Return whether a place has the resources."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the next run needs another one: it is gone, or not the right one now."""
+        return False
+
+    def explained(self, error: BaseException) -> BaseException:
+        """Return what to tell of an error that one of these calls has raised."""
+        return error
 
     def kill(self, place: str) -> None:
         """End a worker that is busy with what nobody wants; by default, it is not ours to end."""
