@@ -16,6 +16,7 @@ from weakref import WeakSet, ref
 from hypernodes._cancel import CANCELLATION, Cancellation, result_of
 from hypernodes._engine.jobs import TURN, Done
 from hypernodes._engine.observing.posted import posting
+from hypernodes._engine.threads import DaemonThreads
 from hypernodes._engine.workers import OCCUPIED, Crew, Workers, closed_error
 from hypernodes._loop import GRACE
 
@@ -75,6 +76,36 @@ class LocalWorkers(Workers):
         for crew in crews:
             if crew is not None:
                 crew.abandon()
+
+
+class ThreadWorkers(LocalWorkers):
+    """Threads of this process.
+
+    Args:
+        size: How many there are at the most.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size = size
+        self._pool = DaemonThreads(size, "hypernodes-thread")
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def submit(self, work: Callable[..., Any], *args: Any) -> futures.Future[Any]:
+        try:
+            return self._pool.submit(work, *args)
+        except RuntimeError as error:
+            raise closed_error() from error
+
+    def replace(self, future: futures.Future[Any]) -> None:
+        self._pool.replace(future)
+
+    def close(self) -> None:
+        super().close()
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 class _LocalCrew(Crew):
