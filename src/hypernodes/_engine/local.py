@@ -16,6 +16,7 @@ from weakref import WeakSet, ref
 from hypernodes._cancel import CANCELLATION, Cancellation, result_of
 from hypernodes._engine.jobs import TURN, Done
 from hypernodes._engine.observing.posted import posting
+from hypernodes._engine.threads import DaemonThreads
 from hypernodes._engine.workers import OCCUPIED, Crew, Workers, closed_error
 from hypernodes._loop import GRACE
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.frame import Frame
     from hypernodes._engine.jobs import MapJob
     from hypernodes._engine.kernel import PipelineExecutionEngine
-    from hypernodes._engine.observing.passes import Pass
+    from hypernodes._engine.observing.follower import Follower
     from hypernodes._engine.observing.witness import Witness
     from hypernodes._engine.segments import Segment
     from hypernodes._engine.workers import Post
@@ -77,6 +78,36 @@ class LocalWorkers(Workers):
                 crew.abandon()
 
 
+class ThreadWorkers(LocalWorkers):
+    """Threads of this process.
+
+    Args:
+        size: How many there are at the most.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size = size
+        self._pool = DaemonThreads(size, "hypernodes-thread")
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def submit(self, work: Callable[..., Any], *args: Any) -> futures.Future[Any]:
+        try:
+            return self._pool.submit(work, *args)
+        except RuntimeError as error:
+            raise closed_error() from error
+
+    def replace(self, future: futures.Future[Any]) -> None:
+        self._pool.replace(future)
+
+    def close(self) -> None:
+        super().close()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
 class _LocalCrew(Crew):
     """Workers that take segments and items from common queues, as long as there are any."""
 
@@ -120,7 +151,7 @@ class _LocalCrew(Crew):
             self._drains += 1
             self._submit(self._drained, self._drain)
 
-    def _witness_of(self, witness: Pass, engine: PipelineExecutionEngine) -> Witness:
+    def _witness_of(self, witness: Follower, engine: PipelineExecutionEngine) -> Witness:
         if engine.plan.inside is not None:  # whoever has all of the item tells of it at once
             return witness
         return posting(witness, self._done.keep)

@@ -133,6 +133,10 @@ class Cluster(ABC):
         """Return what to tell of an error that one of these calls has raised."""
         return error
 
+    def bears(self) -> bool:
+        """Return whether the processes of all workers may have children."""
+        return True
+
     def kill(self, place: str) -> None:
         """End a worker that is busy with what nobody wants; by default, it is not ours to end."""
         del place

@@ -37,6 +37,7 @@ SCATTERED: Final = 1 << 20
 GPU: Final = {"num_gpus": "GPU"}
 TOPIC: Final = "hypernodes"
 EVERYONE: Final = "all"
+IS_DAEMON: Final = "__import__('multiprocessing').current_process().daemon"
 _logger: Final = logging.getLogger("hypernodes.clusters")
 
 
@@ -247,6 +248,10 @@ class DaskCluster(Cluster):
     def forget(self, tokens: Collection[int]) -> None:
         for token in tokens:
             self._scattered.pop(token, None)
+
+    def bears(self) -> bool:
+        found = self._client.run(eval, IS_DAEMON, on_error="return")
+        return True not in found.values()
 
     def kill(self, place: str) -> None:
         if self._kill is not None and place in self._workers:
