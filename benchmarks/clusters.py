@@ -97,7 +97,7 @@ def dask() -> Iterator[Dask]:
     """Start a cluster, and make its client the program's."""
     from distributed import Client, LocalCluster
 
-    options = {"n_workers": WORKERS, "threads_per_worker": 1, "dashboard_address": None}
+    options = {"n_workers": WORKERS, "threads_per_worker": 1, "dashboard_address": ":0"}
     with LocalCluster(**options) as cluster, Client(cluster):
         engine = Dask()
         with engine.executor:
