@@ -60,6 +60,9 @@ class Listener(Protocol):
     def left(self, place: str) -> None:
         """Hear of a place that is gone, with all that it had."""
 
+    def vanished(self, numbers: Collection[int]) -> None:
+        """Hear that values are gone that chunks have left."""
+
     def broken(self, error: BaseException) -> None:
         """Hear that the cluster cannot be reached any more."""
 
@@ -77,11 +80,14 @@ class Cluster(ABC):
     Attributes:
         cost: What a task costs driver and workers besides its work, in seconds.
         isolates: Whether every task has a process to itself.
+        values_outlive: Whether values outlive the place where they were made: then it is told which
+            are gone.
         settles: Whether workers take over where the driver is: those that we have started do.
     """
 
     cost: float
     isolates: bool = False
+    values_outlive: bool = False
     settles: bool = False
 
     @abstractmethod

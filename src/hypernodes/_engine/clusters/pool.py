@@ -29,7 +29,7 @@ from hypernodes._engine.shipping.sources import Death, SegmentSource
 from hypernodes._engine.workers import closed_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from hypernodes._engine.clusters.briefs import Attempt, Report
     from hypernodes._engine.clusters.cluster import Cluster
@@ -161,6 +161,10 @@ class ClusterPool(Dispatcher):
     def left(self, place: str) -> None:
         """Hear of a place that is gone, with all that it had."""
         self.later(partial(self._on_left, place))
+
+    def vanished(self, numbers: Collection[int]) -> None:
+        """Hear that values are gone that chunks have left."""
+        self.later(partial(self._lose, numbers))
 
     def broken(self, error: BaseException) -> None:
         """Hear that the cluster cannot be reached any more."""
@@ -447,7 +451,8 @@ class ClusterPool(Dispatcher):
             else:
                 chunk = flight.chunk
                 chunk.source.put_back(chunk, chunk.entries[chunk.received :])
-        self._lose(name)
+        if not self._cluster.values_outlive:
+            self._lose({number for number, left in self._kept.items() if left.place == name})
 
     def _on_crash(self, number: int) -> None:
         flight = self._flights.get(number)
@@ -478,11 +483,10 @@ class ClusterPool(Dispatcher):
         else:
             chunk.source.suspect(chunk)
 
-    def _lose(self, place: str) -> None:
-        """Take note that what was kept at a place is gone, and take back what needs it."""
-        gone = {number for number, left in self._kept.items() if left.place == place}
+    def _lose(self, gone: Collection[int]) -> None:
+        """Take note that what chunks have left is gone, and take back what needs it."""
         for number in gone:
-            del self._kept[number]
+            self._kept.pop(number, None)
         for reference in tuple(self._references):
             reference.lost = reference.lost or reference.kept.number in gone
         for flight in tuple(self._flights.values()):

@@ -6,17 +6,19 @@ Ray's own retries are off; what an actor has taken along when it died is decided
 from __future__ import annotations
 
 import time
+from collections import Counter
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import ray
-from ray.exceptions import ObjectLostError, RayActorError
+from ray.exceptions import ActorUnschedulableError, ObjectLostError, RayActorError
 
 from hypernodes._engine.clusters import ray_floor
 from hypernodes._engine.clusters.briefs import DRIVER, Report
 from hypernodes._engine.clusters.cluster import Cluster
 from hypernodes._engine.clusters.ray_seats import HEAR
+from hypernodes._engine.clusters.ray_watch import Watch, connection, left_by_user
 from hypernodes.exceptions import HyperNodesError
 
 if TYPE_CHECKING:
@@ -29,10 +31,14 @@ if TYPE_CHECKING:
     from hypernodes._engine.clusters.ray_floor import Floor
     from hypernodes._engine.clusters.ray_seats import Seat
 
+    Nodes = dict[str, dict[str, float]]
+
 COST: Final = 0.00075
 SHARED: Final = 1 << 16
 """Bytes from which on what chunks share lies in the object store."""
 MOST_STILLBORN: Final = 4
+BRIEF: Final = 5.0
+"""Seconds after which an idle worker gives back what it holds."""
 
 
 class RayCluster(Cluster):
@@ -41,27 +47,64 @@ class RayCluster(Cluster):
     Args:
         floor: Where there are seats.
         settles: Whether its workers are ours, on this machine.
+        patience: After how many idle seconds workers end that hold nothing; others end sooner.
         closing: What to call in the end, one after another.
     """
 
     cost = COST
+    values_outlive = True
 
     def __init__(
-        self, floor: Floor, *, settles: bool, closing: Iterable[Callable[[], None]]
+        self,
+        floor: Floor,
+        *,
+        settles: bool,
+        patience: float,
+        closing: Iterable[Callable[[], None]],
     ) -> None:
         self.settles = settles
+        self._patience = patience
+        self._job = connection()
         self._floor = floor
         self._closing = tuple(closing)
         self._seats: dict[str, Seat] = {}
         self._made: set[Needs] = set()
-        self._results: dict[int, Any] = {}
+        self._results: dict[int, _Kept] = {}
         self._luggage: dict[int, Any] = {}
         self._stillborn = 0
+        self._watch: Watch | None = None
         self._listener: Listener
+
+    @property
+    def is_over(self) -> bool:
+        return connection() != self._job
 
     def open(self, listener: Listener) -> None:
         self._listener = listener
-        for seat in self._floor.seats({}):
+        self._on_nodes(ray_floor.nodes())
+        tell = lambda there: listener.later(partial(self._look_around, there))  # noqa: E731
+        self._watch = Watch(tell, listener.broken)
+
+    # ------------------------------------------------------------ who is there
+
+    def _look_around(self, there: Nodes) -> None:
+        """Take note of nodes that have come or gone, and let idle workers go."""
+        self._on_nodes(there)
+        lost = [number for number, kept in self._results.items() if kept.node not in there]
+        if lost:
+            self._listener.vanished(lost)
+            self.release(lost)
+        for seat in [s for s in self._seats.values() if s.kind.node and s.kind.node not in there]:
+            self._drop(seat)
+        now = time.monotonic()
+        for seat in self._seats.values():
+            patience = BRIEF if seat.kind.needs else self._patience
+            if seat.is_ready and seat.is_idle and now - seat.busy_at > patience:
+                seat.stop()
+
+    def _on_nodes(self, there: Nodes) -> None:
+        taken = Counter(seat.kind.node for seat in self._seats.values() if seat.kind.node)
+        for seat in self._floor.seats(there, taken):
             self._add(seat)
 
     def _add(self, seat: Seat) -> None:
@@ -88,6 +131,9 @@ class RayCluster(Cluster):
     # ------------------------------------------------------------ chunks go out
 
     def submit(self, order: Order) -> None:
+        if self.is_over:  # asked for anything, Ray would start another one
+            self._listener.broken(left_by_user())
+            return
         seat = self._seats[order.place]
         if seat.actor is None:
             self._start(seat)
@@ -100,8 +146,8 @@ class RayCluster(Cluster):
         seat.start()
         self._then(seat.ask("answer"), seat, self._on_ready, self._on_lost)
 
-    def _on_ready(self, seat: Seat, _: None) -> None:
-        seat.is_ready = True
+    def _on_ready(self, seat: Seat, node: str) -> None:
+        seat.node, seat.busy_at = node, time.monotonic()
         self._stillborn = 0
         self._hear(seat, 0)
         waiting, seat.waiting = seat.waiting, {}
@@ -110,13 +156,15 @@ class RayCluster(Cluster):
 
     def _send(self, seat: Seat, order: Order) -> None:
         brief, number = order.brief, order.brief.number
-        luggage = None if order.is_known else self._shared(brief.token, order.luggage)
-        taken = [self._results[reference.kept.number] for reference in order.references]
+        is_known = order.is_known and brief.token in seat.tokens
+        luggage = None if is_known else self._shared(brief.token, order.luggage)
+        taken = [self._results[reference.kept.number].value for reference in order.references]
         seat.flying.add(number)
         seat.tokens.add(brief.token)
         work = seat.actor.work
         if brief.keeps:
-            told, self._results[number] = work.options(num_returns=2).remote(brief, luggage, *taken)
+            told, value = work.options(num_returns=2).remote(brief, luggage, *taken)
+            self._results[number] = _Kept(value, seat.node)
         else:
             told = work.remote(brief, luggage, *taken)
         self._then(told, seat, partial(self._on_told, number), partial(self._on_failed, number))
@@ -180,18 +228,23 @@ class RayCluster(Cluster):
 
     def _on_lost(self, seat: Seat, error: BaseException) -> None:
         """Deal with an actor that is gone, or could not be made."""
-        if not seat.is_ready:
+        was_ready = seat.is_ready
+        self._drop(seat)
+        if isinstance(error, ActorUnschedulableError):
+            return  # its node is gone; if not, the next look around finds that out
+        self._add(self._floor.again(seat))
+        if not was_ready:
             self._stillborn += 1
             if self._stillborn >= MOST_STILLBORN or not isinstance(error, RayActorError):
                 self._listener.broken(_unfit(error))
+
+    def _drop(self, seat: Seat) -> None:
         for number in seat.take_back(tuple(seat.waiting)):
             self._listener.mislaid(number)
-        for number in seat.flying:
-            self._results.pop(number, None)
+        self.release(seat.flying)
         seat.stop()
         del self._seats[seat.name]
         self._listener.left(seat.name)
-        self._add(self._floor.again(seat))
 
     def _hear(self, seat: Seat, heard: int) -> None:
         """Wait for announcements; that fails as soon as the actor is gone, though it be idle."""
@@ -243,12 +296,19 @@ class RayCluster(Cluster):
     def close(self) -> None:
         self._results.clear()
         self._luggage.clear()
-        for seat in self._seats.values():
-            with suppress(Exception):  # Ray may be gone
+        if self._watch is not None and self._watch.close() and not self.is_over:
+            for seat in self._seats.values():
                 seat.stop()
         for close in self._closing:
             with suppress(Exception):  # the others are to be closed, too
                 close()
+
+
+class _Kept(NamedTuple):
+    """What leads to the values that a chunk has left, and the node where they are."""
+
+    value: Any
+    node: str
 
 
 def _unfit(error: BaseException) -> HyperNodesError:

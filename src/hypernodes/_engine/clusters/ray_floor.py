@@ -44,20 +44,23 @@ class Floor:
         self._most = most
         self._names = count(1)
 
-    def seats(self, taken: Mapping[str, int]) -> list[Seat]:
-        """Return seats that hold nothing, the nodes by turns.
+    def seats(
+        self, there: Mapping[str, Mapping[str, float]], taken: Mapping[str, int]
+    ) -> list[Seat]:
+        """Return more seats that hold nothing, the nodes by turns.
 
         Args:
+            there: The nodes, with their resources.
             taken: How many there are already, by node.
         """
-        rows = [[node] * (_cpus(facts) - taken.get(node, 0)) for node, facts in nodes().items()]
+        rows = [[node] * (_cpus(facts) - taken.get(node, 0)) for node, facts in there.items()]
         by_turns = chain.from_iterable(zip_longest(*rows))
         most = None if self._most is None else max(0, self._most - sum(taken.values()))
         return [self._seat(self._pinned(node)) for node in islice(filter(None, by_turns), most)]
 
     def special_seats(self, needs: Needs) -> list[Seat]:
         """Return seats for nodes with such needs, as many as there can be at once."""
-        kind = Kind(needs, None, self._options | _as_options(needs))
+        kind = Kind(needs, "", self._options | _as_options(needs))
         return [self._seat(kind) for _ in range(sum(_fitting(f, needs) for f in nodes().values()))]
 
     def again(self, seat: Seat) -> Seat:

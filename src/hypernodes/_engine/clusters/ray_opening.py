@@ -7,6 +7,7 @@ shared by all executors that are open, and left by the last of them.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 from functools import partial
@@ -16,12 +17,15 @@ import ray
 
 from hypernodes._engine.clusters.ray import RayCluster
 from hypernodes._engine.clusters.ray_floor import Floor
+from hypernodes._engine.clusters.ray_watch import connection
 from hypernodes._engine.shipping.settings import import_path
 from hypernodes.exceptions import HyperNodesError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+PATIENCE: Final = 60.0
+"""Seconds after which idle workers end on a cluster that is not ours."""
 ADDRESS: Final = "RAY_ADDRESS"
 ELSEWHERE: Final = frozenset({"working_dir", "py_modules", "pip", "uv", "conda", "image_uri"})
 """What workers have in a `runtime_env` that does not go with the driver's import path."""
@@ -50,7 +54,8 @@ def open_ray(
     with _lock:
         home = _home()
         if home is None and ray.is_initialized():
-            return RayCluster(Floor((None, None), env, most=num_cpus), settles=False, closing=())
+            floor = Floor((None, None), env, most=num_cpus)
+            return RayCluster(floor, settles=False, patience=PATIENCE, closing=())
         if home is None:
             address = address or os.environ.get(ADDRESS)
             size = {"num_cpus": num_cpus, "num_gpus": num_gpus}
@@ -61,7 +66,9 @@ def open_ray(
     settles = home.is_own and not ELSEWHERE.intersection(runtime_env)
     facts = (import_path(), dict(os.environ)) if settles else (None, None)
     floor = Floor(facts, env, most=num_cpus)
-    return RayCluster(floor, settles=settles, closing=(partial(_leave, home),))
+    patience = math.inf if home.is_own else PATIENCE
+    closing = (partial(_leave, home),)
+    return RayCluster(floor, settles=settles, patience=patience, closing=closing)
 
 
 _lock: Final = threading.Lock()
@@ -106,12 +113,12 @@ class _Home:
         self._up.wait()
         if self._error is not None:
             raise self._error
-        self._job = ray.get_runtime_context().get_job_id()
+        self._connection = connection()
 
     @property
     def is_up(self) -> bool:
         """Whether the program is connected to it still; the user may have ended it."""
-        return bool(ray.is_initialized() and ray.get_runtime_context().get_job_id() == self._job)
+        return connection() == self._connection
 
     def close(self) -> None:
         """End it, or the connection to it."""

@@ -28,12 +28,12 @@ class Kind(NamedTuple):
 
     Attributes:
         needs: The resources that it holds; none for one that takes whatever needs none.
-        node: The node of the cluster where it is; None where Ray finds one.
+        node: The node of the cluster where it has to be; empty where Ray finds one.
         options: What Ray is told of the actor.
     """
 
     needs: Needs
-    node: str | None
+    node: str
     options: Mapping[str, Any]
 
 
@@ -48,7 +48,7 @@ class Seat:
     Attributes:
         actor: The handle, while there is one.
         turn: How often it has been started or stopped: news of another turn are old.
-        is_ready: Whether the actor has answered.
+        node: The node of the cluster where it is, while the actor is ready; else empty.
         waiting: Chunks for when the actor is ready, by number.
         flying: Chunks that have been sent and have not come back.
         tokens: Plans that have been sent.
@@ -60,12 +60,17 @@ class Seat:
         self.kind = kind
         self.actor: Any = None
         self.turn = 0
-        self.is_ready = False
+        self.node = ""
         self.waiting: dict[int, Order] = {}
         self.flying: set[int] = set()
         self.tokens: set[int] = set()
         self.busy_at = time.monotonic()
         self._facts = facts
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the actor has answered."""
+        return bool(self.node)
 
     @property
     def is_idle(self) -> bool:
@@ -83,7 +88,7 @@ class Seat:
 
     def stop(self) -> None:
         """End the actor; it may be started again."""
-        actor, self.actor, self.is_ready = self.actor, None, False
+        actor, self.actor, self.node = self.actor, None, ""
         self.turn += 1
         self.tokens.clear()
         if actor is not None:
@@ -118,8 +123,8 @@ def _actor_class() -> Any:
         def work(self, *facts: Any) -> Any:
             return self._desk.work(*facts)
 
-        def answer(self) -> None:
-            return None
+        def answer(self) -> str:
+            return str(ray.get_runtime_context().get_node_id())
 
         def look(self, *facts: Any) -> Any:
             return self._desk.look(*facts)
