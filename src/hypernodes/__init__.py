@@ -111,6 +111,8 @@ __all__ = [
     "unregister_plugins",
 ]
 
+__version__ = "0.1.0"
+
 _PLACES = {
     "hypernodes._engine.caching.explanation": ("Explanation",),
     "hypernodes._engine.failure": ("Failure",),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class ClusteredExecutor(ShippedExecutor):
     """Runs nodes, and the items of a map, as tasks of a cluster."""
 
-    if TYPE_CHECKING:  # a field of each, in its own order
+    if TYPE_CHECKING:  # a field of each of them, in the order of its own
         chunksize: int | None
 
     @abstractmethod

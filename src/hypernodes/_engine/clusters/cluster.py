@@ -66,6 +66,10 @@ class Listener(Protocol):
     def broken(self, error: BaseException) -> None:
         """Hear that the cluster cannot be reached any more."""
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is anything to do; from any thread."""
+
     def later(self, call: Callable[[], None]) -> None:
         """Have a call made in the thread that deals with all this."""
 
@@ -85,11 +89,6 @@ class Cluster(ABC):
     isolates: bool = False
     values_outlive: bool = False
     settles: bool = False
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether somebody else has ended it, so that the next run needs another; cheap to ask."""
-        return False
 
     @abstractmethod
     def open(self, listener: Listener) -> None:
@@ -130,6 +129,19 @@ class Cluster(ABC):
     @abstractmethod
     def suits(self, place: str, needs: Needs) -> bool:
         """Return whether a place is for what needs such resources, or none."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the next run needs another one: it is gone, or not the right one now."""
+        return False
+
+    def explained(self, error: BaseException) -> BaseException:
+        """Return what to tell of an error that one of these calls has raised."""
+        return error
+
+    def bears(self) -> bool:
+        """Return whether the processes of all workers may have children."""
+        return True
 
     def kill(self, place: str) -> None:
         """End a worker that is busy with what nobody wants; by default, it is not ours to end."""

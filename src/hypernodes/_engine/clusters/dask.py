@@ -5,6 +5,7 @@ The engine's own retries are off; what a worker has taken along when it died is 
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections import deque
 from contextlib import suppress
@@ -17,6 +18,7 @@ from distributed.utils import sync
 from hypernodes._engine.clusters import worker as _worker
 from hypernodes._engine.clusters.briefs import DRIVER, Attempt
 from hypernodes._engine.clusters.cluster import Cluster
+from hypernodes._engine.clusters.lifeline import disconnected
 from hypernodes._engine.threads import DaemonThreads
 from hypernodes.exceptions import HyperNodesError
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
     from hypernodes._engine.clusters.briefs import Report, Result
     from hypernodes._engine.clusters.cluster import Listener, Order
+    from hypernodes._engine.clusters.fitness import Fitness
+    from hypernodes._engine.clusters.lifeline import Lifeline
     from hypernodes._engine.clusters.needs import Needs
 
 COST: Final = 0.002
@@ -33,16 +37,20 @@ SCATTERED: Final = 1 << 20
 GPU: Final = {"num_gpus": "GPU"}
 TOPIC: Final = "hypernodes"
 EVERYONE: Final = "all"
+IS_DAEMON: Final = "__import__('multiprocessing').current_process().daemon"
+_logger: Final = logging.getLogger("hypernodes.clusters")
 
 
 class DaskCluster(Cluster):
     """A Dask cluster.
 
     Args:
-        client: Leads to it.
+        client: Leads to it; nobody else uses it.
+        lifeline: Watches over it.
+        fitness: Which workers can be used; None where all can.
+        closing: What to call in the end, one after another.
         settles: Whether its workers are ours, on this machine.
         kill: Ends a worker by its name.
-        closing: What to call in the end, one after another.
     """
 
     cost = COST
@@ -50,16 +58,21 @@ class DaskCluster(Cluster):
     def __init__(
         self,
         client: Any,
+        lifeline: Lifeline,
+        fitness: Fitness | None,
         *,
-        settles: bool,
-        kill: Callable[[Any], None] | None,
         closing: Iterable[Callable[[], None]],
+        settles: bool = False,
+        kill: Callable[[Any], None] | None = None,
     ) -> None:
         self.settles = settles
         self._client = client
+        self._lifeline = lifeline
+        self._fitness = fitness
         self._kill = kill
         self._closing = tuple(closing)
         self._workers: dict[str, Any] = {}
+        self._unfit: set[str] = set()
         self._reports: dict[int, Any] = {}
         self._results: dict[int, Any] = {}
         self._scattered: dict[int, Any] = {}
@@ -72,16 +85,41 @@ class DaskCluster(Cluster):
         self._client.subscribe_topic(EVERYONE, self._on_event)
         self._client.subscribe_topic(_topic(), self._on_announcement)
         listener.later(self._look_around)
+        self._lifeline.watch(listener, self._workers.__len__)
+
+    @property
+    def is_over(self) -> bool:
+        return self._lifeline.is_over or not self._workers
+
+    def explained(self, error: BaseException) -> BaseException:
+        return self._lifeline.lost or error
 
     # ------------------------------------------------------------ who is there
 
     def _look_around(self) -> None:
         found = self._client.scheduler_info(n_workers=-1)["workers"]
-        for address in found.keys() - self._workers.keys():
-            self._listener.joined(address, found[address]["nthreads"])
         for address in self._workers.keys() - found.keys():
+            del self._workers[address]
             self._listener.left(address)
-        self._workers = dict(found)
+        for address in found.keys() - self._workers.keys() - self._unfit:
+            if self._fitness is None or address in self._fitness:
+                self._workers[address] = found[address]
+                self._listener.joined(address, found[address]["nthreads"])
+            else:
+                self._calls.submit(self._check, address)
+
+    def _check(self, address: str) -> None:
+        """See whether a worker that has joined can be used."""
+        assert self._fitness is not None  # noqa: S101 - else nobody is checked
+        try:
+            self._fitness.check([address])
+        except HyperNodesError as error:
+            self._unfit.add(address)
+            _logger.warning("%s; it is left out", error)
+        except Exception:  # noqa: BLE001 - it is gone, and that is told elsewhere
+            return
+        else:
+            self._listener.later(self._look_around)
 
     def _on_event(self, event: Any) -> None:
         _, facts = event
@@ -179,7 +217,7 @@ class DaskCluster(Cluster):
         self._results.pop(number, None)
         if task.status != "error":
             if self._client.status != "running":
-                self._listener.broken(_disconnected())
+                self._listener.broken(disconnected("the connection to the Dask scheduler was lost"))
                 return
             self._scattered.clear()  # some of it was lost with a worker
             self._listener.mislaid(number)
@@ -211,11 +249,16 @@ class DaskCluster(Cluster):
         for token in tokens:
             self._scattered.pop(token, None)
 
+    def bears(self) -> bool:
+        found = self._client.run(eval, IS_DAEMON, on_error="return")
+        return True not in found.values()
+
     def kill(self, place: str) -> None:
         if self._kill is not None and place in self._workers:
             self._kill(self._workers[place]["name"])
 
     def close(self) -> None:
+        self._lifeline.stop()
         self._reports.clear()
         self._results.clear()
         self._scattered.clear()
@@ -244,13 +287,6 @@ def _abstract(needs: Needs) -> dict[str, float] | None:
     """Return what Dask itself keeps account of: the resources that workers were started with."""
     own = {"num_cpus", "memory"}
     return {GPU.get(name, name): amount for name, amount in needs if name not in own} or None
-
-
-def _disconnected() -> HyperNodesError:
-    return HyperNodesError(
-        "the connection to the Dask scheduler was lost, and with it what ran there; see whether it "
-        "is up, and run again: with a cache, what was finished is not run again"
-    )
 
 
 def _unfit(error: Any) -> HyperNodesError:

@@ -38,6 +38,7 @@ class Flight:
         self.number = number
         self.chunk = chunk
         self.place = place
+        self._entries = tuple(chunk.entries)
         self.early: dict[int, Part] = {}
         self.end: Report | None = None
         self.looking = False
@@ -49,10 +50,21 @@ class Flight:
         """Pass on outcomes, those of the first pieces first."""
         chunk = self.chunk
         while (part := self.early.pop(chunk.received, None)) is not None:
+            if part.places is not None:
+                self._put_first(part.places)
             if chunk.source.closed:
                 chunk.received += part.size
             else:
                 chunk.source.receive(chunk, part.size, part.parcel, part.told)
+
+    def _put_first(self, places: tuple[int, ...]) -> None:
+        """Have pieces that are done next to those before; what has not begun stays at the end."""
+        chunk, done = self.chunk, [self._entries[place] for place in places]
+        is_done = set(done).__contains__
+        chunk.entries[chunk.received :] = [
+            *done,
+            *(entry for entry in chunk.entries[chunk.received :] if not is_done(entry)),
+        ]
 
     @property
     def is_over(self) -> bool:

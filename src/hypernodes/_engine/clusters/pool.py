@@ -65,6 +65,7 @@ class ClusterPool(Dispatcher):
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._closing = False
         self._closed = False
+        self._retired = False
         self._pid = os.getpid()
         self._opened = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="hypernodes-cluster", daemon=True)
@@ -82,7 +83,12 @@ class ClusterPool(Dispatcher):
 
     @property
     def is_over(self) -> bool:
-        return self._closed or self._cluster.is_gone
+        return self._closing or self._closed or self._cluster.is_over
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self._sources or self._flights)
 
     def pace(self) -> Pace:
         return Pace(self._chunksize, HIDES * self._cluster.cost)
@@ -115,6 +121,12 @@ class ClusterPool(Dispatcher):
         self.later(self._begin_close)
         self._thread.join()
         atexit.unregister(self.close)
+
+    def retire(self) -> None:
+        self._retired = True
+        self.later(lambda: None)
+        if self._closed:
+            self.part()
 
     def later(self, call: Callable[[], None]) -> None:
         """Have a call made in the pool's thread."""
@@ -162,15 +174,21 @@ class ClusterPool(Dispatcher):
 
     def _serve(self) -> None:
         try:
-            while not self._closing:
+            while not (self._closing or (self._retired and not self.is_busy)):
                 self._read_mail(self._timeout())
                 self._tick()
                 self._hand_out()
         except BaseException as error:  # noqa: BLE001 - nobody may wait for ever
-            self._stop_all(error)
+            self._stop_all(self._cluster.explained(error))
         finally:
             self._closed = True
             self._clear_up()
+            if self._retired:
+                self._part_retired()
+
+    def _part_retired(self) -> None:
+        atexit.unregister(self.close)
+        self.part()
 
     def _read_mail(self, timeout: float | None) -> None:
         with suppress(Empty):

@@ -76,7 +76,7 @@ class RayCluster(Cluster):
         self._listener: Listener
 
     @property
-    def is_gone(self) -> bool:
+    def is_over(self) -> bool:
         return connection() != self._job
 
     def open(self, listener: Listener) -> None:
@@ -131,7 +131,7 @@ class RayCluster(Cluster):
     # ------------------------------------------------------------ chunks go out
 
     def submit(self, order: Order) -> None:
-        if self.is_gone:  # asked for anything, Ray would start another one
+        if self.is_over:  # asked for anything, Ray would start another one
             self._listener.broken(left_by_user())
             return
         seat = self._seats[order.place]
@@ -296,7 +296,7 @@ class RayCluster(Cluster):
     def close(self) -> None:
         self._results.clear()
         self._luggage.clear()
-        if self._watch is not None and self._watch.close() and not self.is_gone:
+        if self._watch is not None and self._watch.close() and not self.is_over:
             for seat in self._seats.values():
                 seat.stop()
         for close in self._closing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.shipping import blame, settings
@@ -86,6 +86,8 @@ class ShippingCrew(Crew):
 
     patience = 0.008
     farthest = 16_384
+    items_of: ClassVar[type[MapSource]] = MapSource
+    """Where the items of a map are taken from."""
 
     def __init__(self, pool: Dispatcher, executor: Hashable, post: Post) -> None:
         self._pool = pool
@@ -129,7 +131,7 @@ class ShippingCrew(Crew):
         if source is None:
             run = None if job.enter is None else job.enter.run
             facts = self._source_facts(job.engine, job.inputs, self._take_items, run)
-            source = MapSource(job, self._pool.pace(), *facts)
+            source = self.items_of(job, self._pool.pace(), *facts)
             self._maps[job] = source
         self._pool.offer(source)
 
