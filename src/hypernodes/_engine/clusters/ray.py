@@ -109,7 +109,7 @@ class RayCluster(Cluster):
 
     def _add(self, seat: Seat) -> None:
         self._seats[seat.name] = seat
-        self._listener.joined(seat.name, 1)
+        self._listener.joined(seat.name, 1, seat.kind.needs)
 
     # ------------------------------------------------------------ resources
 
