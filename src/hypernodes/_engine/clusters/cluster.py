@@ -54,8 +54,8 @@ class Listener(Protocol):
     def announced(self, attempt: Attempt) -> None:
         """Hear of an attempt that is about to be made."""
 
-    def joined(self, place: str, capacity: int) -> None:
-        """Hear of a place that is there now."""
+    def joined(self, place: str, capacity: int, needs: Needs = ()) -> None:
+        """Hear of a place that is there now, perhaps for certain needs only."""
 
     def left(self, place: str) -> None:
         """Hear of a place that is gone, with all that it had."""
@@ -128,7 +128,7 @@ class Cluster(ABC):
 
     @abstractmethod
     def suits(self, place: str, needs: Needs) -> bool:
-        """Return whether a place is for what needs such resources, or none."""
+        """Return whether a place has the resources, and is for what needs them."""
 
     @property
     def is_over(self) -> bool:

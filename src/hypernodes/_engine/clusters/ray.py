@@ -22,7 +22,7 @@ from hypernodes._engine.clusters.ray_watch import Watch, connection, left_by_use
 from hypernodes.exceptions import HyperNodesError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from concurrent import futures
 
     from hypernodes._engine.clusters.briefs import Attempt, Luggage
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.clusters.ray_floor import Floor
     from hypernodes._engine.clusters.ray_seats import Seat
 
-    Nodes = dict[str, dict[str, float]]
+    Nodes = Mapping[str, Mapping[str, float]]
 
 COST: Final = 0.00075
 SHARED: Final = 1 << 16
@@ -109,12 +109,12 @@ class RayCluster(Cluster):
 
     def _add(self, seat: Seat) -> None:
         self._seats[seat.name] = seat
-        self._listener.joined(seat.name, 1)
+        self._listener.joined(seat.name, 1, seat.kind.needs)
 
     # ------------------------------------------------------------ resources
 
     def lacking(self, needs: Needs) -> str | None:
-        return ray_floor.lacking(needs)
+        return self._floor.lacking(needs)
 
     def suits(self, place: str, needs: Needs) -> bool:
         seat = self._seats.get(place)

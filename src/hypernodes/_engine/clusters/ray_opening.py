@@ -11,65 +11,156 @@ import math
 import os
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import ray
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 from hypernodes._engine.clusters.ray import RayCluster
-from hypernodes._engine.clusters.ray_floor import Floor
+from hypernodes._engine.clusters.ray_floor import Floor, GroupFloor, nodes
 from hypernodes._engine.clusters.ray_watch import connection
 from hypernodes._engine.shipping.settings import import_path
-from hypernodes.exceptions import HyperNodesError
+from hypernodes.exceptions import HyperNodesError, ResourceError, hint
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-PATIENCE: Final = 60.0
+IDLE: Final = 60.0
 """Seconds after which idle workers end on a cluster that is not ours."""
+PATIENCE: Final = 60.0
+"""Seconds that a placement group may take."""
 ADDRESS: Final = "RAY_ADDRESS"
 ELSEWHERE: Final = frozenset({"working_dir", "py_modules", "pip", "uv", "conda", "image_uri"})
 """What workers have in a `runtime_env` that does not go with the driver's import path."""
 
 
-def open_ray(
-    address: str | None,
-    num_cpus: int | None,
-    num_gpus: int | None,
-    runtime_env: Mapping[str, Any],
-    init_kwargs: Mapping[str, Any],
-) -> RayCluster:
-    """Return the Ray of this program, or of an address, or one of our own.
+class Wishes(NamedTuple):
+    """What an executor asks for, or a hook that has been told that it opens.
 
-    Args:
-        address: Where to find one; None for the one of this program, or our own.
-        num_cpus: How many CPUs our own has, or how many of another one are used at the most.
+    Attributes:
+        address: Where to find a cluster; None for that of the program, or our own.
+        num_cpus: How many CPUs our own has, or how many of another are used at the most.
         num_gpus: How many GPUs our own has.
         runtime_env: What workers run in.
+        placement_group: A placement group for workers, its bundles, or the arguments that make it.
         init_kwargs: What else `ray.init` is told.
+    """
+
+    address: str | None
+    num_cpus: int | None
+    num_gpus: int | None
+    runtime_env: Mapping[str, Any]
+    placement_group: Any = None
+    init_kwargs: Mapping[str, Any] = {}
+
+    def with_options(self, options: Mapping[str, Any]) -> Wishes:
+        """Return these wishes with what hooks have filled in.
+
+        Raises:
+            HyperNodesError: There is no such option.
+        """
+        for name in options:
+            if name not in OPTIONS:
+                raise HyperNodesError(f"Ray has no option {name!r}; {hint(name, OPTIONS)}")
+        env = _joined(self.runtime_env, options.get("runtime_env") or {})
+        return self._replace(**{**options, "runtime_env": env})
+
+
+OPTIONS: Final = tuple(name for name in Wishes._fields if name != "address")
+
+
+def _joined(first: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
+    """Return two runtime environments as one; environment variables of both count."""
+    joined = {**first, **then}
+    if "env_vars" in first and "env_vars" in then:
+        joined["env_vars"] = {**first["env_vars"], **then["env_vars"]}
+    return joined
+
+
+def open_ray(wishes: Wishes) -> RayCluster:
+    """Return the Ray of this program, or of an address, or one of our own.
 
     Raises:
-        HyperNodesError: There is no Ray at the address.
+        HyperNodesError: There is no Ray at the address, or it has no room for the placement group.
+        ResourceError: No node has what a bundle of the placement group asks for.
     """
-    env = {"runtime_env": dict(runtime_env)} if runtime_env else {}
+    env = {"runtime_env": dict(wishes.runtime_env)} if wishes.runtime_env else {}
     with _lock:
         home = _home()
-        if home is None and ray.is_initialized():
-            floor = Floor((None, None), env, most=num_cpus)
-            return RayCluster(floor, settles=False, patience=PATIENCE, closing=())
-        if home is None:
-            address = address or os.environ.get(ADDRESS)
-            size = {"num_cpus": num_cpus, "num_gpus": num_gpus}
-            home = _Home(address, {**(size if address is None else {}), **env, **init_kwargs})
+        if home is None and not ray.is_initialized():
+            home = _Home(wishes.address or os.environ.get(ADDRESS), _init_options(wishes))
             globals()["_current"] = home
             env = {}
-        home.guests += 1
-    settles = home.is_own and not ELSEWHERE.intersection(runtime_env)
+        if home is not None:
+            home.guests += 1
+    closing: list[Callable[[], None]] = [] if home is None else [partial(_leave, home)]
+    try:
+        return _cluster(wishes, env, closing, is_own=home is not None and home.is_own)
+    except BaseException:
+        for close in closing:
+            close()
+        raise
+
+
+def _cluster(
+    wishes: Wishes, env: dict[str, Any], closing: list[Callable[[], None]], *, is_own: bool
+) -> RayCluster:
+    settles = is_own and not ELSEWHERE.intersection(wishes.runtime_env)
     facts = (import_path(), dict(os.environ)) if settles else (None, None)
-    floor = Floor(facts, env, most=num_cpus)
-    patience = math.inf if home.is_own else PATIENCE
-    closing = (partial(_leave, home),)
+    floor: Floor
+    if wishes.placement_group is None:
+        floor = Floor(facts, env, most=wishes.num_cpus)
+    else:
+        group = _group(wishes.placement_group, closing)
+        floor = GroupFloor(group, facts, env, most=wishes.num_cpus)
+    patience = math.inf if is_own else IDLE
     return RayCluster(floor, settles=settles, patience=patience, closing=closing)
 
+
+def _init_options(wishes: Wishes) -> dict[str, Any]:
+    """Return what `ray.init` is told of a Ray of our own, or at an address."""
+    own = {"include_dashboard": False, "num_cpus": wishes.num_cpus, "num_gpus": wishes.num_gpus}
+    env = {"runtime_env": dict(wishes.runtime_env)} if wishes.runtime_env else {}
+    is_own = (wishes.address or os.environ.get(ADDRESS)) is None
+    return {**ALWAYS, **(own if is_own else {}), **env, **wishes.init_kwargs}
+
+
+ALWAYS: Final = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+
+
+# ---------------------------------------------------------------- placement groups
+
+
+def _group(given: Any, closing: list[Callable[[], None]]) -> PlacementGroup:
+    """Return a placement group that is ready; one that is made here is removed in the end."""
+    group = given
+    if not isinstance(given, PlacementGroup):
+        arguments = dict(given) if hasattr(given, "keys") else {"bundles": given}
+        _check_bundles(arguments["bundles"])
+        group = placement_group(**arguments)
+        closing.insert(0, partial(remove_placement_group, group))
+    if not group.wait(PATIENCE):
+        raise HyperNodesError(
+            f"the placement group {group.bundle_specs} was not ready after {PATIENCE:g} seconds; "
+            f"others may hold what it needs, or no nodes have it together"
+        )
+    return group
+
+
+def _check_bundles(bundles: Any) -> None:
+    there = nodes().values()
+    for bundle in bundles:
+        for name, amount in bundle.items():
+            if not any(amounts.get(name, 0) >= amount for amounts in there):
+                raise ResourceError(
+                    f"a bundle of the placement group asks for {amount:g} of {name!r}, which no "
+                    f"node has; ask for less, or add nodes that have it",
+                    node=None,
+                    resource=name,
+                )
+
+
+# ---------------------------------------------------------------- the Ray that we have brought up
 
 _lock: Final = threading.Lock()
 _current: _Home | None = None
@@ -138,10 +229,8 @@ class _Home:
             ray.shutdown()
 
     def _init(self) -> None:
-        ours = {"include_dashboard": False} if self.is_own else {}
-        always = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         try:
-            ray.init(self._address or "local", **{**ours, **always, **self._options})
+            ray.init(self._address or "local", **self._options)
         except ConnectionError as error:
             message = f"there is no Ray at {self._address!r} ({error}); see whether it is up"
             raise HyperNodesError(message) from error

@@ -17,7 +17,7 @@ from hypernodes._engine.clusters import ray_floor
 from hypernodes.exceptions import HyperNodesError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 GLANCE: Final = 1.0
 MOST_DEAF: Final = 3
@@ -35,7 +35,7 @@ class Watch:
 
     def __init__(
         self,
-        tell: Callable[[dict[str, dict[str, float]]], None],
+        tell: Callable[[Mapping[str, Mapping[str, float]]], None],
         broken: Callable[[BaseException], None],
     ) -> None:
         self._tell = tell
