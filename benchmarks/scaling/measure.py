@@ -27,6 +27,7 @@ from hypernodes import (
     SequentialExecutor,
     node,
 )
+from hypernodes.cache._sweep import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -64,6 +65,11 @@ class Nodes(Callback):
 
     def on_node_end(self, node, duration):
         """Note an end."""
+
+
+class Failures(Callback):
+    def on_node_error(self, node, error):
+        """Note a failure; there is none."""
 
 
 def least(sample: Callable[[], float], rounds: int = ROUNDS) -> float:
@@ -148,7 +154,11 @@ def waited(x):
 def of_events() -> Iterator[Figure]:
     """Yield what it costs the driver that somebody observes items or nodes."""
     plain = least(lambda: observed(())[0])
-    for name, callback in (("ends of items", Ends()), ("starts and ends of nodes", Nodes())):
+    for name, callback in (
+        ("failures", Failures()),
+        ("ends of items", Ends()),
+        ("starts and ends of nodes", Nodes()),
+    ):
         samples = [observed((callback,)) for _ in range(ROUNDS)]
         seconds = min(seconds for seconds, _ in samples) - plain
         yield Figure(f"{name}, driver, an item", seconds / FEW * 1e6, "us")
@@ -191,6 +201,8 @@ def of_caches() -> Iterator[Figure]:
         yield from on_disk(path, FEW, "in a burst")
         seconds = least(lambda: timed(cache.stats))
         yield Figure("cache, an entry listed", seconds / FEW * 1e6, "us")
+        kept, _ = allocated(lambda: [*listed(f"{path}/0")])
+        yield Figure("cache, an entry listed", kept / FEW * 16, "bytes")
     with tempfile.TemporaryDirectory(prefix="scaling-") as path:
         cache = DiskCache(path)
         for name in names[:SLEEPY]:

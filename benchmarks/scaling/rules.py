@@ -10,11 +10,28 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
-from hypernodes._engine import jobs
+from hypernodes._engine import jobs, workers
 from hypernodes._engine.processes import crew, hand, pace, pool, sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+__all__ = [
+    "BRIEF",
+    "DEPTH",
+    "FARTHEST",
+    "MOST_CRASHES",
+    "PATIENCE",
+    "SHORTEST",
+    "SLOW",
+    "Window",
+    "crew",
+    "first_ahead",
+    "hand",
+    "jobs",
+    "on_clock",
+    "pace",
+]
 
 DEPTH = pool.DEPTH
 """How many chunks a worker has at the most, the one that runs included."""
@@ -88,13 +105,11 @@ class Window(jobs.Stream):
         return self._taken - self._delivered
 
 
-def first_ahead(workers: int, *, known: bool) -> int:
+def first_ahead(size: int, *, known: bool) -> int:
     """Return how many items are taken ahead in the beginning.
 
     Args:
-        workers: How many there are.
+        size: How many workers there are.
         known: Whether the number of items is known beforehand, as that of a list is.
     """
-    from hypernodes._engine.workers import MOST_AHEAD
-
-    return max(2 * workers, MOST_AHEAD if known else 0)
+    return max(2 * size, workers.MOST_AHEAD if known else 0)

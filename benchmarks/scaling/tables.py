@@ -19,6 +19,8 @@ ITEMS: Final = 10**9
 WORKERS: Final = 1_000
 SAMPLE: Final = 50_000
 LARGE_SAMPLE: Final = 200_000
+MIN_WORK: Final = 1_000.0
+"""Seconds of work that a sample has at least."""
 HOUR, DAY = 3600.0, 86400.0
 HOST: Final = 32
 """How many workers a host has that is lost as a whole."""
@@ -41,7 +43,8 @@ def simulated(
     work: Work, workers: int = WORKERS, costs: Costs = CLUSTER, *, least: int = SAMPLE
 ) -> Outcome:
     """Simulate so many items of a map that beginning and end do not matter."""
-    size = max(least, 8 * max(work.first or 0, 2 * workers))
+    steady = int(MIN_WORK / work.seconds)  # until chunks are as long as they get
+    size = max(least, steady, 8 * max(work.first or 0, 2 * workers))
     return Simulation(replace(work, items=size), workers, costs).run()
 
 
