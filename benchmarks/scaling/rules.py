@@ -31,6 +31,7 @@ __all__ = [
     "jobs",
     "on_clock",
     "pace",
+    "pool",
 ]
 
 DEPTH = pool.DEPTH
