@@ -41,8 +41,15 @@ def validate() -> None:
     print("| items | workers | ran | simulated | off | chunks | simulated |")
     for case, seconds, chunks, simulated, simulated_chunks in verdicts():
         off = f"{simulated / seconds - 1:+.0%}"
-        cells = (f"{case.items:,} x {case.name}", str(case.workers), f"{seconds:.2f} s")
-        cells += (f"{simulated:.2f} s", off, f"{chunks:,}", f"{simulated_chunks:,}")
+        cells = (
+            f"{case.items:,} x {case.name}",
+            str(case.workers),
+            f"{seconds:.2f} s",
+            f"{simulated:.2f} s",
+            off,
+            f"{chunks:,}",
+            f"{simulated_chunks:,}",
+        )
         print(f"| {' | '.join(cells)} |", flush=True)
 
 

@@ -135,7 +135,7 @@ class Range(NamedTuple):
     """Items that follow one another."""
 
     first: int
-    count: int
+    size: int
 
 
 @dataclass(eq=False)

@@ -17,6 +17,7 @@ import itertools
 import math
 import random
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.scaling import rules
@@ -76,7 +77,7 @@ class Simulation:
         self._slow = SlowItems(work.slow_share, self._random)
         self._out = Outcome()
         for when, index in deaths:
-            self._at(when, lambda index=index: self._die(index))
+            self._at(when, partial(self._die, index))
 
     def run(self) -> Outcome:
         """Simulate until everything has been delivered, and return how it went."""
@@ -151,10 +152,10 @@ class Simulation:
 
     def _wait(self, new: Range) -> None:
         """Let items wait for workers, in one range with those before them if they follow these."""
-        self._waiting += new.count
+        self._waiting += new.size
         if self._pending and sum(self._pending[-1]) == new.first:
             first, count = self._pending.pop()
-            new = Range(first, count + new.count)
+            new = Range(first, count + new.size)
         self._pending.append(new)
 
     def _hand_out(self) -> float | None:
@@ -162,14 +163,16 @@ class Simulation:
         index = self._ranking.first()
         if index is None:
             return None
-        chunk = self._draw(behind=bool(self._workers[index].sent))
+        worker = self._workers[index]
+        chunk = self._draw(behind=bool(worker.sent))
         if chunk is None:
             return None
         self._out.chunks += 1
-        self._workers[index].sent += 1
+        worker.sent += 1
         self._ranking.note(index)
         spent = self._spent_on(chunk, is_out=True)
-        self._at(self._now + spent, lambda: self._send(chunk, index))
+        arrive = partial(self._on_chunk, chunk, index, worker.life)
+        self._at(self._now + spent, partial(self._through, arrive))
         return spent
 
     def _spent_on(self, chunk: Chunk, *, is_out: bool) -> float:
@@ -187,9 +190,9 @@ class Simulation:
         if behind and not self._pace.may_wait(count):
             return None
         found = self._pending.popleft()
-        if found.count > count:
-            self._pending.appendleft(Range(found.first + count, found.count - count))
-        count = min(count, found.count)
+        if found.size > count:
+            self._pending.appendleft(Range(found.first + count, found.size - count))
+        count = min(count, found.size)
         self._waiting -= count
         return Chunk(found.first, count)
 
@@ -200,10 +203,6 @@ class Simulation:
         latency = self._costs.latency
         at = self._scheduler.after(self._now, self._costs.scheduler_chunk / 2)
         self._at(at + latency, event)
-
-    def _send(self, chunk: Chunk, index: int) -> None:
-        life = self._workers[index].life
-        self._through(lambda: self._on_chunk(chunk, index, life))
 
     def _on_chunk(self, chunk: Chunk, index: int, life: int) -> None:
         worker = self._workers[index]
@@ -272,11 +271,11 @@ class Simulation:
     def _deliver(self, found: Range) -> None:
         """Hand items on to the consumer: at once, or when all before them are there."""
         if not self._work.ordered:
-            self._hand_on(found.count)
+            self._hand_on(found.size)
             return
         heapq.heappush(self._early, found)
         while self._early and self._early[0].first == self._next:
-            count = heapq.heappop(self._early).count
+            count = heapq.heappop(self._early).size
             self._next += count
             self._hand_on(count)
 
@@ -342,6 +341,8 @@ class Simulation:
 
     def _die(self, index: int) -> None:
         worker = self._workers[index]
+        if not worker.is_alive:
+            return
         chunks = list(worker.chunks)
         ran = chunks.pop(0) if worker.is_running else None
         worker.chunks.clear()
@@ -391,4 +392,4 @@ class Simulation:
         at = ran.first + self._random.randrange(ran.count)
         self._alone.append(Chunk(at, 1, crashes=1, alone=True))
         parts = Range(ran.first, at - ran.first), Range(at + 1, ran.first + ran.count - at - 1)
-        self._put_back([Chunk(*part) for part in parts if part.count])
+        self._put_back([Chunk(*part) for part in parts if part.size])

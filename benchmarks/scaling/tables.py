@@ -31,7 +31,7 @@ class Table(NamedTuple):
 
     title: str
     columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
 
     def text(self) -> str:
         """Return it in Markdown."""
@@ -121,7 +121,7 @@ def by_remedy() -> Table:
     plain = Remedy(Work(items=ITEMS, seconds=short))
     outer = Remedy(Work(items=ITEMS // inner, seconds=inner * short), inner=inner)
     host = Work(items=ITEMS // 10_000, seconds=10_000 * short / HOST)
-    cases = {
+    cases: dict[str, Remedy] = {
         "as it is": plain,
         "no scheduler between": plain._replace(costs=PROCESSES),
         "`chunksize=100`": plain._replace(work=replace(plain.work, chunksize=inner)),
