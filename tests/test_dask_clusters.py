@@ -514,7 +514,7 @@ def test_whoever_has_not_the_keys_is_told_so(secure, known):
     other = distributed.Security.temporary() if known else None
     executor = DaskExecutor(secure.address, security=other)
     config = RuntimeConfig(executor=executor, callbacks=[Start(init_kwargs={"timeout": 2})])
-    with pytest.raises(HyperNodesError, match="no Dask scheduler can be reached .*TLS"):
+    with pytest.raises(HyperNodesError, match=r"no Dask scheduler can be reached .*TLS"):
         pids(config)
 
 
