@@ -146,13 +146,25 @@ def _loop(undo: ExitStack) -> LoopThread:
 def _connected(address: str, arguments: dict[str, Any]) -> Client:
     given = {"timeout": CONNECTS_IN, "name": "hypernodes", "set_as_default": False, **arguments}
     try:
-        return Client(address, **given)
+        return _Client(address, **given)
     except Exception as error:  # also what TLS and addresses raise, of many kinds
         kind = type(error).__name__
         raise HyperNodesError(
             f"no Dask scheduler can be reached at {address!r} ({kind}: {error}); see whether it is "
             f"up, and whether it wants TLS (security=...)"
         ) from error
+
+
+class _Client(Client):  # type: ignore[misc] # extras are Any
+    """A client that leaves nothing behind where it cannot connect."""
+
+    def start(self, **kwargs: Any) -> None:
+        """Connect."""
+        try:
+            super().start(**kwargs)
+        except BaseException:
+            _close(self)
+            raise
 
 
 def _close(client: Client) -> None:
@@ -201,7 +213,7 @@ def _opened(
         loop = _loop(undo)
         nursery = Nursery(wish, loop.loop, processes=processes)
         undo.callback(nursery.cluster.close)
-        client = Client(nursery.cluster, **{"set_as_default": False, **arguments})
+        client = _Client(nursery.cluster, **{"set_as_default": False, **arguments})
         undo.callback(_close, client)
         _await_births(client, nursery, wish.n_workers, patience)
         lifeline = Lifeline(
