@@ -24,6 +24,7 @@ EXECUTORS: Final = {
     "process": "hypernodes.executors.process:ProcessPoolExecutor",
     "composite": "hypernodes.executors.composite:CompositeExecutor",
     "dask": "hypernodes.executors.dask:DaskExecutor",
+    "ray": "hypernodes.executors.ray:RayExecutor",
 }
 _REMOTE: Final = "hypernodes.backends.remote:RemoteBackend"
 BACKENDS: Final = {

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import signal
-import threading
 from contextlib import suppress
 from importlib import import_module
 from time import monotonic
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from distributed import Scheduler, Worker
 from distributed.deploy.spec import ProcessInterface, SpecCluster
-from distributed.utils import LoopRunner, sync
 
 from hypernodes._engine.processes.server import start_python
 from hypernodes._engine.processes.worker import die_with, prepare
@@ -28,6 +26,8 @@ from hypernodes.exceptions import HyperNodesError, InputError, hint
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Mapping
+
+    from tornado.ioloop import IOLoop
 
 GLANCE: Final = 0.1
 SHORTEST_LIFE: Final = 0.5
@@ -78,42 +78,32 @@ class Nursery:
 
     Args:
         wish: What it is to be.
+        loop: Where the scheduler runs, and workers that are threads.
         processes: Whether workers are processes.
 
     Attributes:
         cluster: The cluster of Dask's.
     """
 
-    def __init__(self, wish: Wish, *, processes: bool) -> None:
+    def __init__(self, wish: Wish, loop: IOLoop, *, processes: bool) -> None:
         self._births = Births()
-        self._runner = LoopRunner()
-        self._runner.start()
-        self.loop = self._runner.loop
-        self._silence = Silence(sync(self.loop, _this_thread))
-        try:
-            self.cluster = self._open(wish, processes=processes)
-        except BaseException:
-            self._stop()
-            raise
-
-    def _open(self, wish: Wish, *, processes: bool) -> SpecCluster:
         scheduler = {
             "host": HERE if processes else None,
             "port": 0,
             "protocol": "tcp://" if processes else "inproc://",
             "dashboard": wish.dashboard_address is not None,
-            "dashboard_address": wish.dashboard_address,
+            "dashboard_address": wish.dashboard_address or f"{HERE}:0",
         }
         if processes:
             own: dict[str, Any] = {"arguments": wish.worker, "births": self._births}
         else:
             own = {**wish.worker, "dashboard": False}
         cls = WorkerProcess if processes else Worker
-        return SpecCluster(
+        self.cluster = SpecCluster(
             workers={n: {"cls": cls, "options": own} for n in range(wish.n_workers)},
             scheduler={"cls": Scheduler, "options": scheduler},
             name="hypernodes",
-            loop=self.loop,
+            loop=loop,
         )
 
     @property
@@ -121,26 +111,11 @@ class Nursery:
         """Why there will be no workers; None as far as there will."""
         return self._births.trouble
 
-    def kill(self, name: Any) -> None:
-        """Kill a worker; another one takes its place."""
-        worker = self.cluster.workers.get(name)
-        if isinstance(worker, WorkerProcess):
-            worker.kill()
-
-    def heal(self) -> None:
-        """See to it that there are as many workers as were asked for."""
-        self.cluster.scale(len(self.cluster.worker_spec))
-
-    def close(self) -> None:
-        """End all of it."""
-        try:
-            self.cluster.close()
-        finally:
-            self._stop()
-
-    def _stop(self) -> None:
-        self._runner.stop()
-        self._silence.end()
+    def kill(self, name: str) -> None:
+        """Kill a worker, unless it is gone; another one takes its place."""
+        for worker in self.cluster.workers.values():
+            if isinstance(worker, WorkerProcess) and worker.worker_name == name:
+                worker.kill()
 
 
 class Births:
@@ -169,35 +144,6 @@ class Births:
             )
 
 
-class Silence(logging.Filter):
-    """Keeps what is logged in one thread from the user's terminal, whoever else logs what.
-
-    Args:
-        thread: Which thread.
-    """
-
-    def __init__(self, thread: int) -> None:
-        super().__init__()
-        self._thread = thread
-        names = ("distributed", "tornado", None)
-        handlers = (handler for name in names for handler in logging.getLogger(name).handlers)
-        self._handlers = tuple(dict.fromkeys(handlers))
-        for handler in self._handlers:
-            handler.addFilter(self)
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.thread != self._thread
-
-    def end(self) -> None:
-        """Leave the handlers as they were."""
-        for handler in self._handlers:
-            handler.removeFilter(self)
-
-
-async def _this_thread() -> int:
-    return threading.get_ident()
-
-
 class WorkerProcess(ProcessInterface):  # type: ignore[misc] # extras are Any
     """A worker process that is started again whenever it dies.
 
@@ -216,8 +162,18 @@ class WorkerProcess(ProcessInterface):  # type: ignore[misc] # extras are Any
         self._name = name
         self._arguments = arguments
         self._births = births
+        self._lives = 0
         self._keeper: asyncio.Task[None] | None = None
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def worker_name(self) -> str:
+        """What the worker is called in the cluster: another name in each of its lives.
+
+        So nobody takes a new one for the old one, and Dask does not close what is kept here when a
+        worker that it knows by the name of its process stays away.
+        """
+        return f"{self._name}-{self._lives}"
 
     async def start(self) -> None:
         """Start the process; it joins by itself."""
@@ -246,6 +202,7 @@ class WorkerProcess(ProcessInterface):  # type: ignore[misc] # extras are Any
 
     async def _live(self) -> None:
         """Start a process, and wait for its end, or end it."""
+        self._lives += 1
         ear, mouth = os.pipe()
         try:
             process = self._process = start_python(self._facts(mouth), (mouth,))
@@ -267,7 +224,7 @@ class WorkerProcess(ProcessInterface):  # type: ignore[misc] # extras are Any
             "module": __name__,
             "driver": os.getpid(),
             "scheduler": self._scheduler,
-            "arguments": {**self._arguments, "name": self._name},
+            "arguments": {**self._arguments, "name": self.worker_name},
             "born": mouth,
         }
 

@@ -12,6 +12,7 @@ from distributed import Client
 from hypernodes._engine.clusters.dask import DaskCluster
 from hypernodes._engine.clusters.fitness import Fitness
 from hypernodes._engine.clusters.lifeline import Lifeline, no_workers
+from hypernodes._engine.clusters.loops import LoopThread
 from hypernodes._engine.clusters.nursery import Nursery, Wish
 from hypernodes.exceptions import HyperNodesError, InputError, hint
 
@@ -117,7 +118,8 @@ def _joined(
 ) -> DaskCluster:
     """Return the cluster at an address; the connection is ours, all else is not."""
     with ExitStack() as undo:
-        client = _connected(address, {"security": security, **arguments})
+        loop = _loop(undo)
+        client = _connected(address, {"security": security, "loop": loop.loop, **arguments})
         undo.callback(_close, client)
         wake = _Call(client)
         _await_workers(client, patience, wake)
@@ -132,19 +134,37 @@ def _joined(
             is_far=True,
         )
         undo.pop_all()
-    return DaskCluster(client, lifeline, fitness, closing=[client.close])
+    return DaskCluster(client, lifeline, fitness, closing=[client.close, loop.stop])
+
+
+def _loop(undo: ExitStack) -> LoopThread:
+    loop = LoopThread()
+    undo.callback(loop.stop)
+    return loop
 
 
 def _connected(address: str, arguments: dict[str, Any]) -> Client:
     given = {"timeout": CONNECTS_IN, "name": "hypernodes", "set_as_default": False, **arguments}
     try:
-        return Client(address, **given)
+        return _Client(address, **given)
     except Exception as error:  # also what TLS and addresses raise, of many kinds
         kind = type(error).__name__
         raise HyperNodesError(
             f"no Dask scheduler can be reached at {address!r} ({kind}: {error}); see whether it is "
             f"up, and whether it wants TLS (security=...)"
         ) from error
+
+
+class _Client(Client):  # type: ignore[misc] # extras are Any
+    """A client that leaves nothing behind where it cannot connect."""
+
+    def start(self, **kwargs: Any) -> None:
+        """Connect."""
+        try:
+            super().start(**kwargs)
+        except BaseException:
+            _close(self)
+            raise
 
 
 def _close(client: Client) -> None:
@@ -190,9 +210,10 @@ def _opened(
     wish: Wish, arguments: dict[str, Any], patience: float, *, processes: bool
 ) -> DaskCluster:
     with ExitStack() as undo:
-        nursery = Nursery(wish, processes=processes)
-        undo.callback(nursery.close)
-        client = Client(nursery.cluster, **{"set_as_default": False, **arguments})
+        loop = _loop(undo)
+        nursery = Nursery(wish, loop.loop, processes=processes)
+        undo.callback(nursery.cluster.close)
+        client = _Client(nursery.cluster, **{"set_as_default": False, **arguments})
         undo.callback(_close, client)
         _await_births(client, nursery, wish.n_workers, patience)
         lifeline = Lifeline(
@@ -200,12 +221,12 @@ def _opened(
             patience=patience,
             is_stale=lambda: _present() is not None,
             trouble=lambda: nursery.trouble,
-            wake=nursery.heal,
+            wake=lambda: None,
             is_far=False,
         )
         undo.pop_all()
     kill = nursery.kill if processes else None
-    closing = [client.close, nursery.close]
+    closing = [client.close, nursery.cluster.close, loop.stop]
     return DaskCluster(client, lifeline, None, closing=closing, kill=kill, settles=processes)
 
 

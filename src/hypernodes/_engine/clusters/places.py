@@ -10,6 +10,7 @@ from hypernodes._engine.shipping.sources import Death
 
 if TYPE_CHECKING:
     from hypernodes._engine.clusters.briefs import Part, Report
+    from hypernodes._engine.clusters.needs import Needs
     from hypernodes._engine.shipping.sources import Chunk
 
 DEPTH: Final = 3
@@ -80,11 +81,13 @@ class Place:
     Args:
         name: What the cluster calls it.
         capacity: How many run at once.
+        needs: What it is for; nothing for all that it has the resources for.
     """
 
-    def __init__(self, name: str, capacity: int) -> None:
+    def __init__(self, name: str, capacity: int, needs: Needs = ()) -> None:
         self.name = name
         self.capacity = capacity
+        self.needs = needs
         self.flights: dict[int, Flight] = {}
         self._known: OrderedDict[int, None] = OrderedDict()
 

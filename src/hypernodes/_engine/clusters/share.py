@@ -65,9 +65,9 @@ class Share:
         except Abandoned:
             return
         except BaseException as error:  # noqa: BLE001 - ends the run, in the driver
-            place = next((n for n in left if self._has_raised(n, error)), next(iter(left), None))
-            if place is not None:
-                append((place, raised(error, self._records.get(place, []))))
+            culprit = next((n for n in left if self._has_raised(n, error)), next(iter(left), None))
+            if culprit is not None:
+                append((culprit, raised(error, self._records.get(culprit, []))))
             return
         finish(self._job)
 
