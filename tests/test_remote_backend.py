@@ -3,12 +3,7 @@
 import asyncio
 import os
 import pickle
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -16,28 +11,21 @@ from pydantic import ValidationError
 from checker import Checker
 from hypernodes import (
     AsyncExecutor,
-    CacheSpec,
     Callback,
     CompositeExecutor,
-    DiskCache,
-    Failure,
     HyperNodesError,
     InputError,
-    MemoryCache,
     Pipeline,
     ProcessPoolExecutor,
-    ResourceError,
     RuntimeConfig,
     SequentialExecutor,
-    SerializationError,
     ThreadPoolExecutor,
-    WorkerCrashedError,
     node,
     report,
 )
 from hypernodes.backends import LocalBackend, RemoteBackend
 from hypernodes.testing import ExecutorConformance
-from remote_dask import RemoteDask, is_alive, wait_until
+from remote_dask import RemoteDask, wait_until
 
 distributed = pytest.importorskip("distributed")
 
@@ -425,7 +413,7 @@ def test_each_item_is_told_in_order_and_where_it_was(remote, config):
             self.seen[index].append("end")
 
     where = Where()
-    pipeline = Pipeline([node("a")(pid_of), node("b")(lambda a: a)])
+    pipeline = Pipeline([node("a")(lambda x: os.getpid()), node("b")(lambda a: a)])
     found = pipeline.map({"x": range(30)}, map_over="x", config=config.replace(callbacks=[where]))
     for index, each in enumerate(found):
         pid = each["a"]
