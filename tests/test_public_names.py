@@ -39,6 +39,7 @@ NAMES = [
     "PipelineExecutionEngine",
     "PipelineNode",
     "ProcessPoolExecutor",
+    "RayExecutor",
     "ResourceError",
     "RetryPolicy",
     "RunContext",

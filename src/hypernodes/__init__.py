@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         CompositeExecutor,
         DaskExecutor,
         ProcessPoolExecutor,
+        RayExecutor,
         SequentialExecutor,
         ThreadPoolExecutor,
     )
@@ -91,6 +92,7 @@ __all__ = [
     "PipelineExecutionEngine",
     "PipelineNode",
     "ProcessPoolExecutor",
+    "RayExecutor",
     "ResourceError",
     "RetryPolicy",
     "RunContext",
@@ -155,6 +157,7 @@ _PLACES = {
         "CompositeExecutor",
         "DaskExecutor",
         "ProcessPoolExecutor",
+        "RayExecutor",
         "SequentialExecutor",
         "ThreadPoolExecutor",
     ),

@@ -110,11 +110,9 @@ class DaskExecutor(ClusteredExecutor):
                 "security is for the cluster at scheduler_address, and there is none; a cluster of "
                 "our own can be reached from this machine only, a client of yours has its own"
             )
-        if self.security.require_encryption and self.scheduler_address.startswith("tcp://"):
-            raise ValueError(
-                f"security asks for TLS, and {self.scheduler_address!r} is without; the address of "
-                f"such a scheduler begins with 'tls://'"
-            )
+        from hypernodes._engine.clusters.address import check_security  # noqa: PLC0415 - users pay
+
+        check_security(self.scheduler_address, self.security)
         return self
 
     def open_cluster(self, options: dict[str, Any]) -> Cluster:

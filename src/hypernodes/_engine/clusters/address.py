@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from distributed.comm import parse_address, parse_host_port
 from distributed.comm.registry import backends
@@ -32,4 +32,17 @@ def check_address(address: str) -> None:
         raise ValueError(
             f"{address!r} is no address of a scheduler; that is a host and a port, as in "
             f"'tcp://127.0.0.1:8786'"
+        )
+
+
+def check_security(address: str, security: Any) -> None:
+    """Refuse an address that cannot be that of a scheduler with TLS, where TLS is asked for.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    if security is not None and security.require_encryption and address.startswith("tcp://"):
+        raise ValueError(
+            f"security asks for TLS, and {address!r} is without; the address of such a scheduler "
+            f"begins with 'tls://'"
         )

@@ -5,12 +5,13 @@ The engine's own retries are off; what a worker has taken along when it died is 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import pickle
 from collections import deque
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from distributed import KilledWorker, get_worker
 from distributed.utils import sync
@@ -18,6 +19,7 @@ from distributed.utils import sync
 from hypernodes._engine.clusters import worker as _worker
 from hypernodes._engine.clusters.briefs import DRIVER, Attempt
 from hypernodes._engine.clusters.cluster import Cluster
+from hypernodes._engine.clusters.errands import Errands, insist
 from hypernodes._engine.clusters.lifeline import disconnected
 from hypernodes._engine.threads import DaemonThreads
 from hypernodes.exceptions import HyperNodesError
@@ -25,7 +27,7 @@ from hypernodes.exceptions import HyperNodesError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    from hypernodes._engine.clusters.briefs import Report, Result
+    from hypernodes._engine.clusters.briefs import Luggage, Report, Result
     from hypernodes._engine.clusters.cluster import Listener, Order
     from hypernodes._engine.clusters.fitness import Fitness
     from hypernodes._engine.clusters.lifeline import Lifeline
@@ -35,9 +37,19 @@ COST: Final = 0.002
 SCATTERED: Final = 1 << 20
 """Bytes from which on something is moved by workers among themselves, and not by the scheduler."""
 GPU: Final = {"num_gpus": "GPU"}
+PAUSES: Final = (0.05, 0.2, 1.0)
+"""Seconds between attempts to move something to or from a worker that may be about to go."""
 TOPIC: Final = "hypernodes"
 EVERYONE: Final = "all"
+IS_DAEMON: Final = "__import__('multiprocessing').current_process().daemon"
 _logger: Final = logging.getLogger("hypernodes.clusters")
+
+
+class _Task(NamedTuple):
+    """A task at a worker; its future is None while what is big is moved there."""
+
+    place: str
+    future: Any = None
 
 
 class DaskCluster(Cluster):
@@ -71,19 +83,21 @@ class DaskCluster(Cluster):
         self._kill = kill
         self._closing = tuple(closing)
         self._workers: dict[str, Any] = {}
-        self._unfit: set[str] = set()
-        self._reports: dict[int, Any] = {}
-        self._results: dict[int, Any] = {}
-        self._scattered: dict[int, Any] = {}
+        self._rejected: set[str] = set()
+        self._changes = 0
+        self._reports: dict[int, _Task] = {}
+        self._results: dict[int, _Task] = {}
+        self._shared: dict[int, asyncio.Task[Any]] = {}
         self._done: deque[int] = deque()
         self._listener: Listener
-        self._calls = DaemonThreads(4, "hypernodes-dask")
+        self._errands = Errands(client.loop)
+        self._eyes = DaemonThreads(1, "hypernodes-dask")
 
     def open(self, listener: Listener) -> None:
         self._listener = listener
         self._client.subscribe_topic(EVERYONE, self._on_event)
         self._client.subscribe_topic(_topic(), self._on_announcement)
-        listener.later(self._look_around)
+        self._look_around(0)
         self._lifeline.watch(listener, self._workers.__len__)
 
     @property
@@ -95,17 +109,36 @@ class DaskCluster(Cluster):
 
     # ------------------------------------------------------------ who is there
 
-    def _look_around(self) -> None:
-        found = self._client.scheduler_info(n_workers=-1)["workers"]
+    def _on_event(self, event: Any) -> None:
+        _, facts = event
+        action = facts.get("action")
+        if action == "add-worker":
+            self._listener.later(self._on_change)
+        elif action == "remove-worker":
+            self._listener.later(partial(self._on_gone, facts["worker"]))
+            self._listener.later(self._on_change)
+
+    def _on_change(self) -> None:
+        """See who is there: what has been seen before this is old."""
+        self._changes += 1
+        self._eyes.submit(self._look_around, self._changes)
+
+    def _look_around(self, changes: int) -> None:
+        with suppress(Exception):  # the connection is lost, which is told elsewhere
+            found = dict(self._client.scheduler_info(n_workers=-1)["workers"])
+            self._listener.later(partial(self._on_seen, changes, found))
+
+    def _on_seen(self, changes: int, found: dict[str, Any]) -> None:
+        if changes != self._changes:
+            return  # somebody looks again
         for address in self._workers.keys() - found.keys():
-            del self._workers[address]
-            self._listener.left(address)
-        for address in found.keys() - self._workers.keys() - self._unfit:
+            self._on_gone(address)
+        for address in found.keys() - self._workers.keys() - self._rejected:
             if self._fitness is None or address in self._fitness:
                 self._workers[address] = found[address]
                 self._listener.joined(address, found[address]["nthreads"])
             else:
-                self._calls.submit(self._check, address)
+                self._eyes.submit(self._check, address)
 
     def _check(self, address: str) -> None:
         """See whether a worker that has joined can be used."""
@@ -113,21 +146,22 @@ class DaskCluster(Cluster):
         try:
             self._fitness.check([address])
         except HyperNodesError as error:
-            self._unfit.add(address)
+            self._rejected.add(address)
             _logger.warning("%s; it is left out", error)
         except Exception:  # noqa: BLE001 - it is gone, and that is told elsewhere
             return
         else:
-            self._listener.later(self._look_around)
+            self._listener.later(self._on_change)
 
-    def _on_event(self, event: Any) -> None:
-        _, facts = event
-        action = facts.get("action")
-        if action == "add-worker":
-            self._listener.later(self._look_around)
-        elif action == "remove-worker":
-            self._listener.left(facts["worker"])
-            self._listener.later(partial(self._workers.pop, facts["worker"], None))
+    def _on_gone(self, address: str) -> None:
+        """Forget what was at a worker: Dask would make it again, if it came back."""
+        if self._workers.pop(address, None) is None:
+            return
+        self._errands.call_off(address)
+        for tasks in (self._reports, self._results):
+            for number in [n for n, task in tasks.items() if task.place == address]:
+                del tasks[number]
+        self._listener.left(address)
 
     def _on_announcement(self, event: Any) -> None:
         self._listener.announced(Attempt(*pickle.loads(event[1])))  # noqa: S301 - our own worker's
@@ -148,15 +182,21 @@ class DaskCluster(Cluster):
     # ------------------------------------------------------------ chunks
 
     def submit(self, order: Order) -> None:
-        brief, number = order.brief, order.brief.number
+        brief, place = order.brief, order.place
         luggage = None if order.is_known else order.luggage
-        shared = None
-        if luggage is not None and luggage.size >= SCATTERED:
-            shared, luggage = self._shared(brief.token, luggage), None
-        data: Any = pickle.dumps((brief, luggage), 5)
-        if len(data) >= SCATTERED:
-            (data,) = self._client.scatter([data], workers=[order.place], hash=False)
-        taken = [self._results[reference.kept.number] for reference in order.references]
+        self._reports[brief.number] = _Task(place)
+        shares = luggage is not None and luggage.size >= SCATTERED
+        if shares or brief.parcel.size >= SCATTERED:
+            self._errands.run(place, self._scatter, order, luggage, shares)
+        else:
+            self._send(order, pickle.dumps((brief, luggage), 5), None)
+
+    def _send(self, order: Order, load: Any, shared: Any) -> None:
+        brief, number = order.brief, order.brief.number
+        lost = any(reference.kept.number not in self._results for reference in order.references)
+        if number not in self._reports or lost:  # a worker has gone meanwhile, which is told
+            return
+        taken = [self._results[reference.kept.number].future for reference in order.references]
         options = {
             "workers": [order.place],
             "pure": False,
@@ -165,17 +205,41 @@ class DaskCluster(Cluster):
         }
         key = f"hypernodes-{DRIVER}-{number}"
         run = _run if brief.keeps else _run_and_report
-        task = self._client.submit(run, data, shared, *taken, key=key, **options)
+        future = self._client.submit(run, load, shared, *taken, key=key, **options)
         if brief.keeps:
-            self._results[number] = task
-            task = self._client.submit(_report_of, task, key=f"{key}-report", **options)
-        self._reports[number] = task
-        task.add_done_callback(partial(self._on_done, number))
+            self._results[number] = _Task(order.place, future)
+            future = self._client.submit(_report_of, future, key=f"{key}-report", **options)
+        self._reports[number] = _Task(order.place, future)
+        future.add_done_callback(partial(self._on_done, number))
 
-    def _shared(self, token: int, luggage: Any) -> Any:
-        if token not in self._scattered:
-            (self._scattered[token],) = self._client.scatter([luggage], hash=False)
-        return self._scattered[token]
+    # ------------------------------------------------------------ what is big
+
+    async def _scatter(self, order: Order, luggage: Luggage | None, shares: bool) -> None:  # noqa: FBT001
+        """Move what is big to the workers, and send the chunk after it."""
+        brief, place = order.brief, order.place
+        try:
+            shared = await self._once_shared(brief.token, luggage) if shares else None
+            load: Any = brief, None if shares else luggage
+            load = await insist(partial(self._scattered, load, [place]), PAUSES)
+        except Exception as error:  # noqa: BLE001 - of whatever kind: it cannot run
+            self._listener.broken(self._unfit(error))
+            return
+        self._listener.later(partial(self._send, order, load, shared))
+
+    async def _scattered(self, value: Any, workers: list[str] | None = None) -> Any:
+        options = {"workers": workers, "hash": False, "asynchronous": True}
+        (future,) = await self._client.scatter([value], **options)
+        return future
+
+    async def _once_shared(self, token: int, luggage: Luggage | None) -> Any:
+        """Return the future of what the chunks of a plan share, which is moved once."""
+        moved = self._shared.get(token)
+        if moved is None or (moved.done() and moved.result().status != "finished"):
+            moving = insist(partial(self._scattered, luggage), PAUSES)
+            self._shared[token] = asyncio.create_task(moving)
+        return await asyncio.shield(self._shared[token])
+
+    # ------------------------------------------------------------ what comes back
 
     def _on_done(self, number: int, _: Any) -> None:
         self._done.append(number)
@@ -183,62 +247,69 @@ class DaskCluster(Cluster):
 
     def _collect(self) -> None:
         """Fetch the reports of all tasks that are done."""
-        finished: dict[int, Any] = {}
+        finished: dict[str, dict[int, Any]] = {}
         while self._done:
             number = self._done.popleft()
-            task = self._reports.pop(number, None)
+            task = self._reports.get(number)
             if task is None:
                 continue
-            if task.status == "finished":
-                finished[number] = task
+            if task.future.status == "finished":
+                finished.setdefault(task.place, {})[number] = task.future
             else:
-                self._on_unfinished(number, task)
-        for number, found in self._gathered(finished).items():
-            self._report(number, *found)
+                self._on_unfinished(number, task.future)
+        for place, futures in finished.items():
+            self._errands.run(place, self._gather, futures)
 
-    def _gathered(self, finished: dict[int, Any]) -> dict[int, Any]:
+    async def _gather(self, futures: dict[int, Any]) -> None:
+        gather = partial(self._client.gather, list(futures.values()), asynchronous=True)
         try:
-            return dict(zip(finished, self._client.gather(list(finished.values())), strict=True))
-        except Exception:  # noqa: BLE001 - of one of them: its worker has died, which will be told
-            if len(finished) <= 1:
-                return {}
-        found = [self._gathered({number: task}) for number, task in finished.items()]
-        return {number: report for part in found for number, report in part.items()}
+            found = await insist(gather, PAUSES)
+        except Exception as error:  # noqa: BLE001 - of whatever kind: nobody can read it
+            self._listener.broken(self._unfit(error))
+            return
+        for number, told in zip(futures, found, strict=True):
+            self._listener.later(partial(self._report, number, *told))
 
     def _report(self, number: int, report: Report, slots: tuple[int, ...]) -> None:
+        if self._reports.pop(number, None) is None:
+            return
         if slots:
             self._listener.kept(number, slots)
         else:
             self._results.pop(number, None)
         self._listener.reported(number, report)
 
-    def _on_unfinished(self, number: int, task: Any) -> None:
+    def _on_unfinished(self, number: int, future: Any) -> None:
+        del self._reports[number]
         self._results.pop(number, None)
-        if task.status != "error":
-            if self._client.status != "running":
-                self._listener.broken(disconnected("the connection to the Dask scheduler was lost"))
+        if future.status == "error":
+            error = future.exception()
+            if not isinstance(error, KilledWorker):
+                self._listener.broken(self._unfit(error))
                 return
-            self._scattered.clear()  # some of it was lost with a worker
-            self._listener.mislaid(number)
+        elif self._client.status != "running":
+            self._listener.broken(_lost())
             return
-        error = task.exception()
-        if not isinstance(error, KilledWorker):  # else it is told that the worker has left
-            self._listener.broken(_unfit(error))
+        self._shared_is_lost()
+        self._listener.mislaid(number)
+
+    def _shared_is_lost(self) -> None:
+        """Have all that is shared moved anew: some of it may have been lost with a worker."""
+        self._client.loop.add_callback(self._shared.clear)
+
+    def _unfit(self, error: Any) -> HyperNodesError:
+        return _unfit(error) if self._client.status == "running" else _lost()
 
     def look(self, place: str, numbers: Collection[int], *, back: bool, void: bool) -> None:
-        self._calls.submit(self._look, place, list(numbers), back=back, void=void)
+        self._errands.run(place, self._look, place, list(numbers), back, void)
 
-    def _look(self, place: str, numbers: list[int], *, back: bool, void: bool) -> None:
-        try:
-            found = self._client.run(
-                _worker.look, DRIVER, numbers, back=back, void=void, workers=[place]
-            )
+    async def _look(self, place: str, numbers: list[int], back: bool, void: bool) -> None:  # noqa: FBT001
+        facts = {"back": back, "void": void, "workers": [place], "asynchronous": True}
+        with suppress(Exception):  # it is gone, and that is told elsewhere
+            found = await self._client.run(_worker.look, DRIVER, numbers, **facts)
             for number, report in found[place].items():
                 self._listener.reported(number, report)
-        except Exception:  # noqa: BLE001 - it is gone, and that is told elsewhere
-            return
-        finally:
-            self._listener.looked(numbers)
+        self._listener.looked(numbers)
 
     def release(self, numbers: Iterable[int]) -> None:
         for number in numbers:
@@ -246,7 +317,11 @@ class DaskCluster(Cluster):
 
     def forget(self, tokens: Collection[int]) -> None:
         for token in tokens:
-            self._scattered.pop(token, None)
+            self._client.loop.add_callback(self._shared.pop, token, None)
+
+    def bears(self) -> bool:
+        found = self._client.run(eval, IS_DAEMON, on_error="return")
+        return True not in found.values()
 
     def kill(self, place: str) -> None:
         if self._kill is not None and place in self._workers:
@@ -256,14 +331,14 @@ class DaskCluster(Cluster):
         self._lifeline.stop()
         self._reports.clear()
         self._results.clear()
-        self._scattered.clear()
+        self._errands.close()
         for topic in (EVERYONE, _topic()):
             with suppress(Exception):  # the connection may be gone
                 self._client.unsubscribe_topic(topic)
         for close in self._closing:
             with suppress(Exception):  # the others are to be closed, too
                 close()
-        self._calls.shutdown(wait=False)
+        self._eyes.shutdown(wait=False)
 
 
 def _topic() -> str:
@@ -284,6 +359,10 @@ def _abstract(needs: Needs) -> dict[str, float] | None:
     return {GPU.get(name, name): amount for name, amount in needs if name not in own} or None
 
 
+def _lost() -> HyperNodesError:
+    return disconnected("the connection to the Dask scheduler was lost")
+
+
 def _unfit(error: Any) -> HyperNodesError:
     found = HyperNodesError(
         f"a Dask worker cannot run tasks of hypernodes ({type(error).__name__}: {error}); it needs "
@@ -296,16 +375,16 @@ def _unfit(error: Any) -> HyperNodesError:
 # ---------------------------------------------------------------- in the worker
 
 
-def _run(data: bytes, shared: Any, *taken: Result) -> Result:
-    brief, luggage = pickle.loads(data)  # noqa: S301 - our own driver's
+def _run(load: Any, shared: Any, *taken: Result) -> Result:
+    brief, luggage = pickle.loads(load) if isinstance(load, bytes) else load  # noqa: S301 - ours
     values = [result.kept[slot] for slot, result in zip(brief.places, taken, strict=True)]
     return _worker.work(
         brief, luggage or shared, values, partial(_announce, get_worker(), brief.driver)
     )
 
 
-def _run_and_report(data: bytes, shared: Any, *taken: Result) -> tuple[Report, tuple[int, ...]]:
-    return _run(data, shared, *taken).report, ()
+def _run_and_report(load: Any, shared: Any, *taken: Result) -> tuple[Report, tuple[int, ...]]:
+    return _run(load, shared, *taken).report, ()
 
 
 def _report_of(result: Result) -> tuple[Report, tuple[int, ...]]:

@@ -15,21 +15,21 @@ from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from hypernodes._engine.clusters.briefs import DRIVER, Brief, Luggage
 from hypernodes._engine.clusters.cluster import Order
-from hypernodes._engine.clusters.needs import check_needs, needs_of
+from hypernodes._engine.clusters.needs import NOTHING, check_needs, needs_of
 from hypernodes._engine.clusters.places import Flight, Place
 from hypernodes._engine.shipping.crew import Dispatcher
 from hypernodes._engine.shipping.keeping import Kept, Reference, keepable
-from hypernodes._engine.shipping.pace import Pace
+from hypernodes._engine.shipping.pace import LONGEST, Pace
 from hypernodes._engine.shipping.parcels import Hold
-from hypernodes._engine.shipping.sources import Death, SegmentSource
+from hypernodes._engine.shipping.sources import Death, MapSource, SegmentSource
 from hypernodes._engine.workers import closed_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from hypernodes._engine.clusters.briefs import Attempt, Report
     from hypernodes._engine.clusters.cluster import Cluster
@@ -55,12 +55,14 @@ class ClusterPool(Dispatcher):
     def __init__(self, cluster: Cluster, *, chunksize: int | None) -> None:
         self.packer = Hold()
         self._cluster = cluster
+        self.patience = LONGEST
         self._chunksize = chunksize
         self._places: dict[str, Place] = {}
         self._flights: dict[int, Flight] = {}
         self._sources: deque[Source] = deque()
         self._kept: dict[int, _Left] = {}
         self._references: WeakSet[Reference] = WeakSet()
+        self._needs: WeakKeyDictionary[Source, Needs] = WeakKeyDictionary()
         self._numbers = itertools.count(1)
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._closing = False
@@ -154,13 +156,17 @@ class ClusterPool(Dispatcher):
         """Hear of an attempt that is about to be made."""
         self.later(partial(self._on_announced, attempt))
 
-    def joined(self, place: str, capacity: int) -> None:
-        """Hear of a place that is there now."""
-        self.later(partial(self._on_joined, place, capacity))
+    def joined(self, place: str, capacity: int, needs: Needs = NOTHING) -> None:
+        """Hear of a place that is there now, perhaps for certain needs only."""
+        self.later(partial(self._on_joined, place, capacity, needs))
 
     def left(self, place: str) -> None:
         """Hear of a place that is gone, with all that it had."""
         self.later(partial(self._on_left, place))
+
+    def vanished(self, numbers: Collection[int]) -> None:
+        """Hear that values are gone that chunks have left."""
+        self.later(partial(self._lose, numbers))
 
     def broken(self, error: BaseException) -> None:
         """Hear that the cluster cannot be reached any more."""
@@ -211,10 +217,10 @@ class ClusterPool(Dispatcher):
             if self._may_look(flight) and now - flight.looked_at > LOOK:
                 flight.looked_at, flight.looking = now, True
                 slow.setdefault(flight.place, []).append(flight.number)
-        idle = any(place.has_room for place in self._places.values())
-        idle = idle and not any(source.waiting for source in self._sources)
+        idle = {place.needs for place in self._places.values() if place.has_room}
+        done = not any(source.waiting for source in self._sources)
         for place, numbers in slow.items():
-            self._cluster.look(place.name, numbers, back=idle, void=False)
+            self._cluster.look(place.name, numbers, back=done and place.needs in idle, void=False)
 
     @staticmethod
     def _may_look(flight: Flight) -> bool:
@@ -285,7 +291,7 @@ class ClusterPool(Dispatcher):
 
     def _candidate(self) -> Place | None:
         """Return the place that has the least to do, of those that may get more."""
-        places = [place for place in self._places.values() if not place.is_taken]
+        places = [p for p in self._places.values() if not (p.needs or p.is_taken)]
         places.sort(key=lambda place: len(place.flights) / place.capacity)
         if places and not places[0].is_empty and self._has_alone and places[0].capacity > 1:
             del places[0]  # until it is empty
@@ -309,10 +315,32 @@ class ClusterPool(Dispatcher):
         for _ in range(len(self._sources)):
             source = self._sources[0]
             self._sources.rotate(-1)
+            if not self._has_room_for(source):
+                continue
             chunk = source.take(self.size, behind=behind, most=MANY, alone=alone)
             if chunk is not None:
                 return chunk
         return None
+
+    def _has_room_for(self, source: Source) -> bool:
+        """Whether there may be more of a map where its resources are; segments wait there."""
+        if not isinstance(source, MapSource):
+            return True
+        needs = self._needs_of(source, None)
+        return not needs or any(place.may_queue for place in self._suiting(needs))
+
+    def _needs_of(self, source: Source, entry: Any) -> Needs:
+        """Return what a piece needs; all items of a map need the same."""
+        if not isinstance(source, MapSource):
+            return needs_of(source.steps_of(entry))
+        if source not in self._needs:
+            self._needs[source] = needs_of(source.steps_of(entry))
+        return self._needs[source]
+
+    def _suiting(self, needs: Needs) -> list[Place]:
+        for name in self._cluster.provide(needs):
+            self._on_joined(name, 1, needs)
+        return [p for p in self._places.values() if self._cluster.suits(p.name, needs)]
 
     def _give(self, chunk: Chunk, place: Place) -> None:
         """Send a chunk to a place, or to a better one."""
@@ -320,7 +348,7 @@ class ClusterPool(Dispatcher):
         if any(reference.lost for reference in chunk.references.values()):
             source.miss(chunk)
             return
-        needs = needs_of(source.steps_of(chunk.entries[0]))
+        needs = self._needs_of(source, chunk.entries[0])
         if needs or chunk.references:
             place = self._best(chunk, place, needs)
         number = next(self._numbers)
@@ -351,7 +379,7 @@ class ClusterPool(Dispatcher):
 
     def _best(self, chunk: Chunk, place: Place, needs: Needs) -> Place:
         """Return where a chunk is best off: where its resources are, and then its values."""
-        suiting = [p for p in self._places.values() if self._cluster.suits(p.name, needs)]
+        suiting = self._suiting(needs)
         there: Counter[str] = Counter()
         for reference in chunk.references.values():
             left = self._kept.get(reference.kept.number)
@@ -425,8 +453,8 @@ class ClusterPool(Dispatcher):
 
     # ------------------------------------------------------------ places that come and go
 
-    def _on_joined(self, name: str, capacity: int) -> None:
-        self._places[name] = Place(name, capacity)
+    def _on_joined(self, name: str, capacity: int, needs: Needs) -> None:
+        self._places[name] = Place(name, capacity, needs)
 
     def _on_left(self, name: str) -> None:
         place = self._places.pop(name, None)
@@ -442,7 +470,8 @@ class ClusterPool(Dispatcher):
             else:
                 chunk = flight.chunk
                 chunk.source.put_back(chunk, chunk.entries[chunk.received :])
-        self._lose(name)
+        if not self._cluster.values_outlive:
+            self._lose({number for number, left in self._kept.items() if left.place == name})
 
     def _on_crash(self, number: int) -> None:
         flight = self._flights.get(number)
@@ -473,11 +502,10 @@ class ClusterPool(Dispatcher):
         else:
             chunk.source.suspect(chunk)
 
-    def _lose(self, place: str) -> None:
-        """Take note that what was kept at a place is gone, and take back what needs it."""
-        gone = {number for number, left in self._kept.items() if left.place == place}
+    def _lose(self, gone: Collection[int]) -> None:
+        """Take note that what chunks have left is gone, and take back what needs it."""
         for number in gone:
-            del self._kept[number]
+            self._kept.pop(number, None)
         for reference in tuple(self._references):
             reference.lost = reference.lost or reference.kept.number in gone
         for flight in tuple(self._flights.values()):

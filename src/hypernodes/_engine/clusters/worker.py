@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hypernodes._dispatch.plugins import REGISTRY as PLUGINS
 from hypernodes._engine.clusters.briefs import DRIVER, Attempt, Part, Report, Result
+from hypernodes._engine.clusters.share import Share
 from hypernodes._engine.shipping import settings
 from hypernodes._engine.shipping.account import Account
 from hypernodes._engine.shipping.claims import CURSOR, LIMIT, NO_LIMIT, VOID, Claims
@@ -230,17 +231,18 @@ def _worked(
         values = {slot: unpack(parcel) for slot, parcel in zip(brief.places, taken, strict=True)}
     except BaseException as error:  # noqa: BLE001 - whatever the user's classes raise
         return Result(Report(done=0, trouble="unreadable", error=pack_error(error)), {})
-    if kind == "items":
-        running.begin(plan.job, body[1])
-        run = run_items
-    else:
+    account = plan.account
+    if account is not None:
+        account.number = brief.number
+    if kind == "share" and account is None:
+        running.begin(plan.job, body[0][1], Share(plan.job, body))
+    elif kind == "segment":
         body[1].update(values)
-        running.begin(plan.job, (body[2],))
-        run = run_segment
-    if plan.account is not None:
-        plan.account.number = brief.number
-    open_account = None if plan.account is None else partial(plan.account.open, dict(brief.spent))
-    running.run(run, body, open_account)
+        running.begin(plan.job, (body[2],), partial(run_segment, plan.job, body))
+    else:  # also of a share, one that is to be watched closely
+        body = body[0] if kind == "share" else body
+        running.begin(plan.job, body[1], partial(run_items, plan.job, body))
+    running.run(None if account is None else partial(account.open, dict(brief.spent)))
     kept = running.keep(brief, body[0]) if brief.keeps and kind == "segment" else {}
     return Result(running.report(), kept)
 
@@ -254,22 +256,25 @@ class _Running:
         self._lock = threading.Lock()
         self._done: deque[Any] = deque()
         self._job: Job | None = None
+        self._run: Callable[..., None] | Share
         self._indices: Sequence[int | None] = ()
         self._reported = 0
         self._seconds = 0.0
 
-    def begin(self, job: Job, indices: Sequence[int | None]) -> None:
-        """Take note of what there is to be run."""
-        self._indices = indices
+    def begin(
+        self, job: Job, indices: Sequence[int | None], run: Callable[..., None] | Share
+    ) -> None:
+        """Take note of what there is to be run, and what runs it."""
+        self._indices, self._run = indices, run
         self._job = job
 
-    def run(self, run: Callable[..., None], body: Any, begin: Callable[[], None] | None) -> None:
+    def run(self, begin: Callable[[], None] | None) -> None:
         """Run the pieces; what is no `Exception` ends the run, in the driver."""
         assert self._job is not None  # noqa: S101 - it has begun
         claims = Claims(self._cells, 0, begin)
         started = perf_counter()
         try:
-            self._job.context.copy().run(run, self._job, body, claims, self._done.append)
+            self._job.context.copy().run(self._run, claims, self._done.append)
         except BaseException as error:  # noqa: BLE001
             self._done.append(Raised(pack_error(error)))
         self._seconds = perf_counter() - started
@@ -280,10 +285,15 @@ class _Running:
         given = None
         if void:
             cells[VOID], cells[LIMIT] = cells[CURSOR], 0
+            self._stop()
         elif back and cells[LIMIT] == NO_LIMIT:
             cells[LIMIT] = cells[CURSOR]
             given = max(cells[CURSOR], cells[LIMIT])
         return Report(self._take(), back=given)
+
+    def _stop(self) -> None:
+        if self._job is not None and isinstance(self._run, Share):
+            self._run.stop()
 
     def report(self) -> Report:
         """Report what has not been reported, at the end."""
@@ -300,12 +310,18 @@ class _Running:
             return tuple(self._parts(self._job, first, outcomes))
 
     def _parts(self, job: Job, first: int, outcomes: list[Any]) -> Iterator[Part]:
+        places = list(range(first, first + len(outcomes)))
+        is_share = isinstance(self._run, Share)
+        if is_share:
+            places, outcomes = [p for p, _ in outcomes], [found for _, found in outcomes]
         told = taken_records(outcomes)
-        indices = list(self._indices[first : first + len(outcomes)])
+        indices = [self._indices[place] for place in places]
+        done = 0
         for count, parcel in packed_outcomes(job, indices, outcomes, PACKER):
             records = None if told is None else pack_records(list(islice(told, count)), PACKER)
-            yield Part(first, count, parcel, records)
-            first += count
+            where = tuple(places[done : done + count]) if is_share else None
+            yield Part(first + done, count, parcel, records, where)
+            done += count
 
     def keep(self, brief: Brief, number: int) -> dict[Slot, Parcel]:
         """Take out of what a segment has given what can stay here, and leave what stands for it."""

@@ -26,6 +26,8 @@ from hypernodes._dispatch.needs import shipping
 from hypernodes._engine.shipping.depth import call_deeply
 
 LARGE: Final = 1 << 20
+BESIDE: Final = 5
+"""The protocol of pickle from which on buffers may travel beside it."""
 MOST_MAPPED: Final = 50
 """Buffers of one parcel, beyond which they are read, where each mapping keeps a descriptor."""
 _MAPS_KEEP_DESCRIPTORS: Final = sys.version_info < (3, 13)
@@ -51,13 +53,16 @@ class Blob:
     """A big buffer that travels beside the pickle that it is part of, uncopied.
 
     Args:
-        raw: The buffer; a view of what may be changed is copied.
+        raw: The buffer; what belongs to others, or cannot be changed, is copied.
     """
 
     def __init__(self, raw: Any) -> None:
-        self.raw: Any = bytes(raw) if isinstance(raw, memoryview) else raw
+        self.raw = raw if isinstance(raw, bytearray) else bytearray(raw)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        # Some engines pickle what passes through them by an older protocol.
+        if protocol < BESIDE:
+            return Blob, (bytes(self.raw),)
         return Blob, (pickle.PickleBuffer(self.raw),)
 
     @property
