@@ -41,10 +41,11 @@ class RayExecutor(ClusteredExecutor):
     2. the one at `ray_address`, or that the environment variable `RAY_ADDRESS` names;
     3. one of our own on this machine.
 
-    The first two are used and left running; nodes may join and leave meanwhile. Our own is started
-    once, and ended by `close`, by leaving `with`, or with the program, whatever its end. Workers are
-    actors, one for each CPU, which take no CPU in the books of Ray: so nodes may use Ray
-    themselves. Values stay in its object store between nodes.
+    The first two are used and left running; nodes may join and leave meanwhile. Before anything
+    runs there, the versions of Python, hypernodes and cloudpickle are compared with those here. Our
+    own is started once, and ended by `close`, by leaving `with`, or with the program, whatever its
+    end. Workers are actors, one for each CPU, which take no CPU in the books of Ray: so nodes may
+    use Ray themselves. Values stay in its object store between nodes.
 
     What a node asks for by its `resources`: `num_cpus`, `num_gpus`, `memory` in bytes, and other
     names as nodes of the cluster have them. They are held by workers of their own, and given back
@@ -59,6 +60,7 @@ class RayExecutor(ClusteredExecutor):
       `ray.util.placement_group`, of which one is made, and removed in the end.
     - `init_kwargs`: a dict of arguments for `ray.init`.
     - `num_cpus`, `num_gpus`: in the place of those here.
+    - `timeout`: seconds to wait for the placement group (60).
 
     Attributes:
         ray_address: Of a cluster that is there: `"host:port"`, or `"auto"` for the one that runs on
