@@ -27,18 +27,6 @@ from remote_dask import RemoteDask, is_alive, wait_until
 distributed = pytest.importorskip("distributed")
 
 
-@pytest.fixture(scope="session")
-def remote(tmp_path_factory):
-    """Two workers: one with two threads and devices, one with one thread and little memory."""
-    remote = RemoteDask(tmp_path_factory.mktemp("dask"))
-    remote.add("big", "--nthreads", "2", "--memory-limit", "0", "--resources", "GPU=1,disk=2")
-    remote.add("small", "--nthreads", "1", "--memory-limit", "1GB")
-    with distributed.Client(remote.address, set_as_default=False) as client:
-        client.wait_for_workers(2, timeout=60)
-    yield remote
-    remote.end()
-
-
 @pytest.fixture(scope="module")
 def executor(remote):
     with DaskExecutor(scheduler_address=remote.address) as executor:

@@ -230,6 +230,10 @@ class RemoteBackend(Backend):
         return RemotePool(self._cluster(options))
 
     def _cluster(self, options: dict[str, Any]) -> Cluster:
+        if self.kind == "ray":
+            from hypernodes._engine.clusters.ray_opening import Wishes, open_ray  # noqa: PLC0415
+
+            return open_ray(Wishes(self.address, None, None, {}).with_options(options))
         from hypernodes._engine.clusters.opening import open_dask  # noqa: PLC0415 - users pay
 
         return open_dask(self.address, self.security, 1, processes=True, options=options)
