@@ -20,6 +20,9 @@ from hypernodes import (
 )
 from remote_dask import RemoteDask
 
+# Ray reads it when it is imported: drivers that come by address have to show the token, too.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+
 # The fixtures that property tests take are values that never change: sharing them is fine.
 settings.register_profile(
     "default",

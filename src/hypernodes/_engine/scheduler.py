@@ -18,7 +18,6 @@ from hypernodes._engine.inbox import Inbox
 from hypernodes._engine.interrupts import Deferral
 from hypernodes._engine.jobs import MapJob, Stream, handed_over
 from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
-from hypernodes._engine.workers import MOST_AHEAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -81,7 +80,7 @@ class Scheduler(Core):
         crew = self._crew
         stream = Stream(
             items,
-            ahead=max(2 * self._size, min(known, MOST_AHEAD)),
+            ahead=max(2 * self._size, min(known, crew.at_hand)),
             ordered=ordered,
             patience=crew.patience,
             farthest=crew.farthest,

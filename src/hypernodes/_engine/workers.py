@@ -90,10 +90,12 @@ class Crew(ABC):
     Attributes:
         patience: For how many seconds of work items are taken ahead of a map's consumer.
         farthest: How many are taken ahead at the most.
+        at_hand: The same in the beginning, where it is known that they are there.
     """
 
     patience: float = 0.005
     farthest: int = MOST_AHEAD
+    at_hand: int = MOST_AHEAD
 
     @property
     @abstractmethod

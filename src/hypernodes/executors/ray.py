@@ -70,6 +70,17 @@ class RayExecutor(ClusteredExecutor):
         import_extra("ray", extra="ray", user="RayExecutor")
         return value
 
+    @field_validator("ray_address", mode="after")
+    @classmethod
+    def _check_address(cls, address: str | None) -> str | None:
+        if address is not None and (not address or address.startswith("ray://")):
+            raise ValueError(
+                f"{address!r} is no address of a cluster: give 'auto' or 'host:port'; Ray Client "
+                f"(ray://) is not supported, as values would come to the driver's proxy: run the "
+                f"driver inside of the cluster's network, or use RemoteBackend"
+            )
+        return address
+
     @field_validator("runtime_env", mode="after")
     @classmethod
     def _check_env(cls, env: Options | None) -> Options | None:

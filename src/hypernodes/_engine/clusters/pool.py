@@ -23,7 +23,7 @@ from hypernodes._engine.clusters.needs import NOTHING, check_needs, needs_of
 from hypernodes._engine.clusters.places import Flight, Place
 from hypernodes._engine.shipping.crew import Dispatcher
 from hypernodes._engine.shipping.keeping import Kept, Reference, keepable
-from hypernodes._engine.shipping.pace import Pace
+from hypernodes._engine.shipping.pace import LONGEST, Pace
 from hypernodes._engine.shipping.parcels import Hold
 from hypernodes._engine.shipping.sources import Death, MapSource, SegmentSource
 from hypernodes._engine.workers import closed_error
@@ -55,6 +55,7 @@ class ClusterPool(Dispatcher):
     def __init__(self, cluster: Cluster, *, chunksize: int | None) -> None:
         self.packer = Hold()
         self._cluster = cluster
+        self.patience = LONGEST
         self._chunksize = chunksize
         self._places: dict[str, Place] = {}
         self._flights: dict[int, Flight] = {}

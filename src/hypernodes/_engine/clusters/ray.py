@@ -96,9 +96,15 @@ class RayCluster(Cluster):
             self.release(lost)
         for seat in [s for s in self._seats.values() if s.kind.node and s.kind.node not in there]:
             self._drop(seat)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """End workers that have been idle for long, or hold what others may wait for."""
         now = time.monotonic()
+        waits = any(seat.waiting and not seat.is_ready for seat in self._seats.values())
+        brief = 0.0 if waits else BRIEF
         for seat in self._seats.values():
-            patience = BRIEF if seat.kind.needs else self._patience
+            patience = brief if seat.kind.needs else self._patience
             if seat.is_ready and seat.is_idle and now - seat.busy_at > patience:
                 seat.stop()
 

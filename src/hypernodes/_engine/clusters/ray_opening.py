@@ -18,7 +18,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 
 from hypernodes._engine.clusters.ray import RayCluster
 from hypernodes._engine.clusters.ray_floor import Floor, GroupFloor, nodes
-from hypernodes._engine.clusters.ray_watch import connection
+from hypernodes._engine.clusters.ray_watch import connection, listens
 from hypernodes._engine.shipping.settings import import_path
 from hypernodes.exceptions import HyperNodesError, ResourceError, hint
 
@@ -229,8 +229,24 @@ class _Home:
             ray.shutdown()
 
     def _init(self) -> None:
+        if self._address is not None:
+            _check_address(self._address)
         try:
             ray.init(self._address or "local", **self._options)
         except ConnectionError as error:
-            message = f"there is no Ray at {self._address!r} ({error}); see whether it is up"
-            raise HyperNodesError(message) from error
+            raise _unreachable(self._address, str(error)) from error
+
+
+def _check_address(address: str) -> None:
+    """Refuse the address of nobody at once: Ray itself takes a minute."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and not listens((host.strip("[]"), int(port))):
+        raise _unreachable(address, "nobody listens there")
+
+
+def _unreachable(address: str | None, reason: str) -> HyperNodesError:
+    return HyperNodesError(
+        f"there is no Ray to be reached at {address!r} ({reason}); see whether it is up, and "
+        f"whether it wants a token: then set RAY_AUTH_MODE=token before Ray is imported, and have "
+        f"its token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+    )

@@ -62,7 +62,7 @@ class Watch:
     def _glance(self) -> BaseException | None:
         if connection() != self._connection:
             return left_by_user()
-        deaf = next((what for what, where in self._parts.items() if not _listens(where)), None)
+        deaf = next((what for what, where in self._parts.items() if not listens(where)), None)
         if deaf is None:
             self._deaf = 0
             with suppress(Exception):  # asked again at the next look
@@ -94,7 +94,8 @@ def _parts() -> dict[str, tuple[str, int]]:
     return parts
 
 
-def _listens(where: tuple[str, int]) -> bool:
+def listens(where: tuple[str, int]) -> bool:
+    """Return whether somebody listens at a host and port."""
     try:
         socket.create_connection(where, PATIENCE).close()
     except OSError:

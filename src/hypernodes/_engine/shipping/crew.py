@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     Take = Callable[[Source, list[Any], Any, Any, Any], None]
 
 NO_NEWS: Final = News()
+MOST_AHEAD: Final = 16_384
+AHEAD: Final = 512
+"""Items for each worker, from which on a map takes no more ahead of its consumer."""
 
 
 class Dispatcher(Workers):
@@ -56,9 +59,11 @@ class Dispatcher(Workers):
         packer: Makes parcels of what goes out.
         renewed: Names and hashes of code for which workers were replaced: new ones have imported
             it anew.
+        patience: For how many seconds of work items are taken ahead of a map's consumer.
     """
 
     packer: Packer
+    patience: float = 0.008
     renewed: frozenset[tuple[str, str]] = frozenset()
 
     def crew(self, executor: Hashable, post: Post) -> Crew:
@@ -84,13 +89,14 @@ class Dispatcher(Workers):
 class ShippingCrew(Crew):
     """Sends chunks to workers that share no memory with this process; see `Crew`."""
 
-    patience = 0.008
-    farthest = 16_384
+    at_hand = MOST_AHEAD
     items_of: ClassVar[type[MapSource]] = MapSource
     """Where the items of a map are taken from."""
 
     def __init__(self, pool: Dispatcher, executor: Hashable, post: Post) -> None:
         self._pool = pool
+        self.patience = pool.patience
+        self.farthest = max(MOST_AHEAD, AHEAD * pool.size)
         self._post = post
         self._facts = current_config(), OCCUPIED.get() | {executor}
         self._settings: Parcel | None = None
