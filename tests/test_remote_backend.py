@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -37,7 +36,7 @@ from hypernodes import (
 )
 from hypernodes.backends import LocalBackend, RemoteBackend
 from hypernodes.testing import ExecutorConformance
-from remote_dask import RemoteDask, is_alive, wait_until
+from remote_dask import RemoteDask, wait_until
 
 distributed = pytest.importorskip("distributed")
 
