@@ -110,6 +110,14 @@ def _looked(driver: str, number: int, *, back: bool, void: bool) -> Report | Non
     return running.look(back=back, void=void)
 
 
+def abandon(driver: str) -> None:
+    """Stop all that runs here for a driver, which is about to leave."""
+    with _lock:
+        running = [found for (whose, _), found in _running.items() if whose == driver]
+    for each in running:
+        each.look(back=True, void=True)
+
+
 def forget(driver: str, tokens: Iterable[int]) -> None:
     """Let go of plans, and of what they share, that no chunk will need again."""
     with _lock:

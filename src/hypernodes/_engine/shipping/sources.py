@@ -446,9 +446,14 @@ class MapSource(Source):
         items = list(map(self.job.items.__getitem__, entries))
         names = tuple(items[0])
         columns = [list(map(itemgetter(name), items)) for name in names]
-        parcel = self._packer.pack(self._described((names, entries, columns)))
+        parcel = self._packer.pack(self._described((names, self._numbers(entries), columns)))
         self._pace.weigh(len(entries), parcel.size)
         return parcel
+
+    def _numbers(self, entries: list[Any]) -> list[Any]:
+        """Return what items are called where they are observed."""
+        enter = self.job.enter
+        return entries if enter is None or entries == [None] else list(map(enter.number, entries))
 
     def _described(self, items: tuple[Any, ...]) -> tuple[str, Any]:
         """Return what a worker is told of some items: what to do with them, and they themselves."""
