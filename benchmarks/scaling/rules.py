@@ -29,6 +29,7 @@ __all__ = [
     "first_ahead",
     "hand",
     "jobs",
+    "new_pace",
     "on_clock",
     "pace",
     "pool",
@@ -63,6 +64,11 @@ def on_clock(clock: Callable[[], float], shortest: float) -> Iterator[None]:
         patch.object(jobs, "perf_counter", ticking),
     ):
         yield
+
+
+def new_pace(chunksize: int | None) -> pace.Pace:
+    """Return what decides how many items a chunk has; to be made and used within `on_clock`."""
+    return pace.Pace(chunksize)
 
 
 class Window(jobs.Stream):

@@ -82,7 +82,7 @@ class Simulation:
     def run(self) -> Outcome:
         """Simulate until everything has been delivered, and return how it went."""
         with rules.on_clock(lambda: self._now, self._costs.hides):
-            self._pace = rules.pace.Pace(self._work.chunksize)
+            self._pace = rules.new_pace(self._work.chunksize)
             self._window = self._opened()
             for index in range(len(self._workers)):
                 self._await_death(index)
