@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hypernodes import MISS, DiskCache
+from hypernodes.cache import _key
 
 HAMMER = """
 import random, sys, warnings
@@ -134,3 +135,22 @@ def test_processes_that_begin_a_cache_at_once_agree_on_its_key(tmp_path):
         found = DiskCache(path).get_many(str(number) * 64 for number in range(8))
         assert sorted(found.values()) == [*range(8)]
         assert [each.name for each in Path(path).glob("key*")] == ["key"]
+
+
+@pytest.mark.parametrize("before", [None, b"damaged"])
+def test_a_key_that_somebody_else_has_just_made_stays(tmp_path, monkeypatch, before):
+    place = tmp_path / "key"
+    if before is not None:
+        place.write_bytes(before)
+    theirs = b"0123456789abcdef" * 4
+    looked = _key._read
+
+    def look_before_they_come(path):
+        content = looked(path)
+        if content == before:
+            place.write_bytes(theirs)
+        return content
+
+    monkeypatch.setattr(_key, "_read", look_before_they_come)
+    assert _key.read_or_make(str(place)) == _key.derived(theirs)
+    assert place.read_bytes() == theirs

@@ -11,11 +11,13 @@ from unittest.mock import Mock
 import cloudpickle
 import pytest
 
-from hypernodes._engine.processes import board, errors, pace, wire
-from hypernodes._engine.processes.depth import call_deeply
+from hypernodes._engine.processes import board, wire
+from hypernodes._engine.processes.depot import Depot
 from hypernodes._engine.processes.hand import Hand
-from hypernodes._engine.processes.parcels import LARGE, Depot, Parcel, Stored, unpack
-from hypernodes._engine.processes.sources import Chunk, MapSource, Shipment
+from hypernodes._engine.shipping import claims, errors, pace
+from hypernodes._engine.shipping.depth import call_deeply
+from hypernodes._engine.shipping.parcels import LARGE, Parcel, Stored, unpack
+from hypernodes._engine.shipping.sources import Chunk, MapSource, Shipment
 
 
 @pytest.fixture
@@ -172,13 +174,13 @@ def test_messages_come_out_whole_however_they_arrive(size):
 def test_no_piece_is_claimed_and_taken_back():
     for _ in range(20):
         cells = board.map_board(board.make_board())
-        cells[board.LIMIT] = board.NO_LIMIT
+        cells[claims.LIMIT] = claims.NO_LIMIT
         with futures.ThreadPoolExecutor(1) as pool:
             claimed = pool.submit(claim_all, cells, 2_000_000)
             time.sleep(0.003)
-            cells[board.LIMIT] = 0
+            cells[claims.LIMIT] = 0
             time.sleep(board.SETTLED)
-            cursor = cells[board.CURSOR]
+            cursor = cells[claims.CURSOR]
             done = claimed.result()
         assert done <= cursor <= done + 1
         board.unmap_board(cells)
@@ -186,8 +188,8 @@ def test_no_piece_is_claimed_and_taken_back():
 
 def claim_all(cells, count):
     for number in range(count):
-        cells[board.CURSOR] = number + 1
-        if number >= cells[board.LIMIT]:
+        cells[claims.CURSOR] = number + 1
+        if number >= cells[claims.LIMIT]:
             return number
     return count
 
@@ -319,19 +321,19 @@ def test_a_death_of_shared_inputs_is_blamed_on_no_piece(hand, chunk):
 
 
 def test_only_the_piece_that_ran_is_blamed(hand, chunk):
-    hand._cells[board.CURSOR] = chunk.base + 2
+    hand._cells[claims.CURSOR] = chunk.base + 2
     hand.bury()
     chunk.source.put_back.assert_called_once_with(chunk, ["a", "c"])
     assert chunk.source.bury.call_args.args[:2] == (chunk, "b")
 
 
 def test_the_piece_that_was_late_is_blamed_and_not_the_one_after_it(hand, chunk):
-    hand._cells[board.CURSOR] = chunk.base + 1
+    hand._cells[claims.CURSOR] = chunk.base + 1
     facts = Parcel(pickle.dumps((("p", "n"), 0.1, None)))
     hand.on_watch(1, chunk.token, facts)
     board.write_watch(hand._cells, 1, attempt=1, deadline=1)
     hand.death = hand.overdue()
-    hand._cells[board.CURSOR] = chunk.base + 2
+    hand._cells[claims.CURSOR] = chunk.base + 2
     hand.bury()
     chunk.source.put_back.assert_called_once_with(chunk, ["b", "c"])
     assert chunk.source.bury.call_args.args == (chunk, "a", hand.death)

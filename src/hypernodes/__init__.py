@@ -50,7 +50,9 @@ if TYPE_CHECKING:
     from hypernodes.executors import (
         AsyncExecutor,
         CompositeExecutor,
+        DaskExecutor,
         ProcessPoolExecutor,
+        RayExecutor,
         SequentialExecutor,
         ThreadPoolExecutor,
     )
@@ -70,6 +72,7 @@ __all__ = [
     "CallbackError",
     "CompositeExecutor",
     "CycleError",
+    "DaskExecutor",
     "DiskCache",
     "DuplicateOutputError",
     "Executor",
@@ -89,6 +92,7 @@ __all__ = [
     "PipelineExecutionEngine",
     "PipelineNode",
     "ProcessPoolExecutor",
+    "RayExecutor",
     "ResourceError",
     "RetryPolicy",
     "RunContext",
@@ -106,6 +110,8 @@ __all__ = [
     "set_default_config",
     "unregister_plugins",
 ]
+
+__version__ = "0.1.0"
 
 _PLACES = {
     "hypernodes._engine.caching.explanation": ("Explanation",),
@@ -149,7 +155,9 @@ _PLACES = {
     "hypernodes.executors": (
         "AsyncExecutor",
         "CompositeExecutor",
+        "DaskExecutor",
         "ProcessPoolExecutor",
+        "RayExecutor",
         "SequentialExecutor",
         "ThreadPoolExecutor",
     ),

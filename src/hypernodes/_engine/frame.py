@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.inner import items_of
+from hypernodes._engine.shipping.keeping import Missing, Reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.jobs import Batch, MapJob
     from hypernodes._engine.kernel import PipelineExecutionEngine
-    from hypernodes._engine.observing.passes import Pass
+    from hypernodes._engine.observing.follower import Follower
     from hypernodes._engine.plan import Inner, Slot, Step
     from hypernodes._engine.segments import Segment
 
@@ -34,6 +35,7 @@ class Frame:
         "_done",
         "_item",
         "_left",
+        "_settled",
         "_uses",
         "_waiting",
         "closed",
@@ -53,7 +55,7 @@ class Frame:
         index: int | None,
         done: Callable[[Outcome], None],
         *,
-        witness: Pass | None = None,
+        witness: Follower | None = None,
     ) -> None:
         self.engine: PipelineExecutionEngine = engine
         self.inputs: Mapping[str, Any] = inputs
@@ -62,11 +64,12 @@ class Frame:
         self.closed: bool = False
         self.jobs: list[MapJob] = []
         self.values: dict[Slot, Any] = engine.plan.values(inputs, item)
-        self.witness: Pass | None = witness
+        self.witness: Follower | None = witness
         engine.opened(inputs, item, witness)
         self._done = done
         self._left = len(engine.segments)
         self._waiting = [segment.waits_for for segment in engine.segments]
+        self._settled: set[int] = set()
         self._uses = engine.uses.copy()
 
     def first(self) -> list[Segment]:
@@ -111,20 +114,61 @@ class Frame:
         items = items_of(inner, values)
         return items.shared, dict(enumerate(items.items))
 
-    def settle(self, segment: Segment, outcome: Given) -> list[Segment]:
+    def settle(self, segment: Segment, outcome: Given | Missing) -> list[Segment]:
         """Take what `segment` gives, or its failure; return the segments that waited for it."""
         if self.closed:
             return []
         if isinstance(outcome, Failure):
             self._fail(outcome)
             return []
+        if isinstance(outcome, Missing):
+            return self._renewed(segment, outcome)
         for slot in segment.gives:
             self.values[slot] = outcome[slot]
+        self._settled.add(segment.index)
         self._left -= 1
         if not self._left:
             self._finish()
             return []
         return [self.engine.segments[index] for index in segment.followers if self._is_free(index)]
+
+    def _renewed(self, segment: Segment, missing: Missing) -> list[Segment]:
+        """Return what runs again, so that a segment finds values that have been lost."""
+        makers = {slot: made for made in self.engine.segments for slot in made.gives}
+        initial = self.engine.plan.values(self.inputs, self._item)
+        asked, ready = [(segment, missing.held)], []
+        while asked:
+            again, held = asked.pop()
+            there = initial | dict(held)
+            lost = [slot for slot in again.takes if not self._is_at_hand(slot, there)]
+            self._uses.update(again.takes)
+            before = {makers[slot].index: makers[slot] for slot in lost}
+            for maker in before.values():
+                if maker.index in self._settled:
+                    self._undo(maker)
+                    asked.append((maker, {}))
+            self._waiting[again.index] = len(before)
+            if not before:
+                ready.append(again)
+        return ready
+
+    def _is_at_hand(self, slot: Slot, there: Mapping[Slot, Any]) -> bool:
+        """Return whether a value is there, perhaps again."""
+        value = self.values.get(slot)
+        if slot in self.values and not (type(value) is Reference and value.lost):
+            return True
+        self.values.pop(slot, None)
+        if slot in there:
+            self.values[slot] = there[slot]
+        return slot in there
+
+    def _undo(self, maker: Segment) -> None:
+        """Have a segment run again, and wait for it those that have not started."""
+        self._settled.remove(maker.index)
+        self._left += 1
+        for index in maker.followers:
+            if self._waiting[index] > 0:
+                self._waiting[index] += 1
 
     def _fail(self, failure: Failure) -> None:
         self.close()

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import os
 import secrets
-from contextlib import suppress
-from typing import Final
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
 
 from blake3 import blake3
 
 from hypernodes.cache._files import make_private
 from hypernodes.exceptions import CacheError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = [
     "KEY_VARIABLE",
@@ -150,7 +158,7 @@ def read_or_make(path: str) -> bytes:
         content = _read(path)
         if content is not None and is_whole(content):
             return derived(content)
-        with suppress(FileNotFoundError):
+        if os.path.lexists(path):
             _remove_damaged(path)
         _make(path)
     raise OSError(f"{path} is replaced again and again")
@@ -162,11 +170,33 @@ def is_whole(content: bytes) -> bool:
 
 
 def _remove_damaged(path: str) -> None:
-    """Remove what lies in the place of a key: a file, a link, or a directory without anything."""
-    if os.path.isdir(path) and not os.path.islink(path):
-        os.rmdir(path)
-    else:
-        os.unlink(path)
+    """Remove what lies in the place of a key and is none: a file, a link, or an empty directory.
+
+    One process at a time looks and removes, so that what another has just made there stays.
+    """
+    with _alone_in(os.path.dirname(path)), suppress(FileNotFoundError):
+        content = _read(path)
+        if content is not None and is_whole(content):
+            return
+        if os.path.isdir(path) and not os.path.islink(path):
+            os.rmdir(path)
+        else:
+            os.unlink(path)
+
+
+@contextmanager
+def _alone_in(directory: str) -> Iterator[None]:
+    """Hold the lock of a directory, where there are locks."""
+    if fcntl is None:
+        yield
+        return
+    place = os.open(directory, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(place, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(place)
 
 
 def _read(path: str) -> bytes | None:

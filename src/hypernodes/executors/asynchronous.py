@@ -58,7 +58,7 @@ class AsyncExecutor(PooledExecutor):
         engine = pipeline.engine(inputs, ctx, output_name)
         release_flights()
         host = home() or background()
-        found = await await_on(host, self._runs(ctx, host).outcome(engine, inputs))
+        found = await await_on(host, self._runs(engine, ctx, host).outcome(engine, inputs))
         if isinstance(found, BaseException):
             raise found
         return outputs_of(found)
@@ -66,10 +66,10 @@ class AsyncExecutor(PooledExecutor):
     def _gains(self, engine: PipelineExecutionEngine) -> bool:
         return engine.awaits or super()._gains(engine)
 
-    def _scheduler(self, ctx: RunContext) -> Runs:
-        return self._runs(ctx, background())
+    def _scheduler(self, engine: PipelineExecutionEngine, ctx: RunContext) -> Runs:
+        return self._runs(engine, ctx, background())
 
-    def _runs(self, ctx: RunContext, host: Any) -> Runs:
+    def _runs(self, engine: PipelineExecutionEngine, ctx: RunContext, host: Any) -> Runs:
         from hypernodes._engine.tasks import Runs  # noqa: PLC0415 - asyncio: 30 ms
 
-        return Runs(self, cast("LoopWorkers", self._workers(ctx)), host)
+        return Runs(self, cast("LoopWorkers", self._workers(engine, ctx)), host)

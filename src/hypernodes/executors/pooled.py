@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hypernodes._engine.failure import Failure, outputs_of
 from hypernodes._engine.flights import release_flights
+from hypernodes._engine.interrupts import Deferral
 from hypernodes._engine.observing.opening import opened
 from hypernodes._engine.requests import open_items
 from hypernodes._engine.scheduler import Scheduler
@@ -76,7 +77,8 @@ class PooledExecutor(Executor):
         if self._is_occupied or not (self._gains(engine) or ctx.away):
             return outputs_of(engine.attempt(inputs))
         release_flights()
-        return outputs_of(self._scheduler(ctx).run(engine, inputs))
+        with Deferral():
+            return outputs_of(self._scheduler(engine, ctx).run(engine, inputs))
 
     def map_items(
         self,
@@ -117,7 +119,9 @@ class PooledExecutor(Executor):
         if self._is_occupied:
             return engine.attempt_all(inputs, items)
         release_flights()
-        return self._scheduler(ctx).map(engine, inputs, items, known, ordered=ordered)
+        with Deferral():
+            scheduler = self._scheduler(engine, ctx)
+        return scheduler.map(engine, inputs, items, known, ordered=ordered)
 
     def close(self) -> None:
         """End the workers of this executor and its equals; the next run opens new ones."""
@@ -144,10 +148,12 @@ class PooledExecutor(Executor):
         occupied = OCCUPIED.get()
         return bool(occupied) and self in occupied
 
-    def _scheduler(self, ctx: RunContext) -> Runner:
+    def _scheduler(self, engine: PipelineExecutionEngine, ctx: RunContext) -> Runner:
         # A node that was sent here from another executor is to run here, and not with its sender.
-        return Scheduler(self, self._workers(ctx), inline=not ctx.away)
+        return Scheduler(self, self._workers(engine, ctx), inline=not ctx.away)
 
-    def _workers(self, ctx: RunContext) -> Workers:
+    def _workers(self, engine: PipelineExecutionEngine, ctx: RunContext) -> Workers:
         """Return the workers of this executor and its equals; open them if there are none."""
-        return REGISTRY.of(self, partial(opened, self, ctx.config, self.open_with))
+        workers = REGISTRY.of(self, partial(opened, self, ctx.config, self.open_with))
+        workers.check(engine)
+        return workers

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+import sys
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from hypernodes.executors.pooled import PooledExecutor
+from hypernodes._engine.cores import usable_cores
+from hypernodes._engine.local import ThreadWorkers
+from hypernodes._engine.workers import OCCUPIED
+from hypernodes.abc import Backend
+from hypernodes.executors.shipped import ShippedExecutor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._engine.workers import Workers
-    from hypernodes.abc import OutputName, RunContext
-    from hypernodes.pipeline import Pipeline
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 
 
-class ProcessPoolExecutor(PooledExecutor):
+class ProcessPoolExecutor(ShippedExecutor):
     """Runs nodes, and the items of a map, in processes of their own.
 
     Functions travel by value where they have to (lambdas, closures, notebooks, `__main__`), so no
@@ -56,42 +54,21 @@ class ProcessPoolExecutor(PooledExecutor):
         return value
 
     def open_workers(self) -> Workers:
+        if _may_not_have_children():
+            return ThreadWorkers(self.max_workers or usable_cores())
         from hypernodes._engine.processes.launch import default_method  # noqa: PLC0415
         from hypernodes._engine.processes.pool import Pool  # noqa: PLC0415 - only users of it pay
 
         return Pool(
-            self.max_workers or _usable_cores(),
+            self.max_workers or usable_cores(),
             self.start_method or default_method(),
             chunksize=self.chunksize,
             max_tasks=self.max_tasks_per_child,
         )
 
-    def _open_items(
-        self,
-        pipeline: Pipeline,
-        items: Iterable[Mapping[str, Any]],
-        inputs: Mapping[str, Any],
-        ctx: RunContext,
-        output_name: OutputName,
-    ) -> tuple[PipelineExecutionEngine, Iterator[Mapping[str, Any]]] | None:
-        found = super()._open_items(pipeline, items, inputs, ctx, output_name)
-        if found is None or not _needs_driver(found[0]):
-            return found
-        # The driver has to run what has an executor of its own, to keep what only it can, and to
-        # tell of what another executor would do in a worker: it needs the nodes one by one.
-        ctx = replace(ctx, nodes_on=None)
-        return super()._open_items(pipeline, found[1], inputs, ctx, output_name)
 
-    def _gains(self, engine: PipelineExecutionEngine) -> bool:
-        return bool(engine.plan.steps)
-
-
-def _needs_driver(engine: PipelineExecutionEngine) -> bool:
-    is_told = engine.is_observed and engine.plan.inside is not None
-    return is_told or engine.leaves_inside or engine.is_tied
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _may_not_have_children() -> bool:
+    """Return whether this is a daemon that serves a cluster: its own children would be left."""
+    multiprocessing = sys.modules.get("multiprocessing.process")
+    is_daemon = multiprocessing is not None and multiprocessing.current_process().daemon
+    return is_daemon and any(isinstance(each, Backend) for each in OCCUPIED.get())

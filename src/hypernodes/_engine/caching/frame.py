@@ -12,6 +12,7 @@ from hypernodes._engine.caching.telling import has_replaced
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.frame import Frame
 from hypernodes._engine.observing.witness import clock
+from hypernodes._engine.shipping.keeping import Missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.caching.prepared import Item, Prepared
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.jobs import Batch
-    from hypernodes._engine.observing.passes import Pass
+    from hypernodes._engine.observing.follower import Follower
     from hypernodes._engine.plan import Inner, Slot, Step
     from hypernodes._engine.segments import Segment
 
@@ -53,7 +54,7 @@ class CachedFrame(Frame):
         index: int | None,
         done: Callable[[Outcome], None],
         *,
-        witness: Pass | None = None,
+        witness: Follower | None = None,
     ) -> None:
         super().__init__(engine, inputs, item, index, done, witness=witness)
         self._engine = engine
@@ -116,12 +117,13 @@ class CachedFrame(Frame):
         self._rows[step.index] = rows_of(engine, step, items)
         return shared, dict(enumerate(items))
 
-    def settle(self, segment: Segment, outcome: Given) -> list[Segment]:
+    def settle(self, segment: Segment, outcome: Given | Missing) -> list[Segment]:
         if self.closed:
             return []
         if isinstance(outcome, Failure):
             self._fail(outcome)
             return []
+        assert not isinstance(outcome, Missing)  # noqa: S101 - its values are never kept elsewhere
         self._running -= 1
         if isinstance(segment, Lookups):
             self._take_found(segment, outcome[LOOKUPS])

@@ -19,11 +19,8 @@ from typing import Final
 
 CELLS: Final = 9
 SIZE: Final = 8 * CELLS
-NO_LIMIT: Final = 2**62
 
-CURSOR: Final = 0  # the number of the next item; written by the worker
-LIMIT: Final = 1  # items from this number on are refused; written by the driver
-VOID: Final = 7  # the number after that of a piece whose run is over; written by the driver
+# `CURSOR`, `LIMIT` and `VOID` are 0, 1 and 7: see `claims`
 SERIAL: Final = 2  # odd while what follows is being written
 WATCH: Final = 3  # the number of the watch on the node that runs; 0 for none
 ORDINAL: Final = 4  # which call of that node it is, within the item

@@ -10,18 +10,16 @@ from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hypernodes._engine.processes.board import (
-    CURSOR,
-    LIMIT,
-    NO_LIMIT,
     READING,
     SETTLED,
-    VOID,
     read_watch,
     unmap_board,
 )
-from hypernodes._engine.processes.parcels import Parcel, number_of, unlink, unpack
-from hypernodes._engine.processes.sources import Chunk, Death
+from hypernodes._engine.processes.depot import number_of
 from hypernodes._engine.processes.wire import BLOCK, Reader, frame
+from hypernodes._engine.shipping.claims import CURSOR, LIMIT, NO_LIMIT, VOID
+from hypernodes._engine.shipping.parcels import Parcel, unlink, unpack
+from hypernodes._engine.shipping.sources import Chunk, Death
 
 if TYPE_CHECKING:
     from hypernodes.config import RetryPolicy

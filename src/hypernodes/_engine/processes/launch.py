@@ -7,14 +7,14 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hypernodes._engine.processes.board import make_board, map_board
 from hypernodes._engine.processes.server import start_python
+from hypernodes._engine.shipping.settings import import_path
 
 if TYPE_CHECKING:
-    from hypernodes._engine.processes.parcels import Depot
+    from hypernodes._engine.processes.depot import Depot
 
 METHODS: Final = ("spawn", "forkserver")
 PATIENCE: Final = 1.0
@@ -24,20 +24,6 @@ def default_method() -> str:
     """Return the faster method of those that are safe on this system."""
     forks = hasattr(os, "fork") and sys.platform != "darwin"
     return "forkserver" if forks else "spawn"
-
-
-def import_path() -> list[str]:
-    """Return `sys.path` in a form that holds in any working directory."""
-    here = working_directory()
-    return [*sys.path] if here is None else [str(here / entry) for entry in sys.path]
-
-
-def working_directory() -> Path | None:
-    """Return the working directory, or None where it is gone."""
-    try:
-        return Path.cwd()
-    except OSError:
-        return None
 
 
 class Server:

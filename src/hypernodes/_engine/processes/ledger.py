@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._engine.calls import overdue
 from hypernodes._engine.processes.board import write_watch
+from hypernodes._engine.shipping.account import Account
 from hypernodes._engine.watch import UNWATCHED, Call, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from hypernodes.config import RetryPolicy
-
-Key = tuple[tuple[str, ...], int]
-"""A call of a node within an item: the node's path, and which call of it."""
 
 LONGEST: Final = 1e9
 """Seconds after which no driver looks any more, so that a deadline fits into its cell."""
@@ -25,7 +22,7 @@ GRACE: Final = 1.0
 """Seconds that a coroutine gets to be cancelled before its worker is killed."""
 
 
-class Ledger:
+class Ledger(Account):
     """What this worker has attempted for the item that it runs.
 
     Args:
@@ -35,26 +32,11 @@ class Ledger:
     """
 
     def __init__(self, cells: memoryview, tell: Callable[..., None]) -> None:
+        super().__init__()
         self.cells = cells
         self._tell = tell
         self.count = 0
         self.timed = 0
-        self._calls: Counter[tuple[str, ...]] = Counter()
-        self._spent: Mapping[Key, int] = {}
-        self.ordinal = 0
-        self.before = 0
-        self.attempts = 0
-
-    def open(self, spent: Mapping[Key, int]) -> None:
-        """Begin an item for which attempts have been `spent` by workers that are gone."""
-        self._calls.clear()
-        self._spent = spent
-
-    def enter(self, path: tuple[str, ...]) -> None:
-        """Begin the attempts at a node."""
-        self.ordinal = self._calls[path]
-        self._calls[path] += 1
-        self.before = self.attempts = self._spent.get((path, self.ordinal), 0)
 
     def watches(self, token: int, *, careful: bool) -> Callable[..., Watch]:
         """Return what makes the watches of a plan.

@@ -19,18 +19,18 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes._engine.processes.crew import ProcessCrew
+from hypernodes._engine.processes.depot import Depot
 from hypernodes._engine.processes.hand import Hand
 from hypernodes._engine.processes.launch import Server
-from hypernodes._engine.processes.parcels import Depot
-from hypernodes._engine.workers import Workers, closed_error
+from hypernodes._engine.shipping.crew import Dispatcher
+from hypernodes._engine.shipping.pace import Pace
+from hypernodes._engine.workers import closed_error
 from hypernodes.exceptions import HyperNodesError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable
 
-    from hypernodes._engine.processes.sources import Chunk, Source
-    from hypernodes._engine.workers import Crew, Post
+    from hypernodes._engine.shipping.sources import Chunk, Source
 
 DEPTH: Final = 3
 PATIENCE: Final = 2.0
@@ -42,7 +42,7 @@ MOST_FAILED_STARTS: Final = 3
 MANY: Final = 2**31
 
 
-class Pool(Workers):
+class Pool(Dispatcher):
     """Worker processes, started as they are needed.
 
     Args:
@@ -59,15 +59,15 @@ class Pool(Workers):
     def __init__(
         self, size: int, method: str, *, chunksize: int | None, max_tasks: int | None
     ) -> None:
-        self.chunksize = chunksize
-        self.depot = Depot.opened()
+        self._chunksize = chunksize
+        self.packer: Depot = Depot.opened()
         self._size = size
         self._method = method
         self._max_tasks = max_tasks
         self._hands: list[Hand] = []
         self._sources: deque[Source] = deque()
         # At once: it is up by the time that work is packed, and tidies up whatever happens.
-        self._server: Server | None = Server(method, self.depot)
+        self._server: Server | None = Server(method, self.packer)
         self._numbers = itertools.count()
         self._failed_starts = 0
         self._failed_at = 0.0
@@ -99,17 +99,15 @@ class Pool(Workers):
     def is_over(self) -> bool:
         return self._closed
 
-    def crew(self, executor: Hashable, post: Post) -> Crew:
-        return ProcessCrew(self, executor, post)
+    def pace(self) -> Pace:
+        return Pace(self._chunksize)
 
     def offer(self, source: Source) -> None:
-        """See to what waits in `source`; may be said again and again."""
         self._tell(partial(self._add, source))
         if self._closed:  # perhaps after the last letter was read
             source.stop(closed_error())
 
     def drop(self, source: Source) -> None:
-        """Forget `source`, which has been closed."""
         self._tell(partial(self._remove, source))
 
     def close(self) -> None:
@@ -272,7 +270,7 @@ class Pool(Workers):
         self._selector.close()
         self._wake.close()
         self._bell.close()
-        self.depot.close()
+        self.packer.close()
 
     # ------------------------------------------------------------ handing out
 
@@ -342,7 +340,7 @@ class Pool(Workers):
         for _ in range(2):
             try:
                 if self._server is None:
-                    self._server = Server(self._method, self.depot)
+                    self._server = Server(self._method, self.packer)
                 hand = Hand(*self._server.start_worker())
             except OSError as error:
                 reason = error
@@ -424,7 +422,7 @@ class Pool(Workers):
             self._failed_starts = 0
             self._stop_all(_start_error("see what they wrote to stderr"))
         hand.bury()
-        self.depot.discard(hand.pid, hand.last_file)
+        self.packer.discard(hand.pid, hand.last_file)
         hand.close()
 
     def _dismiss(self, hand: Hand) -> None:

@@ -15,42 +15,37 @@ import sys
 import threading
 import warnings
 from collections import deque
-from contextlib import suppress
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from functools import partial
 from importlib import import_module
 from itertools import islice, repeat
-from operator import itemgetter
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes import config as _config
 from hypernodes._dispatch.plugins import REGISTRY as PLUGINS
-from hypernodes._engine.failure import Failure
-from hypernodes._engine.observing.stage import Scenery, Stage
-from hypernodes._engine.processes import blame, settings
-from hypernodes._engine.processes.board import CURSOR, LIMIT, READING, VOID, map_board
-from hypernodes._engine.processes.errors import PackedError, pack_error, pack_failure
-from hypernodes._engine.processes.events import (
-    PieceRecorder,
-    Raised,
-    Told,
-    pack_records,
-    raised,
-    records_of,
-)
+from hypernodes._engine.processes.board import READING, map_board
+from hypernodes._engine.processes.depot import Depot
 from hypernodes._engine.processes.ledger import Ledger
-from hypernodes._engine.processes.parcels import Depot, Parcel, check_readable, unpack
 from hypernodes._engine.processes.wire import BLOCK, Reader, frame
+from hypernodes._engine.shipping import settings
+from hypernodes._engine.shipping.claims import CURSOR, LIMIT, Claims
+from hypernodes._engine.shipping.errors import PackedError, pack_error
+from hypernodes._engine.shipping.events import Raised, pack_records
+from hypernodes._engine.shipping.parcels import Parcel, unpack
+from hypernodes._engine.shipping.work import (
+    Job,
+    load,
+    packed_outcomes,
+    run_items,
+    run_segment,
+    taken_records,
+)
 from hypernodes._engine.watch import NEW_WATCH
-from hypernodes._engine.workers import OCCUPIED
 from hypernodes.exceptions import CacheWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from hypernodes._engine.kernel import PipelineExecutionEngine
-    from hypernodes._engine.observing.witness import Record
+    from collections.abc import Callable, Sequence
 
 PULSE: Final = 0.2
 AGED: Final = 0.001
@@ -70,7 +65,7 @@ def main(facts: dict[str, Any]) -> None:
         signal.signal(number, signal.SIG_DFL)
     # A handler instead of SIG_IGN: what users start from here does not inherit it.
     signal.signal(signal.SIGINT, lambda *_: None)
-    _die_with(facts["server"])
+    die_with(facts["server"])
     PLUGINS.mute()  # those of the driver observe
     connection = socket.socket(fileno=facts["socket"])
     connection.set_inheritable(False)
@@ -79,7 +74,7 @@ def main(facts: dict[str, Any]) -> None:
     _flush()
 
 
-def _die_with(server: int) -> None:
+def die_with(server: int) -> None:
     """Let the system kill this process when its server dies, whatever runs here then."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -95,26 +90,6 @@ def _flush() -> None:
             continue
 
 
-class _Job(NamedTuple):
-    engine: PipelineExecutionEngine
-    inputs: Mapping[str, Any]
-    values: dict[int, Any]
-    context: Context
-    is_watched: bool
-    is_timed: bool
-    scenery: Scenery | None
-    strangers: tuple[tuple[str, str], ...]
-    is_stale: bool
-
-
-class _Claims(NamedTuple):
-    """Where pieces are claimed, the number of the first, and what to do before each."""
-
-    cells: memoryview
-    base: int
-    begin: Callable[[], None] | None
-
-
 class Worker:
     """The state of a worker process."""
 
@@ -122,7 +97,7 @@ class Worker:
         self._socket = connection
         self._cells = cells
         self._depot = depot
-        self._jobs: dict[int, _Job | PackedError] = {}
+        self._jobs: dict[int, Job | PackedError] = {}
         self._ledger = Ledger(cells, self._tell_watch)
         self._sending = threading.Lock()
         self._chunk: _Running | None = None
@@ -190,7 +165,7 @@ class Worker:
         self._cells[READING] = -token
         self._token = token
         try:
-            job = watching.run(_loaded, *(Parcel(*parcel) for parcel in parcels))
+            job = watching.run(load, *(Parcel(*parcel) for parcel in parcels))
             self._jobs[token] = job._replace(
                 is_watched=self._ledger.count > watches,
                 is_timed=self._ledger.timed > timed,
@@ -210,7 +185,7 @@ class Worker:
             names = [name for name, _ in job.strangers]
             self._distrust(token, job, job.engine.doubt(job.inputs, names))
 
-    def _distrust(self, token: int, job: _Job, doubt: Any) -> None:
+    def _distrust(self, token: int, job: Job, doubt: Any) -> None:
         if doubt is not None:
             self._send(("distrust", token, doubt))
             job.engine.distrust(job.inputs, doubt)
@@ -234,7 +209,7 @@ class Worker:
             self._run(number, job, base, count, parcel, spent)
 
     def _run(  # noqa: PLR0917 - of a message
-        self, number: int, job: _Job, base: int, count: int, parcel: Any, spent: Any
+        self, number: int, job: Job, base: int, count: int, parcel: Any, spent: Any
     ) -> None:
         """Read a chunk and run it."""
         try:
@@ -247,16 +222,16 @@ class Worker:
             return
         kind, body = found
         del found
-        run, indices = (_run_items, body[1]) if kind == "items" else (_run_segment, (body[2],))
+        run, indices = (run_items, body[1]) if kind == "items" else (run_segment, (body[2],))
         self._chunk = chunk = _Running(number, job, indices)
         begin = partial(self._begin, chunk, spent) if job.is_watched else None
-        claims = _Claims(self._cells, base, begin)
+        claims = Claims(self._cells, base, begin)
         started = perf_counter()
         try:
-            if run is _run_segment:
+            if run is run_segment:
                 self._distrust(self._token, job, job.engine.doubt(job.inputs))
             job.context.copy().run(run, job, body, claims, chunk.done.append)
-            if run is _run_segment:
+            if run is run_segment:
                 self._distrust(self._token, job, job.engine.doubt(job.inputs))
         except BaseException as error:  # noqa: BLE001 - ends the run, in the driver
             chunk.done.append(Raised(pack_error(error)))
@@ -301,8 +276,10 @@ class Worker:
             if not count and not last:
                 return
             outcomes = list(map(deque.popleft, repeat(chunk.done, count)))
-            told = _taken_records(outcomes)
-            packed = _packed(chunk.job, list(islice(chunk.indices, count)), outcomes, self._depot)
+            told = taken_records(outcomes)
+            packed = packed_outcomes(
+                chunk.job, list(islice(chunk.indices, count)), outcomes, self._depot
+            )
             messages: list[Any] = [("out", chunk.number, *found) for found in packed]
             if told is not None:
                 messages = [
@@ -316,7 +293,7 @@ class Worker:
 class _Running:
     """A chunk while it runs."""
 
-    def __init__(self, number: int, job: _Job, indices: Sequence[int | None]) -> None:
+    def __init__(self, number: int, job: Job, indices: Sequence[int | None]) -> None:
         self.number = number
         self.job = job
         self.indices = iter(indices)
@@ -324,156 +301,3 @@ class _Running:
         self.lock = threading.Lock()
         self.seconds = 0.0
         self.reported = perf_counter()
-
-
-def _loaded(engine_parcel: Parcel, inputs_parcel: Parcel, facts_parcel: Parcel) -> _Job:
-    """Return a job; its plan and those inside are compiled here, where they are to be watched."""
-    used, occupied, renewed, scene = unpack(facts_parcel, keep=True)
-    inputs = unpack(inputs_parcel, keep=True)
-    engine = unpack(engine_parcel, keep=True)
-    _compile_inner(engine)
-    values = engine.plan.constants | {engine.plan.shared[name]: v for name, v in inputs.items()}
-    context = Context()
-    context.run(_config._used.set, used)  # noqa: SLF001
-    context.run(OCCUPIED.set, occupied)
-    scenery = None
-    if engine.is_observed and scene is not None:
-        run_id, parent_run_id, mode, state = scene
-        scenery = Scenery(run_id, parent_run_id, mode, engine.plan.pipeline, state)
-    strangers = engine.strangers(inputs)
-    return _Job(
-        engine,
-        inputs,
-        values,
-        context,
-        is_watched=False,
-        is_timed=False,
-        scenery=scenery,
-        strangers=strangers,
-        is_stale=not renewed.issuperset(strangers),
-    )
-
-
-def _compile_inner(engine: PipelineExecutionEngine) -> None:
-    for step in engine.plan.steps:
-        inner = step.inner
-        if inner is not None and inner.map_over and not inner.elsewhere:
-            shared = [name for name in inner.inputs if name not in inner.map_over]
-            _compile_inner(inner.engine(shared))
-
-
-def _run_items(job: _Job, body: Any, claims: _Claims, append: Callable[[Any], None]) -> None:
-    """Run items, from the first; stop where the driver has taken them back."""
-    names, indices, columns = body
-    cells, number, begin = claims
-    attempt, inputs = _attempt_of(job), job.inputs
-    for index, item in zip(indices, _rows(names, columns), strict=True):
-        cells[CURSOR] = number + 1
-        if number >= cells[LIMIT]:
-            return
-        if begin is not None:
-            begin()
-        found = attempt(inputs, item, index)
-        append(found)
-        if type(found) is Told and type(found.outcome) is Raised:
-            return
-        number += 1
-    _finish(job)
-
-
-def _finish(job: _Job) -> None:
-    """Let the engine tidy up; the outcomes are there, so a warning must not become an error."""
-    with suppress(Warning):
-        job.engine.finish(job.inputs)
-
-
-def _attempt_of(job: _Job) -> Callable[..., Any]:
-    """Return what runs an item."""
-    scenery = job.scenery
-    if scenery is None:
-        return job.engine.attempt
-
-    def attempt(inputs: Mapping[str, Any], item: Mapping[str, Any], index: int) -> Told:
-        records: list[Record] = []
-        witness = PieceRecorder(records, Stage(job.engine.plan, scenery, index), index)
-        try:
-            return Told(job.engine.attempt_told(inputs, item, index, witness), records)
-        except BaseException as error:  # noqa: BLE001 - ends the run, in the driver
-            return raised(error, records)
-
-    return attempt
-
-
-def _rows(names: tuple[str, ...], columns: list[list[Any]]) -> Iterator[dict[str, Any]]:
-    if len(names) == 1:
-        (name,) = names
-        return ({name: value} for value in columns[0])
-    return (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
-
-
-def _run_segment(job: _Job, body: Any, claims: _Claims, append: Callable[[Any], None]) -> None:
-    """Run a segment, unless the driver has taken it back."""
-    number, values, index, told = body
-    cells, base, begin = claims
-    segment = job.engine.segments[number]
-    cells[CURSOR] = base + 1
-    if base >= cells[LIMIT]:
-        return
-    if begin is not None:
-        begin()
-    shared = {slot: job.values[slot] for slot in segment.takes if slot in job.values}
-    records: list[Record] = []
-    witness = None
-    if job.scenery is not None and told is not None:
-        pass_index, *facts = told
-        witness = PieceRecorder(records, Stage(job.engine.plan, job.scenery, pass_index), *facts)
-    try:
-        given = job.engine.attempt_segment(
-            number, shared | values, index, lambda: cells[VOID] != base + 1, witness
-        )
-    except BaseException as error:
-        if witness is None:
-            raise
-        append(raised(error, records))
-        return
-    _finish(job)
-    # What was broken off gives less, to nobody.
-    found = given if isinstance(given, Failure) else {s: given.get(s) for s in segment.gives}
-    append(found if witness is None else Told(found, records))
-
-
-def _taken_records(outcomes: list[Any]) -> Iterator[list[Record]] | None:
-    """Take the records out of what pieces gave; None where nobody observes."""
-    told = [records_of(found) if type(found) is Told else [] for found in outcomes]
-    is_told = Told in set(map(type, outcomes))
-    if is_told:
-        outcomes[:] = [found.outcome if type(found) is Told else found for found in outcomes]
-    return iter(told) if is_told else None
-
-
-def _packed(
-    job: _Job, indices: list[int | None], outcomes: list[Any], depot: Depot
-) -> Iterator[tuple[int, Parcel]]:
-    """Yield outcomes as parcels, with the number of outcomes in each."""
-    if not outcomes:
-        return
-    try:
-        parcel = depot.pack(_gathered(outcomes))
-        check_readable(parcel)
-    except Exception as error:  # noqa: BLE001 - whatever the user's classes raise
-        if len(outcomes) > 1:
-            for index, outcome in zip(indices, outcomes, strict=True):
-                yield from _packed(job, [index], [outcome], depot)
-            return
-        failure = blame.output_failure(job.engine, outcomes[0], indices[0], error, depot)
-        parcel = depot.pack(_gathered([failure]))
-    yield len(outcomes), parcel
-
-
-def _gathered(outcomes: list[Any]) -> Any:
-    """Return outcomes in a form that pickles fast: by columns where all are fine."""
-    if set(map(type, outcomes)) == {dict}:
-        names = tuple(outcomes[0])
-        columns = [list(map(itemgetter(name), outcomes)) for name in names]
-        return names, columns, len(outcomes)
-    return [pack_failure(o) if isinstance(o, Failure) else o for o in outcomes]

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hypernodes._engine.calls import overdue
 from hypernodes._engine.failure import Failure, annotate, node_note
-from hypernodes._engine.processes import blame
-from hypernodes._engine.processes.errors import PackedError, unpack_error
-from hypernodes._engine.processes.events import Lost, News
-from hypernodes._engine.processes.parcels import Depot, Parcel, unlink
 from hypernodes._engine.retry import delay_before
+from hypernodes._engine.shipping import blame
+from hypernodes._engine.shipping.errors import PackedError, unpack_error
+from hypernodes._engine.shipping.events import Lost, News
+from hypernodes._engine.shipping.keeping import Missing, Reference
+from hypernodes._engine.shipping.parcels import Packer, Parcel, unlink
 from hypernodes.exceptions import WorkerCrashedError
 
 if TYPE_CHECKING:
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
 
     from hypernodes._engine.jobs import MapJob
     from hypernodes._engine.kernel import PipelineExecutionEngine
-    from hypernodes._engine.observing.passes import Pass
+    from hypernodes._engine.observing.follower import Follower
     from hypernodes._engine.plan import Slot, Step
-    from hypernodes._engine.processes.ledger import Key
-    from hypernodes._engine.processes.pace import Pace
+    from hypernodes._engine.shipping.account import Key
+    from hypernodes._engine.shipping.pace import Pace
     from hypernodes.config import RetryPolicy
 
 TOKENS: Final = itertools.count(1)
@@ -97,6 +98,7 @@ class Chunk:
         source: Where they come from.
         entries: The pieces; fewer after some have been taken back.
         parcel: What the worker gets.
+        references: What it is to get besides from where it was made, by slot.
         trouble: For a piece that runs alone, what befell it before.
         number: Its number, given by the pool.
         base: The number of its first piece among those of its worker.
@@ -106,6 +108,7 @@ class Chunk:
     source: Source
     entries: list[Any]
     parcel: Parcel
+    references: Mapping[Slot, Reference] = field(default_factory=dict)
     trouble: Trouble | None = None
     number: int = 0
     base: int = 0
@@ -125,7 +128,7 @@ class Source(ABC):
     Args:
         engine: What runs them.
         shipment: What a worker needs first.
-        depot: Packs them.
+        packer: Packs them.
         deliver: Takes pieces, their outcomes, in a parcel or as a failure each, and perhaps the
             news of them.
         stop: Takes what ends the run.
@@ -137,7 +140,7 @@ class Source(ABC):
         self,
         engine: PipelineExecutionEngine,
         shipment: Shipment,
-        depot: Depot,
+        packer: Packer,
         deliver: Callable[..., None],
         stop: Callable[[BaseException], None],
         notify: Callable[..., None],
@@ -150,7 +153,7 @@ class Source(ABC):
         self.flying = 0
         self.stop = stop
         self.notify = notify
-        self._depot = depot
+        self._packer = packer
         self._deliver = deliver
         self._alone: list[tuple[float, int, Any, Trouble]] = []
         self._order = itertools.count()
@@ -169,6 +172,11 @@ class Source(ABC):
     @abstractmethod
     def _pack(self, entries: list[Any]) -> Parcel:
         """Return pieces, ready to travel."""
+
+    def _references(self, entries: list[Any]) -> Mapping[Slot, Reference]:
+        """Return which values of pieces stay where they were made, by slot."""
+        del entries
+        return {}
 
     @abstractmethod
     def _unpackable(self, entry: Any, cause: Exception) -> Failure:
@@ -190,15 +198,16 @@ class Source(ABC):
     def learn(self, chunk: Chunk, seconds: float) -> None:
         """Take in what a chunk took."""
 
-    def take(self, workers: int, *, behind: bool, most: int) -> Chunk | None:
+    def take(self, workers: int, *, behind: bool, most: int, alone: bool = True) -> Chunk | None:
         """Return the next chunk, or None.
 
         Args:
             workers: How many workers there are to share what waits.
             behind: Whether it would wait behind others.
             most: How many pieces it may have.
+            alone: Whether it may be a piece that has to run alone.
         """
-        while not behind and self._alone and self._alone[0][0] <= time.monotonic():
+        while alone and not behind and self._alone and self._alone[0][0] <= time.monotonic():
             _, _, entry, trouble = heapq.heappop(self._alone)
             chunk = self._made([entry])
             if chunk is not None:
@@ -226,7 +235,7 @@ class Source(ABC):
     def _made(self, entries: list[Any]) -> Chunk | None:
         """Return a chunk of those `entries` that can travel; the others fail."""
         try:
-            return Chunk(self, entries, self._pack(entries))
+            return Chunk(self, entries, self._pack(entries), self._references(entries))
         except Exception as error:  # noqa: BLE001 - whatever the user's classes raise
             if len(entries) == 1:
                 self._deliver(self, entries, self._unpackable(entries[0], error))
@@ -284,12 +293,24 @@ class Source(ABC):
         Args:
             born: When it was started: what ends several workers at once counts once.
         """
-        if born <= self._fruitless_at:
-            return
+        if born > self._fruitless_at:
+            self._fruitless_at = time.monotonic()
+            self.is_fruitless(MOST_FRUITLESS)
+
+    def is_fruitless(self, most: int) -> bool:
+        """Count a worker that was lost before any outcome came since the last one; end the run?
+
+        Args:
+            most: How many of them end the run.
+
+        Returns:
+            Whether the run has been ended.
+        """
         self._fruitless += 1
-        self._fruitless_at = time.monotonic()
-        if self._fruitless >= MOST_FRUITLESS and not self.closed:
-            self.stop(_fruitless())
+        if self._fruitless < most or self.closed:
+            return False
+        self.stop(_fruitless())
+        return True
 
     def bury_read(self, chunk: Chunk) -> None:
         """Decide about a chunk whose worker died while it read it, or packed what it gave."""
@@ -299,6 +320,15 @@ class Source(ABC):
             return
         for entry in entries:
             self._run_alone(entry, Trouble())
+
+    def miss(self, chunk: Chunk) -> None:
+        """Give back a piece some of whose values have been lost; only segments have such values."""
+        raise NotImplementedError
+
+    def suspect(self, chunk: Chunk) -> None:
+        """Decide about a chunk one of whose pieces ran when its worker died, nobody knows which."""
+        for entry in chunk.entries[chunk.received :]:
+            self._run_alone(entry, Trouble(crashes=1))
 
     def bury(self, chunk: Chunk, entry: Any, death: Death) -> None:
         """Decide about the piece that ran when its worker died."""
@@ -401,7 +431,7 @@ class MapSource(Source):
 
     def _next(self, workers: int, *, behind: bool, most: int) -> list[Any]:
         pending = self.job.pending
-        count = min(self._pace.count(len(pending), workers), most)
+        count = min(self._count(workers), most)
         if behind and not self._pace.may_wait(count):
             return []
         entries: list[Any] = []
@@ -410,13 +440,21 @@ class MapSource(Source):
             entries.extend(map(deque.popleft, itertools.repeat(pending, count)))
         return entries
 
+    def _count(self, workers: int) -> int:
+        """Return how many items the next chunk should have."""
+        return self._pace.count(self.waiting, workers)
+
     def _pack(self, entries: list[Any]) -> Parcel:
         items = list(map(self.job.items.__getitem__, entries))
         names = tuple(items[0])
         columns = [list(map(itemgetter(name), items)) for name in names]
-        parcel = self._depot.pack(("items", (names, entries, columns)))
+        parcel = self._packer.pack(self._described((names, entries, columns)))
         self._pace.weigh(len(entries), parcel.size)
         return parcel
+
+    def _described(self, items: tuple[Any, ...]) -> tuple[str, Any]:
+        """Return what a worker is told of some items: what to do with them, and they themselves."""
+        return "items", items
 
     def _unpackable(self, entry: Any, cause: Exception) -> Failure:
         return blame.item_failure(self.engine, self.job.items[entry], entry, cause)
@@ -458,7 +496,7 @@ class Task(NamedTuple):
     values: Mapping[Slot, Any]
     then: Callable[[Any], None]
     is_wanted: Callable[[], bool]
-    witness: Pass | None = None
+    witness: Follower | None = None
 
     @property
     def told(self) -> tuple[Any, ...] | None:
@@ -494,7 +532,18 @@ class SegmentSource(Source):
 
     def _pack(self, entries: list[Any]) -> Parcel:
         task = entries[0]
-        return self._depot.pack(("segment", (task.number, task.values, task.item, task.told)))
+        values = {s: v for s, v in task.values.items() if type(v) is not Reference}
+        return self._packer.pack(("segment", (task.number, values, task.item, task.told)))
+
+    def _references(self, entries: list[Any]) -> Mapping[Slot, Reference]:
+        return {s: v for s, v in entries[0].values.items() if type(v) is Reference}
+
+    def miss(self, chunk: Chunk) -> None:
+        """Give back a segment some of whose values have been lost with a worker."""
+        task = chunk.entries[0]
+        values = task.values.items()
+        held = {s: v for s, v in values if not (type(v) is Reference and v.lost)}
+        self._deliver(self, [task], Missing(held))
 
     def _unpackable(self, entry: Any, cause: Exception) -> Failure:
         return blame.values_failure(self.engine, entry.number, entry.values, entry.item, cause)

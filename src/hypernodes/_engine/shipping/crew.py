@@ -1,14 +1,15 @@
-"""A pool in the service of one run or map: what goes out is packed, what comes back is read."""
+"""Workers elsewhere in the service of one run: what goes out is packed, what comes back is read."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from hypernodes._engine.failure import Failure
-from hypernodes._engine.processes import blame, settings
-from hypernodes._engine.processes.errors import PackedFailure, unpack_error, unpack_failure
-from hypernodes._engine.processes.events import (
+from hypernodes._engine.shipping import blame, settings
+from hypernodes._engine.shipping.errors import PackedFailure, unpack_error, unpack_failure
+from hypernodes._engine.shipping.events import (
     News,
     Raised,
     Story,
@@ -16,16 +17,15 @@ from hypernodes._engine.processes.events import (
     tell_segment,
     unpack_records,
 )
-from hypernodes._engine.processes.pace import Pace
-from hypernodes._engine.processes.parcels import Parcel, loads_at_home, unlink, unpack
-from hypernodes._engine.processes.sources import (
+from hypernodes._engine.shipping.parcels import Parcel, loads_at_home, unlink, unpack
+from hypernodes._engine.shipping.sources import (
     MapSource,
     SegmentSource,
     Shipment,
     Source,
     Task,
 )
-from hypernodes._engine.workers import OCCUPIED, Crew
+from hypernodes._engine.workers import OCCUPIED, Crew, Workers
 from hypernodes.config import current_config
 from hypernodes.exceptions import SerializationError
 
@@ -38,24 +38,65 @@ if TYPE_CHECKING:
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._engine.observing.runs import Run
     from hypernodes._engine.observing.witness import Record
-    from hypernodes._engine.processes.events import Lost
-    from hypernodes._engine.processes.pool import Pool
     from hypernodes._engine.segments import Segment
+    from hypernodes._engine.shipping.events import Lost
+    from hypernodes._engine.shipping.pace import Pace
+    from hypernodes._engine.shipping.parcels import Packer
     from hypernodes._engine.workers import Post
 
     Take = Callable[[Source, list[Any], Any, Any, Any], None]
 
 NO_NEWS: Final = News()
+MOST_AHEAD: Final = 16_384
+AHEAD: Final = 512
+"""Items for each worker, from which on a map takes no more ahead of its consumer."""
 
 
-class ProcessCrew(Crew):
-    """Sends chunks to processes; see `Crew`."""
+class Dispatcher(Workers):
+    """Workers that get chunks of work from sources, and share no memory with this process.
 
-    patience = 0.008
-    farthest = 16_384
+    Attributes:
+        packer: Makes parcels of what goes out.
+        renewed: Names and hashes of code for which workers were replaced: new ones have imported
+            it anew.
+        patience: For how many seconds of work items are taken ahead of a map's consumer.
+    """
 
-    def __init__(self, pool: Pool, executor: Hashable, post: Post) -> None:
+    packer: Packer
+    patience: float = 0.008
+    renewed: frozenset[tuple[str, str]] = frozenset()
+
+    def crew(self, executor: Hashable, post: Post) -> Crew:
+        return ShippingCrew(self, executor, post)
+
+    @abstractmethod
+    def pace(self) -> Pace:
+        """Return what says how many items of a new map a chunk should hold."""
+
+    @abstractmethod
+    def offer(self, source: Source) -> None:
+        """See to what waits in `source`; may be said again and again."""
+
+    @abstractmethod
+    def drop(self, source: Source) -> None:
+        """Forget `source`, which has been closed."""
+
+    def adopted(self, given: Any) -> Any:
+        """Return what a segment gives, with references to what has stayed where it was made."""
+        return given
+
+
+class ShippingCrew(Crew):
+    """Sends chunks to workers that share no memory with this process; see `Crew`."""
+
+    at_hand = MOST_AHEAD
+    items_of: ClassVar[type[MapSource]] = MapSource
+    """Where the items of a map are taken from."""
+
+    def __init__(self, pool: Dispatcher, executor: Hashable, post: Post) -> None:
         self._pool = pool
+        self.patience = pool.patience
+        self.farthest = max(MOST_AHEAD, AHEAD * pool.size)
         self._post = post
         self._facts = current_config(), OCCUPIED.get() | {executor}
         self._settings: Parcel | None = None
@@ -96,7 +137,7 @@ class ProcessCrew(Crew):
         if source is None:
             run = None if job.enter is None else job.enter.run
             facts = self._source_facts(job.engine, job.inputs, self._take_items, run)
-            source = MapSource(job, Pace(self._pool.chunksize), *facts)
+            source = self.items_of(job, self._pool.pace(), *facts)
             self._maps[job] = source
         self._pool.offer(source)
 
@@ -134,7 +175,7 @@ class ProcessCrew(Crew):
     ) -> tuple[Any, ...]:
         shipment = self._shipment(engine, inputs, run)
         notify = partial(self._notify, engine, inputs)
-        return shipment, self._pool.depot, partial(self._deliver, take), self._stop, notify
+        return shipment, self._pool.packer, partial(self._deliver, take), self._stop, notify
 
     def _shipment(
         self, engine: PipelineExecutionEngine, inputs: Mapping[str, Any], run: Run | None
@@ -144,24 +185,24 @@ class ProcessCrew(Crew):
         Raises:
             SerializationError: A function or a shared input cannot travel.
         """
-        depot = self._pool.depot
+        packer = self._pool.packer
         if self._settings is None:
-            self._settings = depot.pack(settings.current())
+            self._settings = packer.pack(settings.current())
         parcel = self._engines.get(id(engine))
         if parcel is None:
             parcel = self._engines[id(engine)] = self._packed_engine(engine)
         shared = engine.shared_inputs(inputs)
         try:
-            packed = depot.pack(shared)
+            packed = packer.pack(shared)
         except Exception as error:
             raise blame.input_error(engine, shared, error) from error
         scene = None if run is None else run.told()
-        facts = depot.pack_code((*self._facts, self._pool.renewed, scene))
+        facts = packer.pack_code((*self._facts, self._pool.renewed, scene))
         return Shipment(self._settings, (parcel, packed, facts))
 
     def _packed_engine(self, engine: PipelineExecutionEngine) -> Parcel:
         try:
-            return self._pool.depot.pack_code(engine)
+            return self._pool.packer.pack_code(engine)
         except Exception as error:
             raise blame.code_error(engine, error) from error
 
@@ -242,7 +283,7 @@ class ProcessCrew(Crew):
                 tell_segment(task.witness, source.engine, task.number, story)
             if type(given) is Raised:
                 _end_by([given])
-            task.then(given)
+            task.then(self._pool.adopted(given))
 
     def _notify(
         self,

@@ -7,25 +7,29 @@ from time import perf_counter
 from typing import Final
 
 SHORTEST: Final = 0.001
+"""Seconds of work that hide the way to a process of this machine, some 50 us, 20 times."""
 LONGEST: Final = 0.5
 MOST_ITEMS: Final = 10_000
 MOST_BYTES: Final = 8_000_000
-BRIEF: Final = 0.02
+BRIEF: Final = 20
+"""How many of the shortest chunks a chunk may be as long as that waits behind others."""
 SHARE: Final = 10
 
 
 class Pace:
     """Learns from chunks what the next one should be like.
 
-    A chunk costs its worker and its driver some 50 us between them. One millisecond of work hides
-    that 20 times; with time a map may have longer ones, a tenth of the time that it has taken.
+    A chunk costs its worker and its driver some time between them. Twenty times as much work hides
+    that; with time a map may have longer ones, a tenth of the time that it has taken.
 
     Args:
         fixed: The number of items that the user wants, or None.
+        shortest: How long a chunk should take at least, in seconds.
     """
 
-    def __init__(self, fixed: int | None) -> None:
+    def __init__(self, fixed: int | None, shortest: float = SHORTEST) -> None:
         self._fixed = fixed
+        self._shortest = shortest
         self._began = perf_counter()
         self._seconds: float | None = None
         self._bytes = 0.0
@@ -47,11 +51,13 @@ class Pace:
         if self._seconds is None:
             return 1
         elapsed = perf_counter() - self._began
-        aim = min(max(SHORTEST, elapsed / SHARE), LONGEST)
+        aim = min(max(self._shortest, elapsed / SHARE), LONGEST)
         by_time = aim / max(self._seconds, 1e-8)
         by_bytes = MOST_BYTES / self._bytes if self._bytes else math.inf
         # Shares get smaller towards the end, but none so small that its way is all it costs.
-        by_share = max(math.ceil(waiting / (2 * workers)), SHORTEST / 4 / max(self._seconds, 1e-8))
+        by_share = max(
+            math.ceil(waiting / (2 * workers)), self._shortest / 4 / max(self._seconds, 1e-8)
+        )
         return max(1, int(min(by_time, by_bytes, by_share, MOST_ITEMS)))
 
     def may_wait(self, count: int) -> bool:
@@ -61,7 +67,10 @@ class Pace:
         """
         if self._seconds is None:
             return False
-        return self._fixed is not None or SHORTEST / 2 <= count * self._seconds < BRIEF
+        return (
+            self._fixed is not None
+            or self._shortest / 2 <= count * self._seconds < BRIEF * self._shortest
+        )
 
     def learn(self, count: int, seconds: float) -> None:
         """Take in what a chunk took."""

@@ -1,8 +1,8 @@
 """Values on their way to another process: pickles, and files for what is big.
 
 Plain pickle is several times faster than cloudpickle and will do for most values; cloudpickle takes
-functions, and what lives in `__main__` or in a notebook. Buffers of a mebibyte and more go through
-files in memory (`/dev/shm`), which the receiver maps, copy on write.
+functions, and what lives in `__main__` or in a notebook. Buffers of a mebibyte and more are kept
+apart from the pickle: where, is said by a `Packer`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ from __future__ import annotations
 import abc
 import enum
 import io
-import itertools
 import mmap
 import os
 import pickle
-import shutil
 import sys
-import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,9 +23,11 @@ from typing import Any, Final, NamedTuple
 import cloudpickle
 
 from hypernodes._dispatch.needs import shipping
-from hypernodes._engine.processes.depth import call_deeply
+from hypernodes._engine.shipping.depth import call_deeply
 
 LARGE: Final = 1 << 20
+BESIDE: Final = 5
+"""The protocol of pickle from which on buffers may travel beside it."""
 MOST_MAPPED: Final = 50
 """Buffers of one parcel, beyond which they are read, where each mapping keeps a descriptor."""
 _MAPS_KEEP_DESCRIPTORS: Final = sys.version_info < (3, 13)
@@ -49,8 +49,30 @@ class Stored(NamedTuple):
     size: int
 
 
+class Blob:
+    """A big buffer that travels beside the pickle that it is part of, uncopied.
+
+    Args:
+        raw: The buffer; a view of what belongs to others is copied, so that it may be changed.
+    """
+
+    def __init__(self, raw: Any) -> None:
+        self.raw: Any = bytearray(raw) if isinstance(raw, memoryview) else raw
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        # Some engines pickle what passes through them by an older protocol.
+        if protocol < BESIDE:
+            return Blob, (bytes(self.raw),)
+        return Blob, (pickle.PickleBuffer(self.raw),)
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
+        return memoryview(self.raw).nbytes
+
+
 class Parcel(NamedTuple):
-    """A pickled value; what is big lies in files.
+    """A pickled value; what is big lies in files, or beside it.
 
     Attributes:
         data: The pickle.
@@ -58,7 +80,7 @@ class Parcel(NamedTuple):
     """
 
     data: bytes | Stored
-    buffers: tuple[Stored, ...] = ()
+    buffers: tuple[Stored | Blob, ...] = ()
 
     @property
     def size(self) -> int:
@@ -70,30 +92,11 @@ class Parcel(NamedTuple):
     def files(self) -> tuple[str, ...]:
         """Where its big parts lie."""
         own = (self.data.path,) if isinstance(self.data, Stored) else ()
-        return (*own, *(stored.path for stored in self.buffers))
+        return (*own, *(b.path for b in self.buffers if isinstance(b, Stored)))
 
 
-class Depot:
-    """The folder of a pool's files.
-
-    Args:
-        folder: In memory, if possible.
-        spare: Where files go when the first is full; made when needed.
-    """
-
-    def __init__(self, folder: str, spare: str) -> None:
-        self.folder = folder
-        self.spare = spare
-        self._numbers = itertools.count()
-
-    @classmethod
-    def opened(cls) -> Depot:
-        """Make the folder."""
-        shared = "/dev/shm"  # noqa: S108 - inside it, a folder of our own that nobody else may read
-        base = shared if os.access(shared, os.W_OK | os.X_OK) else None
-        folder = tempfile.mkdtemp(prefix=f"hypernodes-{os.getpid()}-", dir=base)
-        spare = str(Path(tempfile.gettempdir()) / f"{Path(folder).name}-spare")
-        return cls(folder, spare)
+class Packer(ABC):
+    """Makes parcels; says where what is big is kept."""
 
     def pack(self, value: Any) -> Parcel:
         """Return `value`, ready to travel.
@@ -117,67 +120,41 @@ class Depot:
         return call_deeply(pack)
 
     def _packed(self, dumps: Any, value: Any, *, plain: bool) -> Parcel:
-        stored: list[Stored] = []
+        kept: list[Stored | Blob] = []
 
         def keep(buffer: pickle.PickleBuffer) -> bool:
             raw = buffer.raw()
             if raw.nbytes < LARGE:
                 return True
-            stored.append(self._store(raw))
+            kept.append(self._store(raw))
             return False
 
         try:
             with shipping():
                 data = dumps(value, protocol=5, buffer_callback=keep)
             _check_will_do(data, plain=plain)
-            kept = data if len(data) < LARGE else self._store(memoryview(data))
+            body = data if len(data) < LARGE else self._store_data(data)
         except BaseException as error:
-            unlink(buffer.path for buffer in stored)
+            unlink(Parcel(b"", tuple(kept)).files)
             if plain and isinstance(error, Exception):
                 raise _NeedsCloudpickle from error
             raise
-        return Parcel(kept, tuple(stored))
+        return Parcel(body, tuple(kept))
 
-    def _store(self, raw: memoryview) -> Stored:
-        try:
-            return self._write(self.folder, raw)
-        except OSError:
-            Path(self.spare).mkdir(mode=0o700, exist_ok=True)
-            return self._write(self.spare, raw)
+    def _store_data(self, data: bytes) -> bytes | Stored:
+        """Return a big pickle, or where it lies."""
+        return data
 
-    def _write(self, folder: str, raw: memoryview) -> Stored:
-        path = f"{folder}/{os.getpid()}-{next(self._numbers)}"
-        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        try:
-            rest = raw
-            while rest.nbytes:
-                rest = rest[os.write(fd, rest) :]
-        except BaseException:
-            unlink((path,))
-            raise
-        finally:
-            os.close(fd)
-        return Stored(path, raw.nbytes)
-
-    def discard(self, pid: int | None, last: int) -> None:
-        """Remove what a process that is gone has written, but not sent.
-
-        Args:
-            pid: The process.
-            last: The number of the last file that it has sent.
-        """
-        for folder in (self.folder, self.spare):
-            files = map(str, Path(folder).glob(f"{pid}-*"))
-            unlink(path for path in files if number_of(path) > last)
-
-    def close(self) -> None:
-        """Remove the files."""
-        remove(self.folder, self.spare)
+    @abstractmethod
+    def _store(self, raw: memoryview) -> Stored | Blob:
+        """Keep a big buffer."""
 
 
-def number_of(path: str) -> int:
-    """Return the number of a file among those of its writer."""
-    return int(path.rpartition("-")[2])
+class Hold(Packer):
+    """Keeps what is big in the parcel itself, for engines that have their own way to move it."""
+
+    def _store(self, raw: memoryview) -> Blob:
+        return Blob(raw)
 
 
 class _NeedsCloudpickle(Exception):  # noqa: N818 - a signal, never seen outside
@@ -188,12 +165,6 @@ def _check_will_do(data: bytes, *, plain: bool) -> None:
     """Refuse a plain pickle that names what workers cannot find by its name."""
     if plain and (b"__main__" in data or cloudpickle.list_registry_pickle_by_value()):
         raise _NeedsCloudpickle
-
-
-def remove(*folders: str) -> None:
-    """Remove folders and what is in them."""
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def unlink(paths: Any) -> None:
@@ -210,14 +181,16 @@ def unpack(parcel: Parcel, *, keep: bool = False, loads: Loads = pickle.loads) -
 
     Args:
         parcel: What has arrived.
-        keep: Whether its files are mapped, as others read them too; else each is read and removed.
+        keep: Whether what is big is shared with others who read it, copied on write where that can
+            be; else it is read and removed, or copied.
         loads: Reads the pickle.
     """
     few = len(parcel.buffers) <= MOST_MAPPED
     take = _mapped if (keep and few) or not _MAPS_KEEP_DESCRIPTORS else _read
+    blob = (lambda found: found.raw) if keep else (lambda found: bytearray(found.raw))
     try:
         data = take(parcel.data) if isinstance(parcel.data, Stored) else parcel.data
-        buffers = [take(stored) for stored in parcel.buffers]
+        buffers = [take(b) if isinstance(b, Stored) else blob(b) for b in parcel.buffers]
     finally:
         if not keep:
             unlink(parcel.files)

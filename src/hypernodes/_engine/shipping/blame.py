@@ -9,7 +9,7 @@ import cloudpickle
 
 from hypernodes._dispatch.needs import shipping
 from hypernodes._engine.failure import Failure
-from hypernodes._engine.processes.parcels import unpack
+from hypernodes._engine.shipping.parcels import unpack
 from hypernodes._node import Node
 from hypernodes.exceptions import SerializationError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._engine.plan import Plan, Slot, Step
-    from hypernodes._engine.processes.parcels import Depot
+    from hypernodes._engine.shipping.parcels import Packer
 
 
 def code_error(engine: PipelineExecutionEngine, cause: Exception) -> SerializationError:
@@ -92,12 +92,12 @@ def output_failure(
     outcome: Any,
     index: int | None,
     cause: Exception,
-    depot: Depot,
+    packer: Packer,
 ) -> Failure:
     """Return the failure that takes the place of an outcome that cannot travel."""
     plan = _nodes(engine)
     places = plan.results if all(isinstance(key, str) for key in outcome) else None
-    key = next((key for key, value in outcome.items() if not _comes_back(value, depot)), None)
+    key = next((key for key, value in outcome.items() if not _comes_back(value, packer)), None)
     slot = key if places is None else places.get(str(key))
     name = _name_of(plan, slot) if places is None else str(key)
     step = next((step for step in plan.steps if slot in step.outputs), plan.steps[-1])
@@ -105,9 +105,9 @@ def output_failure(
     return engine.failure(error, step, index)
 
 
-def _comes_back(value: Any, depot: Depot) -> bool:
+def _comes_back(value: Any, packer: Packer) -> bool:
     try:
-        unpack(depot.pack(value))
+        unpack(packer.pack(value))
     except Exception:  # noqa: BLE001 - whatever the user's classes raise
         return False
     return True

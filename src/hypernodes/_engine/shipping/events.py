@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.observing.witness import Record, Recorder, clock, replay
-from hypernodes._engine.processes.errors import PackedError, pack_error, unpack_error
-from hypernodes._engine.processes.parcels import check_readable, loads_at_home, unpack
+from hypernodes._engine.shipping.errors import PackedError, pack_error, unpack_error
+from hypernodes._engine.shipping.parcels import check_readable, loads_at_home, unpack
 from hypernodes.exceptions import NodeTimeoutError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.observing.stage import Stage
     from hypernodes._engine.observing.witness import Witness
     from hypernodes._engine.plan import Step
-    from hypernodes._engine.processes.parcels import Depot, Parcel
+    from hypernodes._engine.shipping.parcels import Packer, Parcel
 
 OVER = "over"
 """Told at the end of an item: its outcome, which travels by itself, says the rest."""
@@ -161,15 +161,15 @@ def _exchanged(record: Record, old: object, new: object) -> Record:
     return place, told, tuple(new if fact is old else fact for fact in facts)
 
 
-def pack_records(told: list[list[Record]], depot: Depot) -> Parcel:
+def pack_records(told: list[list[Record]], packer: Packer) -> Parcel:
     """Return the records of some pieces, ready to travel; what cannot is withheld."""
     packed = [[_packed(record) for record in records] for records in told]
     try:
-        parcel = depot.pack(packed)
+        parcel = packer.pack(packed)
         check_readable(parcel)
     except Exception:  # noqa: BLE001 - whatever the user's classes raise
-        fitting = [[_fitting(record, depot) for record in records] for records in packed]
-        return depot.pack(fitting)
+        fitting = [[_fitting(record, packer) for record in records] for records in packed]
+        return packer.pack(fitting)
     return parcel
 
 
@@ -180,19 +180,19 @@ def _packed(record: Record) -> Record:
     return place, told, tuple(pack_error(f) if isinstance(f, BaseException) else f for f in facts)
 
 
-def _fitting(record: Record, depot: Depot) -> Record:
+def _fitting(record: Record, packer: Packer) -> Record:
     place, told, facts = record
-    return place, told, tuple(_that_travels(fact, depot) for fact in facts)
+    return place, told, tuple(_that_travels(fact, packer) for fact in facts)
 
 
-def _that_travels(value: Any, depot: Depot) -> Any:
+def _that_travels(value: Any, packer: Packer) -> Any:
     try:
-        check_readable(depot.pack(value))
+        check_readable(packer.pack(value))
     except Exception:  # noqa: BLE001 - whatever the user's classes raise
         if type(value) is dict:
-            return {name: _that_travels(part, depot) for name, part in value.items()}
+            return {name: _that_travels(part, packer) for name, part in value.items()}
         if type(value) is tuple:
-            return tuple(_that_travels(part, depot) for part in value)
+            return tuple(_that_travels(part, packer) for part in value)
         return Withheld(type(value).__name__)
     return value
 
@@ -230,7 +230,9 @@ def tell_item(
         story: How it went.
     """
     outcome, records, lost = story
-    if records is None:
+    if not records:
+        if isinstance(outcome, Raised):
+            return
         engine.opened(inputs, item, witness, clock() - _least_duration(outcome, lost))
         _tell_of_death(witness, list(engine.plan.steps), outcome, lost)
         engine.closed(witness, outcome)

@@ -8,14 +8,15 @@ import re
 import sys
 import warnings
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import cloudpickle
 
-from hypernodes._engine.processes.launch import import_path, working_directory
-
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
+
+_own: Final[dict[str, str]] = {}
 
 
 class Settings(NamedTuple):
@@ -59,9 +60,10 @@ def _pattern(value: str | re.Pattern[str] | None) -> str:
 def apply(settings: Settings) -> None:
     """Take over settings, also where code here has changed them since they were the same."""
     sys.path[:] = settings.path
-    if settings.environment != dict(os.environ):
+    environment = settings.environment | _own
+    if environment != dict(os.environ):
         os.environ.clear()
-        os.environ.update(settings.environment)
+        os.environ.update(environment)
     if settings.directory is not None:
         with suppress(OSError):  # it is gone: whoever needs it will say so
             os.chdir(settings.directory)
@@ -69,3 +71,22 @@ def apply(settings: Settings) -> None:
     for data in reversed(settings.filters):
         with suppress(Exception):  # of a category that is not to be had here
             warnings.filterwarnings(*pickle.loads(data))  # noqa: S301 - from our own driver
+
+
+def keep_variables(own: Mapping[str, str]) -> None:
+    """Let this process keep environment variables, whatever its driver has."""
+    _own.update(own)
+
+
+def import_path() -> list[str]:
+    """Return `sys.path` in a form that holds in any working directory."""
+    here = working_directory()
+    return [*sys.path] if here is None else [str(here / entry) for entry in sys.path]
+
+
+def working_directory() -> Path | None:
+    """Return the working directory, or None where it is gone."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return None

@@ -1,0 +1,1 @@
+"""Clusters of others' making: chunks as their tasks, intermediates where they were made."""

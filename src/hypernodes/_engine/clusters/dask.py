@@ -1,0 +1,397 @@
+"""The adapter for Dask: every chunk is a task pinned to a worker, so that it is known where it ran.
+
+The engine's own retries are off; what a worker has taken along when it died is decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pickle
+from collections import deque
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from distributed import KilledWorker, get_worker
+from distributed.utils import sync
+
+from hypernodes._engine.clusters import worker as _worker
+from hypernodes._engine.clusters.briefs import DRIVER, Attempt
+from hypernodes._engine.clusters.cluster import Cluster
+from hypernodes._engine.clusters.errands import Errands, insist
+from hypernodes._engine.clusters.lifeline import disconnected
+from hypernodes._engine.threads import DaemonThreads
+from hypernodes.exceptions import HyperNodesError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from hypernodes._engine.clusters.briefs import Luggage, Report, Result
+    from hypernodes._engine.clusters.cluster import Listener, Order
+    from hypernodes._engine.clusters.fitness import Fitness
+    from hypernodes._engine.clusters.lifeline import Lifeline
+    from hypernodes._engine.clusters.needs import Needs
+
+COST: Final = 0.002
+SCATTERED: Final = 1 << 20
+"""Bytes from which on something is moved by workers among themselves, and not by the scheduler."""
+GPU: Final = {"num_gpus": "GPU"}
+PAUSES: Final = (0.05, 0.2, 1.0)
+"""Seconds between attempts to move something to or from a worker that may be about to go."""
+TOPIC: Final = "hypernodes"
+EVERYONE: Final = "all"
+IS_DAEMON: Final = "__import__('multiprocessing').current_process().daemon"
+_logger: Final = logging.getLogger("hypernodes.clusters")
+
+
+class _Task(NamedTuple):
+    """A task at a worker; its future is None while what is big is moved there."""
+
+    place: str
+    future: Any = None
+
+
+class DaskCluster(Cluster):
+    """A Dask cluster.
+
+    Args:
+        client: Leads to it; nobody else uses it.
+        lifeline: Watches over it.
+        fitness: Which workers can be used; None where all can.
+        closing: What to call in the end, one after another.
+        settles: Whether its workers are ours, on this machine.
+        kill: Ends a worker by its name.
+    """
+
+    cost = COST
+
+    def __init__(
+        self,
+        client: Any,
+        lifeline: Lifeline,
+        fitness: Fitness | None,
+        *,
+        closing: Iterable[Callable[[], None]],
+        settles: bool = False,
+        kill: Callable[[Any], None] | None = None,
+    ) -> None:
+        self.settles = settles
+        self._client = client
+        self._lifeline = lifeline
+        self._fitness = fitness
+        self._kill = kill
+        self._closing = tuple(closing)
+        self._workers: dict[str, Any] = {}
+        self._rejected: set[str] = set()
+        self._changes = 0
+        self._reports: dict[int, _Task] = {}
+        self._results: dict[int, _Task] = {}
+        self._shared: dict[int, asyncio.Task[Any]] = {}
+        self._done: deque[int] = deque()
+        self._listener: Listener
+        self._errands = Errands(client.loop)
+        self._eyes = DaemonThreads(1, "hypernodes-dask")
+
+    def open(self, listener: Listener) -> None:
+        self._listener = listener
+        self._client.subscribe_topic(EVERYONE, self._on_event)
+        self._client.subscribe_topic(_topic(), self._on_announcement)
+        self._look_around(0)
+        self._lifeline.watch(listener, self._workers.__len__)
+
+    @property
+    def is_over(self) -> bool:
+        return self._lifeline.is_over or not self._workers
+
+    def explained(self, error: BaseException) -> BaseException:
+        return self._lifeline.lost or error
+
+    # ------------------------------------------------------------ who is there
+
+    def _on_event(self, event: Any) -> None:
+        _, facts = event
+        action = facts.get("action")
+        if action == "add-worker":
+            self._listener.later(self._on_change)
+        elif action == "remove-worker":
+            self._listener.later(partial(self._on_gone, facts["worker"]))
+            self._listener.later(self._on_change)
+
+    def _on_change(self) -> None:
+        """See who is there: what has been seen before this is old."""
+        self._changes += 1
+        self._eyes.submit(self._look_around, self._changes)
+
+    def _look_around(self, changes: int) -> None:
+        with suppress(Exception):  # the connection is lost, which is told elsewhere
+            found = dict(self._client.scheduler_info(n_workers=-1)["workers"])
+            self._listener.later(partial(self._on_seen, changes, found))
+
+    def _on_seen(self, changes: int, found: dict[str, Any]) -> None:
+        if changes != self._changes:
+            return  # somebody looks again
+        for address in self._workers.keys() - found.keys():
+            self._on_gone(address)
+        for address in found.keys() - self._workers.keys() - self._rejected:
+            if self._fitness is None or address in self._fitness:
+                self._workers[address] = found[address]
+                self._listener.joined(address, found[address]["nthreads"])
+            else:
+                self._eyes.submit(self._check, address)
+
+    def _check(self, address: str) -> None:
+        """See whether a worker that has joined can be used."""
+        assert self._fitness is not None  # noqa: S101 - else nobody is checked
+        try:
+            self._fitness.check([address])
+        except HyperNodesError as error:
+            self._rejected.add(address)
+            _logger.warning("%s; it is left out", error)
+        except Exception:  # noqa: BLE001 - it is gone, and that is told elsewhere
+            return
+        else:
+            self._listener.later(self._on_change)
+
+    def _on_gone(self, address: str) -> None:
+        """Forget what was at a worker: Dask would make it again, if it came back."""
+        if self._workers.pop(address, None) is None:
+            return
+        self._errands.call_off(address)
+        for tasks in (self._reports, self._results):
+            for number in [n for n, task in tasks.items() if task.place == address]:
+                del tasks[number]
+        self._listener.left(address)
+
+    def _on_announcement(self, event: Any) -> None:
+        self._listener.announced(Attempt(*pickle.loads(event[1])))  # noqa: S301 - our own worker's
+
+    def lacking(self, needs: Needs) -> str | None:
+        if any(self.suits(place, needs) for place in tuple(self._workers)):
+            return None
+        alone = (name for name, amount in needs if not self._has(((name, amount),)))
+        return next(alone, needs[0][0])
+
+    def _has(self, needs: Needs) -> bool:
+        return any(self.suits(place, needs) for place in tuple(self._workers))
+
+    def suits(self, place: str, needs: Needs) -> bool:
+        facts = self._workers.get(place)
+        return facts is not None and all(_fits(facts, name, amount) for name, amount in needs)
+
+    # ------------------------------------------------------------ chunks
+
+    def submit(self, order: Order) -> None:
+        brief, place = order.brief, order.place
+        luggage = None if order.is_known else order.luggage
+        self._reports[brief.number] = _Task(place)
+        shares = luggage is not None and luggage.size >= SCATTERED
+        if shares or brief.parcel.size >= SCATTERED:
+            self._errands.run(place, self._scatter, order, luggage, shares)
+        else:
+            self._send(order, pickle.dumps((brief, luggage), 5), None)
+
+    def _send(self, order: Order, load: Any, shared: Any) -> None:
+        brief, number = order.brief, order.brief.number
+        lost = any(reference.kept.number not in self._results for reference in order.references)
+        if number not in self._reports or lost:  # a worker has gone meanwhile, which is told
+            return
+        taken = [self._results[reference.kept.number].future for reference in order.references]
+        options = {
+            "workers": [order.place],
+            "pure": False,
+            "retries": 0,
+            "resources": _abstract(order.needs),
+        }
+        key = f"hypernodes-{DRIVER}-{number}"
+        run = _run if brief.keeps else _run_and_report
+        future = self._client.submit(run, load, shared, *taken, key=key, **options)
+        if brief.keeps:
+            self._results[number] = _Task(order.place, future)
+            future = self._client.submit(_report_of, future, key=f"{key}-report", **options)
+        self._reports[number] = _Task(order.place, future)
+        future.add_done_callback(partial(self._on_done, number))
+
+    # ------------------------------------------------------------ what is big
+
+    async def _scatter(self, order: Order, luggage: Luggage | None, shares: bool) -> None:  # noqa: FBT001
+        """Move what is big to the workers, and send the chunk after it."""
+        brief, place = order.brief, order.place
+        try:
+            shared = await self._once_shared(brief.token, luggage) if shares else None
+            load: Any = brief, None if shares else luggage
+            load = await insist(partial(self._scattered, load, [place]), PAUSES)
+        except Exception as error:  # noqa: BLE001 - of whatever kind: it cannot run
+            self._listener.broken(self._unfit(error))
+            return
+        self._listener.later(partial(self._send, order, load, shared))
+
+    async def _scattered(self, value: Any, workers: list[str] | None = None) -> Any:
+        options = {"workers": workers, "hash": False, "asynchronous": True}
+        (future,) = await self._client.scatter([value], **options)
+        return future
+
+    async def _once_shared(self, token: int, luggage: Luggage | None) -> Any:
+        """Return the future of what the chunks of a plan share, which is moved once."""
+        moved = self._shared.get(token)
+        if moved is None or (moved.done() and moved.result().status != "finished"):
+            moving = insist(partial(self._scattered, luggage), PAUSES)
+            self._shared[token] = asyncio.create_task(moving)
+        return await asyncio.shield(self._shared[token])
+
+    # ------------------------------------------------------------ what comes back
+
+    def _on_done(self, number: int, _: Any) -> None:
+        self._done.append(number)
+        self._listener.later(self._collect)
+
+    def _collect(self) -> None:
+        """Fetch the reports of all tasks that are done."""
+        finished: dict[str, dict[int, Any]] = {}
+        while self._done:
+            number = self._done.popleft()
+            task = self._reports.get(number)
+            if task is None:
+                continue
+            if task.future.status == "finished":
+                finished.setdefault(task.place, {})[number] = task.future
+            else:
+                self._on_unfinished(number, task.future)
+        for place, futures in finished.items():
+            self._errands.run(place, self._gather, futures)
+
+    async def _gather(self, futures: dict[int, Any]) -> None:
+        gather = partial(self._client.gather, list(futures.values()), asynchronous=True)
+        try:
+            found = await insist(gather, PAUSES)
+        except Exception as error:  # noqa: BLE001 - of whatever kind: nobody can read it
+            self._listener.broken(self._unfit(error))
+            return
+        for number, told in zip(futures, found, strict=True):
+            self._listener.later(partial(self._report, number, *told))
+
+    def _report(self, number: int, report: Report, slots: tuple[int, ...]) -> None:
+        if self._reports.pop(number, None) is None:
+            return
+        if slots:
+            self._listener.kept(number, slots)
+        else:
+            self._results.pop(number, None)
+        self._listener.reported(number, report)
+
+    def _on_unfinished(self, number: int, future: Any) -> None:
+        del self._reports[number]
+        self._results.pop(number, None)
+        if future.status == "error":
+            error = future.exception()
+            if not isinstance(error, KilledWorker):
+                self._listener.broken(self._unfit(error))
+                return
+        elif self._client.status != "running":
+            self._listener.broken(_lost())
+            return
+        self._shared_is_lost()
+        self._listener.mislaid(number)
+
+    def _shared_is_lost(self) -> None:
+        """Have all that is shared moved anew: some of it may have been lost with a worker."""
+        self._client.loop.add_callback(self._shared.clear)
+
+    def _unfit(self, error: Any) -> HyperNodesError:
+        return _unfit(error) if self._client.status == "running" else _lost()
+
+    def look(self, place: str, numbers: Collection[int], *, back: bool, void: bool) -> None:
+        self._errands.run(place, self._look, place, list(numbers), back, void)
+
+    async def _look(self, place: str, numbers: list[int], back: bool, void: bool) -> None:  # noqa: FBT001
+        facts = {"back": back, "void": void, "workers": [place], "asynchronous": True}
+        with suppress(Exception):  # it is gone, and that is told elsewhere
+            found = await self._client.run(_worker.look, DRIVER, numbers, **facts)
+            for number, report in found[place].items():
+                self._listener.reported(number, report)
+        self._listener.looked(numbers)
+
+    def release(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self._results.pop(number, None)
+
+    def forget(self, tokens: Collection[int]) -> None:
+        for token in tokens:
+            self._client.loop.add_callback(self._shared.pop, token, None)
+
+    def bears(self) -> bool:
+        found = self._client.run(eval, IS_DAEMON, on_error="return")
+        return True not in found.values()
+
+    def kill(self, place: str) -> None:
+        if self._kill is not None and place in self._workers:
+            self._kill(self._workers[place]["name"])
+
+    def close(self) -> None:
+        self._lifeline.stop()
+        self._reports.clear()
+        self._results.clear()
+        self._errands.close()
+        for topic in (EVERYONE, _topic()):
+            with suppress(Exception):  # the connection may be gone
+                self._client.unsubscribe_topic(topic)
+        for close in self._closing:
+            with suppress(Exception):  # the others are to be closed, too
+                close()
+        self._eyes.shutdown(wait=False)
+
+
+def _topic() -> str:
+    return f"{TOPIC}-{DRIVER}"
+
+
+def _fits(facts: Any, name: str, amount: float) -> bool:
+    if name == "num_cpus":
+        return bool(facts["nthreads"] >= amount)
+    if name == "memory":
+        return not facts["memory_limit"] or bool(facts["memory_limit"] >= amount)
+    return bool(facts["resources"].get(GPU.get(name, name), 0) >= amount)
+
+
+def _abstract(needs: Needs) -> dict[str, float] | None:
+    """Return what Dask itself keeps account of: the resources that workers were started with."""
+    own = {"num_cpus", "memory"}
+    return {GPU.get(name, name): amount for name, amount in needs if name not in own} or None
+
+
+def _lost() -> HyperNodesError:
+    return disconnected("the connection to the Dask scheduler was lost")
+
+
+def _unfit(error: Any) -> HyperNodesError:
+    found = HyperNodesError(
+        f"a Dask worker cannot run tasks of hypernodes ({type(error).__name__}: {error}); it needs "
+        f"the same version of hypernodes, cloudpickle and Python as this process"
+    )
+    found.__cause__ = error
+    return found
+
+
+# ---------------------------------------------------------------- in the worker
+
+
+def _run(load: Any, shared: Any, *taken: Result) -> Result:
+    brief, luggage = pickle.loads(load) if isinstance(load, bytes) else load  # noqa: S301 - ours
+    values = [result.kept[slot] for slot, result in zip(brief.places, taken, strict=True)]
+    return _worker.work(
+        brief, luggage or shared, values, partial(_announce, get_worker(), brief.driver)
+    )
+
+
+def _run_and_report(load: Any, shared: Any, *taken: Result) -> tuple[Report, tuple[int, ...]]:
+    return _run(load, shared, *taken).report, ()
+
+
+def _report_of(result: Result) -> tuple[Report, tuple[int, ...]]:
+    return result.report, tuple(result.kept)
+
+
+def _announce(worker: Any, driver: str, attempt: Attempt) -> None:
+    """Tell the driver, by way of the scheduler; return when the scheduler has it."""
+    message = pickle.dumps(tuple(attempt))
+    sync(worker.loop, worker.scheduler.log_event, topic=f"{TOPIC}-{driver}", msg=message)

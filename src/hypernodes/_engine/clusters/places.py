@@ -1,0 +1,127 @@
+"""The places of a cluster where chunks run, and the chunks on their way."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from hypernodes._engine.shipping.sources import Death
+
+if TYPE_CHECKING:
+    from hypernodes._engine.clusters.briefs import Part, Report
+    from hypernodes._engine.clusters.needs import Needs
+    from hypernodes._engine.shipping.sources import Chunk
+
+DEPTH: Final = 3
+KNOWN: Final = 64
+
+
+class Flight:
+    """A chunk on its way.
+
+    Args:
+        number: What workers call it.
+        chunk: The chunk.
+        place: Where it runs.
+
+    Attributes:
+        early: Outcomes that came before those of the pieces before, by their first piece.
+        end: The last report, when it has come.
+        looking: Whether it was asked how far it is, and has not answered.
+        looked_at: When it was asked last, or was sent.
+        death: Which attempt was announced last.
+        doomed_at: When its worker is killed if it does not end; None where that is not planned.
+        refused: Whether all of it has been given back, so that its end means nothing.
+    """
+
+    def __init__(self, number: int, chunk: Chunk, place: Place) -> None:
+        self.number = number
+        self.chunk = chunk
+        self.place = place
+        self._entries = tuple(chunk.entries)
+        self.early: dict[int, Part] = {}
+        self.end: Report | None = None
+        self.looking = False
+        self.looked_at = time.monotonic()
+        self.death = Death()
+        self.doomed_at: float | None = None
+
+    def receive(self) -> None:
+        """Pass on outcomes, those of the first pieces first."""
+        chunk = self.chunk
+        while (part := self.early.pop(chunk.received, None)) is not None:
+            if part.places is not None:
+                self._put_first(part.places)
+            if chunk.source.closed:
+                chunk.received += part.size
+            else:
+                chunk.source.receive(chunk, part.size, part.parcel, part.told)
+
+    def _put_first(self, places: tuple[int, ...]) -> None:
+        """Have pieces that are done next to those before; what has not begun stays at the end."""
+        chunk, done = self.chunk, [self._entries[place] for place in places]
+        is_done = set(done).__contains__
+        chunk.entries[chunk.received :] = [
+            *done,
+            *(entry for entry in chunk.entries[chunk.received :] if not is_done(entry)),
+        ]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing more to come."""
+        if self.end is None:
+            return False
+        return self.chunk.received >= (self.end.done or 0) or not self.looking
+
+
+class Place:
+    """Where chunks run one after another, or some at once.
+
+    Args:
+        name: What the cluster calls it.
+        capacity: How many run at once.
+        needs: What it is for; nothing for all that it has the resources for.
+    """
+
+    def __init__(self, name: str, capacity: int, needs: Needs = ()) -> None:
+        self.name = name
+        self.capacity = capacity
+        self.needs = needs
+        self.flights: dict[int, Flight] = {}
+        self._known: OrderedDict[int, None] = OrderedDict()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has nothing to do."""
+        return not self.flights
+
+    @property
+    def has_room(self) -> bool:
+        """Whether what is sent there now starts at once."""
+        return len(self.flights) < self.capacity
+
+    @property
+    def may_queue(self) -> bool:
+        """Whether there may be more waiting."""
+        return len(self.flights) < self.capacity * DEPTH
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether a piece runs there that has to be alone."""
+        return self.capacity > 1 and any(f.chunk.trouble for f in self.flights.values())
+
+    def knows(self, token: int) -> bool:
+        """Whether a plan has arrived there."""
+        return token in self._known
+
+    def learn(self, token: int) -> None:
+        """Take note that a plan has arrived there."""
+        self._known[token] = None
+        self._known.move_to_end(token)
+        if len(self._known) > KNOWN // 2:
+            self._known.popitem(last=False)
+
+    def forget(self, token: int) -> None:
+        """Take note that a plan is not there."""
+        self._known.pop(token, None)

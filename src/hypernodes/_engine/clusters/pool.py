@@ -1,0 +1,565 @@
+"""The pool of a cluster: one thread that hands chunks to places and deals with whatever happens.
+
+All state belongs to that thread; others leave letters. What is engine's own, is in its `Cluster`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import threading
+import time
+from collections import Counter, deque
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary, WeakSet
+
+from hypernodes._engine.clusters.briefs import DRIVER, Brief, Luggage
+from hypernodes._engine.clusters.cluster import Order
+from hypernodes._engine.clusters.needs import NOTHING, check_needs, needs_of
+from hypernodes._engine.clusters.places import Flight, Place
+from hypernodes._engine.shipping.crew import Dispatcher
+from hypernodes._engine.shipping.keeping import Kept, Reference, keepable
+from hypernodes._engine.shipping.pace import LONGEST, Pace
+from hypernodes._engine.shipping.parcels import Hold
+from hypernodes._engine.shipping.sources import Death, MapSource, SegmentSource
+from hypernodes._engine.workers import closed_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from hypernodes._engine.clusters.briefs import Attempt, Report
+    from hypernodes._engine.clusters.cluster import Cluster
+    from hypernodes._engine.clusters.needs import Needs
+    from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._engine.shipping.sources import Chunk, Source
+
+HIDES: Final = 20
+LOOK: Final = 0.2
+PATIENCE: Final = 2.0
+MANY: Final = 2**31
+MOST_FRUITLESS: Final = 4
+
+
+class ClusterPool(Dispatcher):
+    """Chunks as tasks of a cluster.
+
+    Args:
+        cluster: Runs them; the pool closes it in the end.
+        chunksize: How many items a chunk has; None for what fits.
+    """
+
+    def __init__(self, cluster: Cluster, *, chunksize: int | None) -> None:
+        self.packer = Hold()
+        self._cluster = cluster
+        self.patience = LONGEST
+        self._chunksize = chunksize
+        self._places: dict[str, Place] = {}
+        self._flights: dict[int, Flight] = {}
+        self._sources: deque[Source] = deque()
+        self._kept: dict[int, _Left] = {}
+        self._references: WeakSet[Reference] = WeakSet()
+        self._needs: WeakKeyDictionary[Source, Needs] = WeakKeyDictionary()
+        self._numbers = itertools.count(1)
+        self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._closing = False
+        self._closed = False
+        self._retired = False
+        self._pid = os.getpid()
+        self._opened = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="hypernodes-cluster", daemon=True)
+        self._thread.start()
+        cluster.open(self)
+        self.later(self._opened.set)
+        self._opened.wait()
+        atexit.register(self.close)
+
+    # ------------------------------------------------------------ for other threads
+
+    @property
+    def size(self) -> int:
+        return max(1, sum(place.capacity for place in tuple(self._places.values())))
+
+    @property
+    def is_over(self) -> bool:
+        return self._closing or self._closed or self._cluster.is_over
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self._sources or self._flights)
+
+    def pace(self) -> Pace:
+        return Pace(self._chunksize, HIDES * self._cluster.cost)
+
+    def check(self, engine: PipelineExecutionEngine) -> None:
+        """Refuse a plan that nobody could run.
+
+        Raises:
+            ResourceError: A node asks for what no worker has.
+        """
+        check_needs(engine, self._cluster.lacking)
+
+    def offer(self, source: Source) -> None:
+        self.later(partial(self._add, source))
+        if self._closed:  # perhaps after the last letter was read
+            source.stop(closed_error())
+
+    def drop(self, source: Source) -> None:
+        self.later(partial(self._remove, source))
+
+    def adopted(self, given: Any) -> Any:
+        if type(given) is not dict:
+            return given
+        kept = (slot for slot, value in given.items() if type(value) is Kept)
+        return given | {slot: self._reference(given[slot]) for slot in kept}
+
+    def close(self) -> None:
+        if os.getpid() != self._pid or self._closed:
+            return
+        self.later(self._begin_close)
+        self._thread.join()
+        atexit.unregister(self.close)
+
+    def retire(self) -> None:
+        self._retired = True
+        self.later(lambda: None)
+        if self._closed:
+            self.part()
+
+    def later(self, call: Callable[[], None]) -> None:
+        """Have a call made in the pool's thread."""
+        self._mail.put(call)
+
+    # ------------------------------------------------------------ what the cluster tells
+
+    def reported(self, number: int, report: Report) -> None:
+        """Hear how far a chunk has come."""
+        self.later(partial(self._take_report, number, report))
+
+    def looked(self, numbers: Iterable[int]) -> None:
+        """Hear that chunks have told how far they are, if they could."""
+        self.later(partial(self._take_looks, numbers))
+
+    def crashed(self, number: int) -> None:
+        """Hear that a chunk has lost its worker while it ran, and nobody else has."""
+        self.later(partial(self._on_crash, number))
+
+    def mislaid(self, number: int) -> None:
+        """Hear that a chunk did not run, because what it needs was lost; it goes back."""
+        self.later(partial(self._on_mislaid, number))
+
+    def announced(self, attempt: Attempt) -> None:
+        """Hear of an attempt that is about to be made."""
+        self.later(partial(self._on_announced, attempt))
+
+    def joined(self, place: str, capacity: int, needs: Needs = NOTHING) -> None:
+        """Hear of a place that is there now, perhaps for certain needs only."""
+        self.later(partial(self._on_joined, place, capacity, needs))
+
+    def left(self, place: str) -> None:
+        """Hear of a place that is gone, with all that it had."""
+        self.later(partial(self._on_left, place))
+
+    def vanished(self, numbers: Collection[int]) -> None:
+        """Hear that values are gone that chunks have left."""
+        self.later(partial(self._lose, numbers))
+
+    def broken(self, error: BaseException) -> None:
+        """Hear that the cluster cannot be reached any more."""
+        self.later(partial(self._on_broken, error))
+
+    # ------------------------------------------------------------ the pool's loop
+
+    def _serve(self) -> None:
+        try:
+            while not (self._closing or (self._retired and not self.is_busy)):
+                self._read_mail(self._timeout())
+                self._tick()
+                self._hand_out()
+        except BaseException as error:  # noqa: BLE001 - nobody may wait for ever
+            self._stop_all(self._cluster.explained(error))
+        finally:
+            self._closed = True
+            self._clear_up()
+            if self._retired:
+                self._part_retired()
+
+    def _part_retired(self) -> None:
+        atexit.unregister(self.close)
+        self.part()
+
+    def _read_mail(self, timeout: float | None) -> None:
+        with suppress(Empty):
+            self._mail.get(timeout=timeout)()
+            while True:
+                self._mail.get_nowait()()
+
+    def _timeout(self) -> float | None:
+        now = time.monotonic()
+        waits = [source.due - now for source in self._sources if source.due is not None]
+        if any(self._may_look(flight) for flight in self._flights.values()):
+            waits.append(LOOK / 2)
+        doomed = (flight.doomed_at for flight in self._flights.values())
+        waits += [at - now for at in doomed if at is not None]
+        return max(0.001, min(waits)) if waits else None
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        slow: dict[Place, list[int]] = {}
+        for flight in tuple(self._flights.values()):
+            if flight.doomed_at is not None and now >= flight.doomed_at:
+                flight.doomed_at = None
+                self._cluster.kill(flight.place.name)
+            if self._may_look(flight) and now - flight.looked_at > LOOK:
+                flight.looked_at, flight.looking = now, True
+                slow.setdefault(flight.place, []).append(flight.number)
+        idle = {place.needs for place in self._places.values() if place.has_room}
+        done = not any(source.waiting for source in self._sources)
+        for place, numbers in slow.items():
+            self._cluster.look(place.name, numbers, back=done and place.needs in idle, void=False)
+
+    @staticmethod
+    def _may_look(flight: Flight) -> bool:
+        """Whether there may be news of a chunk before its end."""
+        if flight.looking or flight.end is not None or flight.chunk.source.closed:
+            return False
+        waits = next(iter(flight.place.flights.values())) is not flight
+        return waits or len(flight.chunk.entries) > 1
+
+    # ------------------------------------------------------------ letters of runs
+
+    def _add(self, source: Source) -> None:
+        if self._closing:
+            source.stop(closed_error())
+        elif not source.closed and source not in self._sources:
+            self._sources.append(source)
+
+    def _remove(self, source: Source) -> None:
+        if source in self._sources:
+            self._sources.remove(source)
+        void: dict[Place, list[int]] = {}
+        doomed_at = time.monotonic() + PATIENCE
+        for flight in self._flights.values():
+            if flight.chunk.source is source:
+                flight.doomed_at = doomed_at
+                void.setdefault(flight.place, []).append(flight.number)
+        for place, numbers in void.items():
+            self._cluster.look(place.name, numbers, back=True, void=True)
+        self._release([number for number, left in self._kept.items() if left.source is source])
+        tokens = source.token, source.careful_token
+        for place in self._places.values():
+            for token in tokens:
+                place.forget(token)
+        self._cluster.forget(tokens)
+
+    def _begin_close(self) -> None:
+        self._closing = True
+        self._stop_all(closed_error())
+
+    def _stop_all(self, error: BaseException) -> None:
+        flying = [flight.chunk.source for flight in self._flights.values()]
+        for source in dict.fromkeys((*self._sources, *flying)):
+            if not source.closed:
+                source.closed = True
+                source.stop(error)
+        self._sources.clear()
+
+    def _clear_up(self) -> None:
+        while not self._mail.empty():
+            with suppress(Exception):  # nobody may wait for ever because another's letter is bad
+                self._mail.get_nowait()()
+        self._stop_all(closed_error())
+        with suppress(Exception):  # whatever state it is in, it is not ours any more
+            self._cluster.close()
+
+    # ------------------------------------------------------------ handing out
+
+    def _hand_out(self) -> None:
+        """Give chunks to places: to idle ones first, then behind what is soon done."""
+        while self._sources:
+            place = self._candidate()
+            if place is None or not (place.has_room or self._may_wait()):
+                return
+            chunk = self._draw(place)
+            if chunk is None:
+                return
+            self._give(chunk, place)
+
+    def _candidate(self) -> Place | None:
+        """Return the place that has the least to do, of those that may get more."""
+        places = [p for p in self._places.values() if not (p.needs or p.is_taken)]
+        places.sort(key=lambda place: len(place.flights) / place.capacity)
+        if places and not places[0].is_empty and self._has_alone and places[0].capacity > 1:
+            del places[0]  # until it is empty
+        return places[0] if places and places[0].may_queue else None
+
+    @property
+    def _has_alone(self) -> bool:
+        """Whether something waits that has to run alone."""
+        now = time.monotonic()
+        return any(source.due is not None and source.due <= now for source in self._sources)
+
+    def _may_wait(self) -> bool:
+        """Whether chunks may wait behind others: not while something waits for an idle worker."""
+        now = time.monotonic()
+        return not any(source.needs_idle(now) for source in self._sources)
+
+    def _draw(self, place: Place) -> Chunk | None:
+        """Return the next chunk of the source whose turn it is."""
+        alone = self._cluster.isolates or place.is_empty or place.capacity == 1
+        behind = not place.has_room
+        for _ in range(len(self._sources)):
+            source = self._sources[0]
+            self._sources.rotate(-1)
+            if not self._has_room_for(source):
+                continue
+            chunk = source.take(self.size, behind=behind, most=MANY, alone=alone)
+            if chunk is not None:
+                return chunk
+        return None
+
+    def _has_room_for(self, source: Source) -> bool:
+        """Whether there may be more of a map where its resources are; segments wait there."""
+        if not isinstance(source, MapSource):
+            return True
+        needs = self._needs_of(source, None)
+        return not needs or any(place.may_queue for place in self._suiting(needs))
+
+    def _needs_of(self, source: Source, entry: Any) -> Needs:
+        """Return what a piece needs; all items of a map need the same."""
+        if not isinstance(source, MapSource):
+            return needs_of(source.steps_of(entry))
+        if source not in self._needs:
+            self._needs[source] = needs_of(source.steps_of(entry))
+        return self._needs[source]
+
+    def _suiting(self, needs: Needs) -> list[Place]:
+        for name in self._cluster.provide(needs):
+            self._on_joined(name, 1, needs)
+        return [p for p in self._places.values() if self._cluster.suits(p.name, needs)]
+
+    def _give(self, chunk: Chunk, place: Place) -> None:
+        """Send a chunk to a place, or to a better one."""
+        source = chunk.source
+        if any(reference.lost for reference in chunk.references.values()):
+            source.miss(chunk)
+            return
+        needs = self._needs_of(source, chunk.entries[0])
+        if needs or chunk.references:
+            place = self._best(chunk, place, needs)
+        number = next(self._numbers)
+        flight = Flight(number, chunk, place)
+        self._flights[number] = place.flights[number] = flight
+        source.flying += 1
+        token, shipment = chunk.token, source.shipment
+        keeps = isinstance(source, SegmentSource) and bool(self._keepable(source, chunk))
+        spent = tuple(chunk.trouble.spent.items()) if chunk.trouble else ()
+        brief = Brief(
+            DRIVER,
+            number,
+            token,
+            chunk.parcel,
+            tuple(chunk.references),
+            spent,
+            careful=chunk.trouble is not None,
+            keeps=keeps,
+            settles=self._cluster.settles,
+        )
+        luggage = Luggage(shipment.settings, *shipment.parcels)
+        known, references = place.knows(token), tuple(chunk.references.values())
+        self._cluster.submit(Order(brief, place.name, luggage, known, references, needs))
+
+    @staticmethod
+    def _keepable(source: SegmentSource, chunk: Chunk) -> set[int]:
+        return keepable(source.engine, source.engine.segments[chunk.entries[0].number])
+
+    def _best(self, chunk: Chunk, place: Place, needs: Needs) -> Place:
+        """Return where a chunk is best off: where its resources are, and then its values."""
+        suiting = self._suiting(needs)
+        there: Counter[str] = Counter()
+        for reference in chunk.references.values():
+            left = self._kept.get(reference.kept.number)
+            if left is not None:
+                there[left.place] += reference.kept.size
+        free = [p for p in suiting if p.has_room and not p.is_taken] or suiting or [place]
+        return max(free, key=lambda p: (there[p.name], p is place, -len(p.flights)))
+
+    # ------------------------------------------------------------ news of chunks
+
+    def _take_report(self, number: int, report: Report) -> None:
+        flight = self._flights.get(number)
+        if flight is None:
+            return
+        chunk = flight.chunk
+        if report.trouble:
+            self._on_trouble(flight, report)
+            return
+        flight.place.learn(chunk.token)
+        flight.early.update({part.first: part for part in report.parts})
+        flight.receive()
+        if report.back is not None:
+            back = chunk.entries[report.back :]
+            del chunk.entries[report.back :]
+            chunk.source.put_back(chunk, back)
+        if report.done is not None:
+            flight.end = report
+        self._land_if_over(flight)
+
+    def _take_looks(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            flight = self._flights.get(number)
+            if flight is not None:
+                flight.looking = False
+                self._land_if_over(flight)
+
+    def _land_if_over(self, flight: Flight) -> None:
+        refused = not flight.chunk.entries
+        if not (flight.is_over or refused):
+            return
+        chunk = flight.chunk
+        self._land(flight)
+        if flight.end is not None and not refused:
+            chunk.source.learn(chunk, flight.end.seconds)
+            chunk.source.put_back(chunk, chunk.entries[chunk.received :])
+
+    def _on_trouble(self, flight: Flight, report: Report) -> None:
+        """Deal with a chunk that could not begin."""
+        chunk = flight.chunk
+        self._land(flight)
+        flight.place.forget(chunk.token)
+        if chunk.source.closed:
+            return
+        if report.error is None:
+            chunk.source.put_back(chunk, chunk.entries)
+        elif report.trouble == "unloadable":
+            chunk.source.unloadable(report.error)
+        else:
+            chunk.source.unreadable(chunk, report.error)
+
+    def _land(self, flight: Flight) -> None:
+        del self._flights[flight.number]
+        flight.place.flights.pop(flight.number, None)
+        flight.chunk.source.flying -= 1
+
+    def _on_announced(self, attempt: Attempt) -> None:
+        flight = self._flights.get(attempt.number)
+        if flight is not None:
+            _, path, ordinal, count, policy = attempt
+            flight.death = Death(path=path, ordinal=ordinal, attempt=count, policy=policy)
+
+    # ------------------------------------------------------------ places that come and go
+
+    def _on_joined(self, name: str, capacity: int, needs: Needs) -> None:
+        self._places[name] = Place(name, capacity, needs)
+
+    def _on_left(self, name: str) -> None:
+        place = self._places.pop(name, None)
+        if place is None:
+            return
+        flights = list(place.flights.values())
+        running = [flight for flight in flights if flight.end is None][: place.capacity]
+        for flight in flights:
+            self._land(flight)
+        for flight in flights:
+            if flight in running:
+                self._bury(flight)
+            else:
+                chunk = flight.chunk
+                chunk.source.put_back(chunk, chunk.entries[chunk.received :])
+        if not self._cluster.values_outlive:
+            self._lose({number for number, left in self._kept.items() if left.place == name})
+
+    def _on_crash(self, number: int) -> None:
+        flight = self._flights.get(number)
+        if flight is not None:
+            self._land(flight)
+            self._bury(flight)
+
+    def _on_mislaid(self, number: int) -> None:
+        flight = self._flights.get(number)
+        if flight is None:
+            return
+        chunk = flight.chunk
+        self._land(flight)
+        if any(reference.lost for reference in chunk.references.values()):
+            chunk.source.miss(chunk)
+        else:
+            chunk.source.put_back(chunk, chunk.entries[chunk.received :])
+
+    def _bury(self, flight: Flight) -> None:
+        """Decide about a chunk that ran, as far as known, when its worker died."""
+        chunk = flight.chunk
+        if chunk.source.closed or chunk.received >= len(chunk.entries):
+            return
+        if chunk.trouble is None and chunk.source.is_fruitless(MOST_FRUITLESS):
+            return
+        if len(chunk.entries) == 1:
+            chunk.source.bury(chunk, chunk.entries[0], flight.death)
+        else:
+            chunk.source.suspect(chunk)
+
+    def _lose(self, gone: Collection[int]) -> None:
+        """Take note that what chunks have left is gone, and take back what needs it."""
+        for number in gone:
+            self._kept.pop(number, None)
+        for reference in tuple(self._references):
+            reference.lost = reference.lost or reference.kept.number in gone
+        for flight in tuple(self._flights.values()):
+            if any(reference.lost for reference in flight.chunk.references.values()):
+                self._cluster.look(flight.place.name, [flight.number], back=True, void=True)
+                self._on_mislaid(flight.number)
+
+    def _on_broken(self, error: BaseException) -> None:
+        self._closing = True
+        self._stop_all(error)
+
+    # ------------------------------------------------------------ what stays where it was made
+
+    def kept(self, number: int, slots: Iterable[int]) -> None:
+        """Hear that a chunk has left values where it ran; before its report, in the pool's thread.
+
+        Args:
+            number: The chunk.
+            slots: Which values.
+        """
+        flight = self._flights.get(number)
+        if flight is None or flight.chunk.source.closed:
+            self._cluster.release([number])
+        else:
+            self._kept[number] = _Left(flight.chunk.source, flight.place.name, set(slots))
+
+    def _reference(self, kept: Kept) -> Reference:
+        reference = Reference(kept, self._let_go)
+        self._references.add(reference)
+        reference.lost = kept.number not in self._kept
+        return reference
+
+    def _let_go(self, reference: Reference) -> None:
+        self.later(partial(self._drop_kept, reference.kept))
+
+    def _drop_kept(self, kept: Kept) -> None:
+        left = self._kept.get(kept.number)
+        if left is None:
+            return
+        left.slots.discard(kept.slot)
+        if not left.slots:
+            self._release([kept.number])
+
+    def _release(self, numbers: list[int]) -> None:
+        for number in numbers:
+            del self._kept[number]
+        if numbers:
+            self._cluster.release(numbers)
+
+
+class _Left:
+    """Values that a chunk has left where it ran."""
+
+    def __init__(self, source: Source, place: str, slots: set[int]) -> None:
+        self.source = source
+        self.place = place
+        self.slots = slots

@@ -1,0 +1,349 @@
+"""What a worker of a cluster does with a chunk; the engine calls `work`, and `look` meanwhile.
+
+There may be several drivers, and several chunks at once, in one process.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import OrderedDict, deque
+from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
+from itertools import islice, repeat
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from hypernodes._dispatch.plugins import REGISTRY as PLUGINS
+from hypernodes._engine.clusters.briefs import DRIVER, Attempt, Part, Report, Result
+from hypernodes._engine.clusters.share import Share
+from hypernodes._engine.shipping import settings
+from hypernodes._engine.shipping.account import Account
+from hypernodes._engine.shipping.claims import CURSOR, LIMIT, NO_LIMIT, VOID, Claims
+from hypernodes._engine.shipping.errors import PackedError, pack_error
+from hypernodes._engine.shipping.events import Raised, Told, pack_records
+from hypernodes._engine.shipping.keeping import Kept, keepable
+from hypernodes._engine.shipping.parcels import Hold, check_readable, unpack
+from hypernodes._engine.shipping.work import (
+    Job,
+    load,
+    packed_outcomes,
+    run_items,
+    run_segment,
+    taken_records,
+)
+from hypernodes._engine.watch import NEW_WATCH, Call, Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from hypernodes._engine.clusters.briefs import Brief, Luggage
+    from hypernodes._engine.plan import Slot
+    from hypernodes._engine.shipping.parcels import Parcel
+
+    Announce = Callable[[Attempt], None]
+
+JOBS_KEPT: Final = 64
+ENDS_KEPT: Final = 4096
+KEPT_FROM: Final = 1 << 16
+"""Bytes from which on a value stays where it was made."""
+
+PACKER: Final = Hold()
+_lock: Final = threading.RLock()
+_jobs: Final[OrderedDict[tuple[str, int], _Plan | PackedError]] = OrderedDict()
+_running: Final[dict[tuple[str, int], _Running]] = {}
+_ended: Final[OrderedDict[tuple[str, int], None]] = OrderedDict()
+_refused: Final[OrderedDict[tuple[str, int], None]] = OrderedDict()
+
+
+def work(
+    brief: Brief, luggage: Luggage | None, taken: Sequence[Parcel], announce: Announce
+) -> Result:
+    """Run the pieces of a chunk, from the first; stop where the driver took them back.
+
+    Args:
+        brief: The chunk.
+        luggage: The plan and what is shared; None where they have been sent before.
+        taken: Values that other tasks have made.
+        announce: Tells the driver of an attempt, and returns when that is on its way for sure.
+    """
+    key = brief.driver, brief.number
+    with _lock:
+        if _refused.pop(key, 0) is None:
+            return Result(Report(done=0), {})
+        running = _running[key] = _Running()
+    try:
+        return _worked(running, brief, luggage, taken, announce)
+    finally:
+        with _lock:
+            del _running[key]
+            _remember(_ended, key, ENDS_KEPT)
+        _flush()
+
+
+def look(driver: str, numbers: Iterable[int], *, back: bool, void: bool) -> dict[int, Report]:
+    """Return what chunks have done by now, in another thread than theirs.
+
+    Args:
+        driver: Whose they are.
+        numbers: What their driver calls them.
+        back: Whether what they have not begun is given back.
+        void: Whether nobody wants what they do.
+    """
+    found = {number: _looked(driver, number, back=back, void=void) for number in numbers}
+    return {number: report for number, report in found.items() if report is not None}
+
+
+def _looked(driver: str, number: int, *, back: bool, void: bool) -> Report | None:
+    key = driver, number
+    with _lock:
+        running = _running.get(key)
+        if running is None:
+            if key in _ended or not back:
+                return None
+            _remember(_refused, key, ENDS_KEPT)
+            return Report(back=0)
+    return running.look(back=back, void=void)
+
+
+def forget(driver: str, tokens: Iterable[int]) -> None:
+    """Let go of plans, and of what they share, that no chunk will need again."""
+    with _lock:
+        for token in tokens:
+            _jobs.pop((driver, token), None)
+
+
+def _remember(there: OrderedDict[tuple[str, int], Any], key: tuple[str, int], most: int) -> None:
+    there[key] = None
+    if len(there) > most:
+        there.popitem(last=False)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+
+
+# ---------------------------------------------------------------- jobs
+
+
+class _Plan(NamedTuple):
+    """A plan that has arrived, and who keeps account of attempts, where they are announced."""
+
+    job: Job
+    account: _Account | None
+
+
+def _plan_for(
+    brief: Brief, luggage: Luggage | None, announce: Announce
+) -> _Plan | PackedError | None:
+    """Return the plan of a chunk, compiled when it is first needed; None where it is not there."""
+    key = brief.driver, brief.token
+    with _lock:
+        found = _jobs.get(key)
+        if found is None and luggage is not None:
+            found = _loaded(brief, luggage, announce)
+            if len(_jobs) >= JOBS_KEPT:
+                _jobs.popitem(last=False)
+        if found is not None:
+            _jobs[key] = found
+            _jobs.move_to_end(key)
+    return found
+
+
+def _loaded(brief: Brief, luggage: Luggage, announce: Announce) -> _Plan | PackedError:
+    if brief.driver != DRIVER:  # else this is a thread beside it
+        PLUGINS.mute()  # those of the driver observe
+        if brief.settles:
+            settings.apply(unpack(luggage.settings))
+    context, account = copy_context(), _Account(announce)
+    if brief.careful:
+        context.run(NEW_WATCH.set, account.new_watch)
+    try:
+        job = context.run(load, luggage.engine, luggage.inputs, luggage.facts)
+    except BaseException as error:  # noqa: BLE001 - whatever the user's classes raise
+        return pack_error(error)
+    return _Plan(job, account if brief.careful else None)
+
+
+class _Account(Account):
+    """Announces every attempt, for a driver that has to know what a worker dies of."""
+
+    def __init__(self, announce: Announce) -> None:
+        super().__init__()
+        self.announce = announce
+        self.number = 0
+
+    def new_watch(self, path: tuple[str, ...], _timeout: Any, policy: Any, _later: Any) -> Watch:
+        """Return the watch of a node."""
+        return _Announcing(self, path, policy)
+
+
+class _Announcing(Watch):
+    def __init__(self, account: _Account, path: tuple[str, ...], policy: Any) -> None:
+        self._account = account
+        self._path = path
+        self._policy = policy
+
+    def whole(self, call: Call) -> Call:
+        account, path = self._account, self._path
+
+        def whole(*args: Any, **kwargs: Any) -> Any:
+            account.enter(path)
+            return call(*args, **kwargs)
+
+        return whole
+
+    def attempt(self, call: Call) -> Call:
+        account, path, policy = self._account, self._path, self._policy
+
+        def attempt(*args: Any, **kwargs: Any) -> Any:
+            account.attempts += 1
+            facts = account.number, path, account.ordinal, account.attempts, policy
+            account.announce(Attempt(*facts))
+            return call(*args, **kwargs)
+
+        return attempt
+
+    def made(self) -> int:
+        return self._account.before
+
+
+# ---------------------------------------------------------------- chunks
+
+
+def _worked(
+    running: _Running,
+    brief: Brief,
+    luggage: Luggage | None,
+    taken: Sequence[Parcel],
+    announce: Announce,
+) -> Result:
+    plan = _plan_for(brief, luggage, announce)
+    if plan is None:
+        return Result(Report(done=0, trouble="unknown"), {})
+    if isinstance(plan, PackedError):
+        return Result(Report(done=0, trouble="unloadable", error=plan), {})
+    try:
+        kind, body = unpack(brief.parcel)
+        values = {slot: unpack(parcel) for slot, parcel in zip(brief.places, taken, strict=True)}
+    except BaseException as error:  # noqa: BLE001 - whatever the user's classes raise
+        return Result(Report(done=0, trouble="unreadable", error=pack_error(error)), {})
+    account = plan.account
+    if account is not None:
+        account.number = brief.number
+    if kind == "share" and account is None:
+        running.begin(plan.job, body[0][1], Share(plan.job, body))
+    elif kind == "segment":
+        body[1].update(values)
+        running.begin(plan.job, (body[2],), partial(run_segment, plan.job, body))
+    else:  # also of a share, one that is to be watched closely
+        body = body[0] if kind == "share" else body
+        running.begin(plan.job, body[1], partial(run_items, plan.job, body))
+    running.run(None if account is None else partial(account.open, dict(brief.spent)))
+    kept = running.keep(brief, body[0]) if brief.keeps and kind == "segment" else {}
+    return Result(running.report(), kept)
+
+
+class _Running:
+    """A chunk while it runs; what it has done is taken by two threads."""
+
+    def __init__(self) -> None:
+        self._cells = [0] * (VOID + 1)
+        self._cells[LIMIT] = NO_LIMIT
+        self._lock = threading.Lock()
+        self._done: deque[Any] = deque()
+        self._job: Job | None = None
+        self._run: Callable[..., None] | Share
+        self._indices: Sequence[int | None] = ()
+        self._reported = 0
+        self._seconds = 0.0
+
+    def begin(
+        self, job: Job, indices: Sequence[int | None], run: Callable[..., None] | Share
+    ) -> None:
+        """Take note of what there is to be run, and what runs it."""
+        self._indices, self._run = indices, run
+        self._job = job
+
+    def run(self, begin: Callable[[], None] | None) -> None:
+        """Run the pieces; what is no `Exception` ends the run, in the driver."""
+        assert self._job is not None  # noqa: S101 - it has begun
+        claims = Claims(self._cells, 0, begin)
+        started = perf_counter()
+        try:
+            self._job.context.copy().run(self._run, claims, self._done.append)
+        except BaseException as error:  # noqa: BLE001
+            self._done.append(Raised(pack_error(error)))
+        self._seconds = perf_counter() - started
+
+    def look(self, *, back: bool, void: bool) -> Report:
+        """Report what is done by now."""
+        cells = self._cells
+        given = None
+        if void:
+            cells[VOID], cells[LIMIT] = cells[CURSOR], 0
+            self._stop()
+        elif back and cells[LIMIT] == NO_LIMIT:
+            cells[LIMIT] = cells[CURSOR]
+            given = max(cells[CURSOR], cells[LIMIT])
+        return Report(self._take(), back=given)
+
+    def _stop(self) -> None:
+        if self._job is not None and isinstance(self._run, Share):
+            self._run.stop()
+
+    def report(self) -> Report:
+        """Report what has not been reported, at the end."""
+        parts = self._take()
+        return Report(parts, done=self._reported, seconds=self._seconds)
+
+    def _take(self) -> tuple[Part, ...]:
+        with self._lock:
+            count = len(self._done)
+            if not count or self._job is None:
+                return ()
+            first, self._reported = self._reported, self._reported + count
+            outcomes = list(map(deque.popleft, repeat(self._done, count)))
+            return tuple(self._parts(self._job, first, outcomes))
+
+    def _parts(self, job: Job, first: int, outcomes: list[Any]) -> Iterator[Part]:
+        places = list(range(first, first + len(outcomes)))
+        is_share = isinstance(self._run, Share)
+        if is_share:
+            places, outcomes = [p for p, _ in outcomes], [found for _, found in outcomes]
+        told = taken_records(outcomes)
+        indices = [self._indices[place] for place in places]
+        done = 0
+        for count, parcel in packed_outcomes(job, indices, outcomes, PACKER):
+            records = None if told is None else pack_records(list(islice(told, count)), PACKER)
+            where = tuple(places[done : done + count]) if is_share else None
+            yield Part(first + done, count, parcel, records, where)
+            done += count
+
+    def keep(self, brief: Brief, number: int) -> dict[Slot, Parcel]:
+        """Take out of what a segment has given what can stay here, and leave what stands for it."""
+        found = self._done[-1] if self._done else None
+        given = found.outcome if type(found) is Told else found
+        job = self._job
+        if type(given) is not dict or job is None:
+            return {}
+        kept: dict[Slot, Parcel] = {}
+        for slot in keepable(job.engine, job.engine.segments[number]):
+            parcel = _packed(given.get(slot))
+            if parcel is not None and parcel.size >= KEPT_FROM:
+                kept[slot] = parcel
+                given[slot] = Kept(brief.number, slot, parcel.size)
+        return kept
+
+
+def _packed(value: Any) -> Parcel | None:
+    """Return a value ready to travel; None where it cannot: then it is blamed as other outputs."""
+    try:
+        parcel = PACKER.pack(value)
+        check_readable(parcel)
+    except Exception:  # noqa: BLE001 - whatever the user's classes raise
+        return None
+    return parcel

@@ -1,0 +1,99 @@
+"""Ray: chunks of items, and nodes, on workers of a cluster, its own or one that is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    InstanceOf,
+    PlainSerializer,
+    field_validator,
+    model_validator,
+)
+
+from hypernodes._described import Options
+from hypernodes._extras import import_extra
+from hypernodes.exceptions import hint
+from hypernodes.executors.clustered import ClusteredExecutor
+
+if TYPE_CHECKING:
+    from hypernodes._engine.clusters.cluster import Cluster
+
+Count = Annotated[int, Field(ge=1, strict=True)]
+
+
+def _as_options(given: object) -> object:
+    if given is None or isinstance(given, Mapping):
+        return given if given is None else Options(given)
+    raise ValueError(f"a runtime_env is a dict, not {given!r}")
+
+
+class RayExecutor(ClusteredExecutor):
+    """Runs nodes, and the items of a map, on workers of a Ray cluster.
+
+    With an address, the cluster there is used, and left running; without one, the Ray that the
+    program has initialised, else one of our own on this machine, started once and ended by `close`
+    or with the program. Values stay in the object store between nodes.
+
+    Attributes:
+        ray_address: Of a cluster that is there: `"auto"`, or `"host:port"`.
+        num_cpus: How many CPUs our own has, or how many of another are used at the most; None for
+            all.
+        num_gpus: How many GPUs our own has; None for all.
+        runtime_env: What workers run in, as Ray takes it.
+        chunksize: How many items travel together; None for what takes long enough to hide the way.
+
+    Raises:
+        MissingDependencyError: Ray is not installed.
+
+    Example:
+        >>> RayExecutor(num_cpus=2).num_cpus
+        2
+    """
+
+    ray_address: str | None = None
+    num_cpus: Count | None = None
+    num_gpus: Annotated[int, Field(ge=0, strict=True)] | None = None
+    runtime_env: Annotated[
+        InstanceOf[Options] | None,
+        BeforeValidator(_as_options),
+        PlainSerializer(lambda given: None if given is None else given.plain()),
+    ] = None
+    chunksize: Count | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_installed(cls, value: Any) -> Any:
+        import_extra("ray", extra="ray", user="RayExecutor")
+        return value
+
+    @field_validator("runtime_env", mode="after")
+    @classmethod
+    def _check_env(cls, env: Options | None) -> Options | None:
+        if env is not None:
+            _check_env(env)
+        return env
+
+    def open_cluster(self, options: dict[str, Any]) -> Cluster:
+        from hypernodes._engine.clusters.ray_opening import Wishes, open_ray  # noqa: PLC0415
+
+        env = self.runtime_env.plain() if self.runtime_env else {}
+        wishes = Wishes(self.ray_address, self.num_cpus, self.num_gpus, env)
+        return open_ray(wishes.with_options(options))
+
+
+def _check_env(env: Options) -> None:
+    """Refuse a runtime environment that Ray would ignore in part, or refuse later."""
+    from ray.runtime_env import RuntimeEnv  # noqa: PLC0415 - an extra
+
+    known = sorted(name for name in RuntimeEnv.known_fields if not name.startswith("_"))
+    for name in env:
+        if name not in RuntimeEnv.known_fields:
+            raise ValueError(f"a runtime_env has no {name!r}; {hint(name, known)}")
+    try:
+        RuntimeEnv(**env.plain())
+    except TypeError as error:
+        raise ValueError(f"Ray refuses the runtime_env: {error}") from error
