@@ -31,8 +31,8 @@ from hypernodes import (
     report,
 )
 from hypernodes._dispatch.place import current_worker
-from hypernodes._engine.processes.events import pack_records, unpack_records
-from hypernodes._engine.processes.parcels import Depot
+from hypernodes._engine.processes.depot import Depot
+from hypernodes._engine.shipping.events import pack_records, unpack_records
 
 EXECUTORS = {
     "sequential": SequentialExecutor(),

@@ -186,3 +186,16 @@ def test_the_plugin_package_is_found_by_its_entry_point(tmp_path):
         check=True,
     )
     assert re.search(r"INFO:hypernodes.audit:.* ran audited \(\w+\): done in", result.stdout)
+
+
+def test_the_cluster_of_dask_finds_in_the_shared_cache_what_it_knows(tmp_path):
+    output = run("cluster_dask.py", cwd=tmp_path).stdout
+    first, second, counted = output.splitlines()
+    assert re.fullmatch(r"40 throws: 3\.1[34]\d\d", first)
+    assert re.fullmatch(r"80 throws: 3\.1[34]\d\d", second)
+    assert counted == "80 throws were made, 40 were known"
+
+
+def test_the_cluster_of_ray_brings_back_what_is_small(tmp_path):
+    output = run("cluster_ray.py", cwd=tmp_path).stdout
+    assert output == "10 waves, power 0.75, noise 0.50\n" * 4

@@ -1,5 +1,7 @@
 """What `import hypernodes` offers, and what it costs."""
 
+from importlib import metadata
+
 import hypernodes
 from hypernodes import backends, executors, testing
 
@@ -37,6 +39,7 @@ NAMES = [
     "PipelineExecutionEngine",
     "PipelineNode",
     "ProcessPoolExecutor",
+    "RayExecutor",
     "ResourceError",
     "RetryPolicy",
     "RunContext",
@@ -137,3 +140,7 @@ def test_import_brings_nothing_that_is_only_needed_later(run_script):
 def test_plain_run_and_map_bring_nothing_that_is_only_needed_later(run_script):
     found = modules_after(run_script, PLAIN_RUN)
     assert found & {*EXTRAS, *ONLY_WHEN_NEEDED} == set()
+
+
+def test_the_version_is_that_of_the_installed_distribution():
+    assert hypernodes.__version__ == metadata.version("hypernodes")

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         CompositeExecutor,
         DaskExecutor,
         ProcessPoolExecutor,
+        RayExecutor,
         SequentialExecutor,
         ThreadPoolExecutor,
     )
@@ -91,6 +92,7 @@ __all__ = [
     "PipelineExecutionEngine",
     "PipelineNode",
     "ProcessPoolExecutor",
+    "RayExecutor",
     "ResourceError",
     "RetryPolicy",
     "RunContext",
@@ -108,6 +110,8 @@ __all__ = [
     "set_default_config",
     "unregister_plugins",
 ]
+
+__version__ = "0.1.0"
 
 _PLACES = {
     "hypernodes._engine.caching.explanation": ("Explanation",),
@@ -153,6 +157,7 @@ _PLACES = {
         "CompositeExecutor",
         "DaskExecutor",
         "ProcessPoolExecutor",
+        "RayExecutor",
         "SequentialExecutor",
         "ThreadPoolExecutor",
     ),

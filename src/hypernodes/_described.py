@@ -1,12 +1,16 @@
-"""What is described rather than opened: frozen models, whose fields come by name or in order."""
+"""What is described rather than opened: frozen models, and mappings that cannot be changed."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from hypernodes.exceptions import hint
+
+SECRET: Final = frozenset({"key", "env_vars"})
+"""Options whose values are not shown."""
 
 
 class Described(BaseModel):
@@ -49,3 +53,46 @@ def _named(cls: type[Described], values: tuple[Any, ...], fields: dict[str, Any]
     for name in in_order.keys() & fields.keys():
         raise TypeError(f"{cls.__name__} got {name!r} twice: in order and by name")
     return in_order | fields
+
+
+class Options(Mapping[str, Any]):
+    """Options that cannot be changed: a mapping, equal to a dict with the same content."""
+
+    __slots__ = ("_content",)
+
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        self._content = {name: _frozen(value) for name, value in content.items()}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._content[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._content.items()))
+
+    def __repr__(self) -> str:
+        return repr({name: "..." if name in SECRET else self[name] for name in self})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Options, (dict(self._content),)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the options as dicts and lists."""
+        return {name: _plain(value) for name, value in self._content.items()}
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return Options(value)
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Options):
+        return value.plain()
+    return list(map(_plain, value)) if isinstance(value, tuple) else value

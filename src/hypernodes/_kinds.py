@@ -24,8 +24,15 @@ EXECUTORS: Final = {
     "process": "hypernodes.executors.process:ProcessPoolExecutor",
     "composite": "hypernodes.executors.composite:CompositeExecutor",
     "dask": "hypernodes.executors.dask:DaskExecutor",
+    "ray": "hypernodes.executors.ray:RayExecutor",
 }
-BACKENDS: Final = {"local": "hypernodes.backends.local:LocalBackend"}
+_REMOTE: Final = "hypernodes.backends.remote:RemoteBackend"
+BACKENDS: Final = {
+    "local": "hypernodes.backends.local:LocalBackend",
+    "dask": _REMOTE,
+    "ray": _REMOTE,
+    "spark": _REMOTE,
+}
 
 
 def build_executor(value: object) -> Executor:
@@ -109,7 +116,9 @@ def _build(contract: type[Described], kinds: Mapping[str, str], value: object) -
     if isinstance(value, contract):
         return value
     kind, fields = _read(contract, kinds, value)
-    return _find(contract, kinds, kind)(**fields)
+    found = _find(contract, kinds, kind)
+    own = {"kind": kind} if "kind" in found.model_fields else {}  # one class for several kinds
+    return found(**own, **fields)
 
 
 def _read(

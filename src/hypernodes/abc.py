@@ -208,6 +208,15 @@ class Backend(Described, ABC):
         """Do as `map`, but yield `(index, result)`, in any order, as they finish."""
         return enumerate(self.map(pipeline, items, inputs, ctx, output_name))
 
+    def close(self) -> None:
+        """End what this backend and its equals have opened; the next run opens it anew."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
 
 class Miss(Enum):
     """The type of `MISS`."""

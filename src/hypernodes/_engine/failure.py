@@ -6,6 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from hypernodes.exceptions import HyperNodesError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -90,7 +92,33 @@ def note_item(failure: Failure, path: tuple[str, ...], index: int) -> None:
     if plain is not None and plain in getattr(error, "__notes__", ()):
         annotate(error, node_note(failure.path, index), instead_of=plain)
     else:  # it came up in an item of a map inside, or under an executor that does not tell
-        annotate(error, f"hypernodes: in item {index} of pipeline {_spelled(path)}")
+        annotate(error, _item_note(path, index))
+
+
+def renumbered(failure: Failure, path: tuple[str, ...], index: int) -> Failure:
+    """Return the failure of an item that was mapped under another index, with what its error tells.
+
+    Args:
+        failure: What failed.
+        path: Where the map stands.
+        index: The item's own.
+    """
+    error, before = failure.error, failure.index
+    if before is None or before == index:
+        return replace(failure, index=index)
+    notes = getattr(error, "__notes__", ())
+    if _item_note(path, before) in notes:
+        annotate(error, _item_note(path, index), instead_of=_item_note(path, before))
+    elif failure.path and _item_note(path, index) not in notes:
+        annotate(error, node_note(failure.path, index), instead_of=node_note(failure.path, before))
+    if isinstance(error, HyperNodesError) and getattr(error, "index", None) == before:
+        error.args = (str(error).replace(f"item {before}", f"item {index}", 1), *error.args[1:])
+        setattr(error, "index", index)  # noqa: B010 - a fact of some of them
+    return replace(failure, index=index)
+
+
+def _item_note(path: tuple[str, ...], index: int) -> str:
+    return f"hypernodes: in item {index} of pipeline {_spelled(path)}"
 
 
 def _spelled(path: tuple[str, ...]) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.jobs import Batch, MapJob
     from hypernodes._engine.kernel import PipelineExecutionEngine
-    from hypernodes._engine.observing.passes import Pass
+    from hypernodes._engine.observing.follower import Follower
     from hypernodes._engine.plan import Inner, Slot, Step
     from hypernodes._engine.segments import Segment
 
@@ -55,7 +55,7 @@ class Frame:
         index: int | None,
         done: Callable[[Outcome], None],
         *,
-        witness: Pass | None = None,
+        witness: Follower | None = None,
     ) -> None:
         self.engine: PipelineExecutionEngine = engine
         self.inputs: Mapping[str, Any] = inputs
@@ -64,7 +64,7 @@ class Frame:
         self.closed: bool = False
         self.jobs: list[MapJob] = []
         self.values: dict[Slot, Any] = engine.plan.values(inputs, item)
-        self.witness: Pass | None = witness
+        self.witness: Follower | None = witness
         engine.opened(inputs, item, witness)
         self._done = done
         self._left = len(engine.segments)

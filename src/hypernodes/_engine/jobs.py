@@ -38,6 +38,8 @@ LookedUp = tuple[Sequence[tuple[int, "Outcome"]], Batch, Sequence[Message]]
 
 MOST_GROWTH: Final = 8
 MOST_AT_ONCE: Final = 64
+SLOW: Final = 0.008
+"""Seconds for which items that are slow to come hold up those that are there."""
 TURN: Final = 0.05
 """Seconds after which a worker is free for other runs on the same executor."""
 
@@ -414,7 +416,7 @@ class Stream(Receiver):
     def _pull(self, wanted: int) -> list[Mapping[str, Any]]:
         """Return the next items; fewer where they are slow to come, end or fail."""
         items: list[Mapping[str, Any]] = []
-        enough = perf_counter() + self._patience
+        enough = perf_counter() + SLOW
         piece = 1
         try:
             while len(items) < wanted and (not items or perf_counter() < enough):

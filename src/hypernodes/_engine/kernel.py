@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.jobs import Batch
-    from hypernodes._engine.observing.passes import Pass
+    from hypernodes._engine.observing.follower import Follower
     from hypernodes._engine.observing.witness import Witness
     from hypernodes._engine.plan import Plan, Request, Slot, Step
     from hypernodes.pipeline import Pipeline
@@ -140,7 +140,7 @@ class PipelineExecutionEngine(Watched):
         index: int | None,
         done: Callable[[Outcome], None],
         *,
-        witness: Pass | None = None,
+        witness: Follower | None = None,
     ) -> Frame:
         """Return a run of this plan for a scheduler; see `Frame`."""
         return Frame(self, inputs, item, index, done, witness=witness)

@@ -11,11 +11,12 @@ from contextvars import copy_context
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 from hypernodes._cancel import CANCELLATION, Cancellation, result_of
 from hypernodes._engine.jobs import TURN, Done
 from hypernodes._engine.observing.posted import posting
+from hypernodes._engine.threads import DaemonThreads
 from hypernodes._engine.workers import OCCUPIED, Crew, Workers, closed_error
 from hypernodes._loop import GRACE
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.frame import Frame
     from hypernodes._engine.jobs import MapJob
     from hypernodes._engine.kernel import PipelineExecutionEngine
-    from hypernodes._engine.observing.passes import Pass
+    from hypernodes._engine.observing.follower import Follower
     from hypernodes._engine.observing.witness import Witness
     from hypernodes._engine.segments import Segment
     from hypernodes._engine.workers import Post
@@ -47,7 +48,8 @@ class LocalWorkers(Workers):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._crews: WeakSet[_LocalCrew] = WeakSet()
+        # No `WeakSet`: it would lose an interrupt that comes while it lets go of something.
+        self._crews: dict[int, ref[_LocalCrew]] = {}
 
     @abstractmethod
     def submit(self, work: Callable[..., Any], *args: Any) -> futures.Future[Any]:
@@ -60,14 +62,50 @@ class LocalWorkers(Workers):
     def crew(self, executor: Hashable, post: Post) -> Crew:
         crew = _LocalCrew(self, executor, post)
         with self._lock:
-            self._crews.add(crew)
+            self._crews[id(crew)] = ref(crew)
         return crew
+
+    def dismiss(self, crew: Crew) -> None:
+        """Forget a crew whose run or map has ended."""
+        with self._lock:
+            self._crews.pop(id(crew), None)
 
     def close(self) -> None:
         with self._lock:
-            crews = tuple(self._crews)
+            crews = [known() for known in self._crews.values()]
         for crew in crews:
-            crew.abandon()
+            if crew is not None:
+                crew.abandon()
+
+
+class ThreadWorkers(LocalWorkers):
+    """Threads of this process.
+
+    Args:
+        size: How many there are at the most.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size = size
+        self._pool = DaemonThreads(size, "hypernodes-thread")
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def submit(self, work: Callable[..., Any], *args: Any) -> futures.Future[Any]:
+        try:
+            return self._pool.submit(work, *args)
+        except RuntimeError as error:
+            raise closed_error() from error
+
+    def replace(self, future: futures.Future[Any]) -> None:
+        self._pool.replace(future)
+
+    def close(self) -> None:
+        super().close()
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 class _LocalCrew(Crew):
@@ -113,7 +151,7 @@ class _LocalCrew(Crew):
             self._drains += 1
             self._submit(self._drained, self._drain)
 
-    def _witness_of(self, witness: Pass, engine: PipelineExecutionEngine) -> Witness:
+    def _witness_of(self, witness: Follower, engine: PipelineExecutionEngine) -> Witness:
         if engine.plan.inside is not None:  # whoever has all of the item tells of it at once
             return witness
         return posting(witness, self._done.keep)
@@ -145,6 +183,7 @@ class _LocalCrew(Crew):
         self._post(_raise_closed)
 
     def close(self, *, over: bool) -> None:
+        self._workers.dismiss(self)
         self._segments.clear()
         for future in tuple(self._in_flight):
             future.cancel()

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from hypernodes._cancel import CANCELLATION, Cancellation
 from hypernodes._engine.core import Core
 from hypernodes._engine.inbox import Inbox
+from hypernodes._engine.interrupts import Deferral
 from hypernodes._engine.jobs import MapJob, Stream, handed_over
 from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
-from hypernodes._engine.workers import MOST_AHEAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -80,7 +80,7 @@ class Scheduler(Core):
         crew = self._crew
         stream = Stream(
             items,
-            ahead=max(2 * self._size, min(known, MOST_AHEAD)),
+            ahead=max(2 * self._size, min(known, crew.at_hand)),
             ordered=ordered,
             patience=crew.patience,
             farthest=crew.farthest,
@@ -89,7 +89,8 @@ class Scheduler(Core):
         most = min(stream.most, known or sys.maxsize)
         job = self._job(engine, inputs, stream, most, engine.entrance())
         add, receive = partial(self._add, job), partial(self._receive, stream)
-        with self._inbox.open(), self._inbox.looking(self._crew.look if job.enter else None):
+        look = self._crew.look if job.enter else None
+        with Deferral(), self._inbox.open(), self._inbox.looking(look):
             close = lambda: self._close(job, over=stream.is_done)  # noqa: E731
             yield from handed_over(stream, batch, add, receive, close)
 

@@ -15,6 +15,7 @@ from hypernodes._aside import in_thread
 from hypernodes._cancel import CANCELLATION, Cancellation
 from hypernodes._engine.core import Core
 from hypernodes._engine.inbox import Inbox
+from hypernodes._engine.interrupts import Deferral
 from hypernodes._engine.jobs import Receiver, Stream, handed_over
 from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
 from hypernodes._engine.local import LocalWorkers
@@ -378,7 +379,7 @@ class Runs:
         def close() -> None:
             self._host.finish(scheduler.close(job, over=stream.is_done))
 
-        with inbox.open():
+        with Deferral(), inbox.open():
             yield from handed_over(stream, batch, add, receive, close)
 
 

@@ -45,6 +45,10 @@ class Workers(ABC):
         if farewell is not None:
             farewell()
 
+    def retire(self) -> None:
+        """Make way for others: end when nothing needs them; by default, they have ended."""
+        self.part()
+
     @property
     @abstractmethod
     def size(self) -> int:
@@ -52,7 +56,7 @@ class Workers(ABC):
 
     @property
     def is_over(self) -> bool:
-        """Whether they have ended without having been closed: the next run needs others."""
+        """Whether the next run needs others: they have ended, or are not the right ones now."""
         return False
 
     def check(self, engine: PipelineExecutionEngine) -> None:
@@ -86,10 +90,12 @@ class Crew(ABC):
     Attributes:
         patience: For how many seconds of work items are taken ahead of a map's consumer.
         farthest: How many are taken ahead at the most.
+        at_hand: The same in the beginning, where it is known that they are there.
     """
 
     patience: float = 0.005
     farthest: int = MOST_AHEAD
+    at_hand: int = MOST_AHEAD
 
     @property
     @abstractmethod
@@ -156,7 +162,7 @@ class _Registry:
             if workers is None or workers.is_over:
                 if workers is not None:
                     del self._open[executor]
-                    workers.part()
+                    workers.retire()
                 made = opened()
                 _end(self._open.pop(executor, None))  # what callbacks have used meanwhile
                 workers = self._open[executor] = made

@@ -2,5 +2,6 @@
 
 from hypernodes.abc import Backend
 from hypernodes.backends.local import LocalBackend
+from hypernodes.backends.remote import RemoteBackend
 
-__all__ = ["Backend", "LocalBackend"]
+__all__ = ["Backend", "LocalBackend", "RemoteBackend"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from hypernodes._described import Described
+from hypernodes._described import Described, Options
 from hypernodes.abc import Cache
 from hypernodes.cache.disk import DiskCache
 from hypernodes.cache.fsspec import FsspecCache
@@ -40,37 +40,6 @@ _KINDS: Final[dict[str, tuple[type[Cache], frozenset[str]]]] = {
 
 def _as_text(path: object) -> object:
     return str(path) if hasattr(path, "__fspath__") else path
-
-
-class Options(Mapping[str, Any]):
-    """Options that cannot be changed: a mapping, equal to a dict with the same content."""
-
-    __slots__ = ("_content",)
-
-    def __init__(self, content: Mapping[str, Any]) -> None:
-        self._content = {name: _frozen(value) for name, value in content.items()}
-
-    def __getitem__(self, name: str) -> Any:
-        return self._content[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._content)
-
-    def __len__(self) -> int:
-        return len(self._content)
-
-    def __hash__(self) -> int:
-        return hash(frozenset(self._content.items()))
-
-    def __repr__(self) -> str:
-        return repr({name: "..." if name == "key" else self[name] for name in self})
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Options, (dict(self._content),)
-
-    def plain(self) -> dict[str, Any]:
-        """Return the options as dicts and lists."""
-        return {name: _plain(value) for name, value in self._content.items()}
 
 
 def _is_absolute(path: str) -> bool:
@@ -226,15 +195,3 @@ def _entry_point(kind: str) -> EntryPoint:
     if kind not in found:
         raise ValueError(f"unknown cache {kind!r}; {hint(kind, [*_KINDS, *found])}")
     return found[kind]
-
-
-def _frozen(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return Options(value)
-    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Options):
-        return value.plain()
-    return list(map(_plain, value)) if isinstance(value, tuple) else value

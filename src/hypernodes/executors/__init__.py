@@ -5,6 +5,7 @@ from hypernodes.executors.asynchronous import AsyncExecutor
 from hypernodes.executors.composite import CompositeExecutor
 from hypernodes.executors.dask import DaskExecutor
 from hypernodes.executors.process import ProcessPoolExecutor
+from hypernodes.executors.ray import RayExecutor
 from hypernodes.executors.sequential import SequentialExecutor
 from hypernodes.executors.thread import ThreadPoolExecutor
 
@@ -14,6 +15,7 @@ __all__ = [
     "DaskExecutor",
     "Executor",
     "ProcessPoolExecutor",
+    "RayExecutor",
     "SequentialExecutor",
     "ThreadPoolExecutor",
 ]

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class ClusteredExecutor(ShippedExecutor):
     """Runs nodes, and the items of a map, as tasks of a cluster."""
 
-    chunksize: int | None = None
+    if TYPE_CHECKING:  # a field of each of them, in the order of its own
+        chunksize: int | None
 
     @abstractmethod
     def open_cluster(self, options: dict[str, Any]) -> Cluster:

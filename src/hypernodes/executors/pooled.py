@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hypernodes._engine.failure import Failure, outputs_of
 from hypernodes._engine.flights import release_flights
+from hypernodes._engine.interrupts import Deferral
 from hypernodes._engine.observing.opening import opened
 from hypernodes._engine.requests import open_items
 from hypernodes._engine.scheduler import Scheduler
@@ -76,7 +77,8 @@ class PooledExecutor(Executor):
         if self._is_occupied or not (self._gains(engine) or ctx.away):
             return outputs_of(engine.attempt(inputs))
         release_flights()
-        return outputs_of(self._scheduler(engine, ctx).run(engine, inputs))
+        with Deferral():
+            return outputs_of(self._scheduler(engine, ctx).run(engine, inputs))
 
     def map_items(
         self,
@@ -117,7 +119,9 @@ class PooledExecutor(Executor):
         if self._is_occupied:
             return engine.attempt_all(inputs, items)
         release_flights()
-        return self._scheduler(engine, ctx).map(engine, inputs, items, known, ordered=ordered)
+        with Deferral():
+            scheduler = self._scheduler(engine, ctx)
+        return scheduler.map(engine, inputs, items, known, ordered=ordered)
 
     def close(self) -> None:
         """End the workers of this executor and its equals; the next run opens new ones."""

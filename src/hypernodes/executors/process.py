@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from hypernodes._engine.cores import usable_cores
+from hypernodes._engine.local import ThreadWorkers
+from hypernodes._engine.workers import OCCUPIED
+from hypernodes.abc import Backend
 from hypernodes.executors.shipped import ShippedExecutor
 
 if TYPE_CHECKING:
@@ -50,6 +54,8 @@ class ProcessPoolExecutor(ShippedExecutor):
         return value
 
     def open_workers(self) -> Workers:
+        if _may_not_have_children():
+            return ThreadWorkers(self.max_workers or usable_cores())
         from hypernodes._engine.processes.launch import default_method  # noqa: PLC0415
         from hypernodes._engine.processes.pool import Pool  # noqa: PLC0415 - only users of it pay
 
@@ -59,3 +65,10 @@ class ProcessPoolExecutor(ShippedExecutor):
             chunksize=self.chunksize,
             max_tasks=self.max_tasks_per_child,
         )
+
+
+def _may_not_have_children() -> bool:
+    """Return whether this is a daemon that serves a cluster: its own children would be left."""
+    multiprocessing = sys.modules.get("multiprocessing.process")
+    is_daemon = multiprocessing is not None and multiprocessing.current_process().daemon
+    return is_daemon and any(isinstance(each, Backend) for each in OCCUPIED.get())

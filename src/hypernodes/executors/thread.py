@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
-from hypernodes._engine.local import LocalWorkers
-from hypernodes._engine.threads import DaemonThreads
-from hypernodes._engine.workers import closed_error
+from hypernodes._engine.local import ThreadWorkers
 from hypernodes.executors.pooled import PooledExecutor
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from concurrent import futures
 
 
 class ThreadPoolExecutor(PooledExecutor):
@@ -33,29 +27,5 @@ class ThreadPoolExecutor(PooledExecutor):
 
     max_workers: Annotated[int, Field(ge=1, strict=True)] = 4
 
-    def open_workers(self) -> LocalWorkers:
-        return _Threads(self.max_workers)
-
-
-class _Threads(LocalWorkers):
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self._size = size
-        self._pool = DaemonThreads(size, "hypernodes-thread")
-
-    @property
-    def size(self) -> int:
-        return self._size
-
-    def submit(self, work: Callable[..., Any], *args: Any) -> futures.Future[Any]:
-        try:
-            return self._pool.submit(work, *args)
-        except RuntimeError as error:
-            raise closed_error() from error
-
-    def replace(self, future: futures.Future[Any]) -> None:
-        self._pool.replace(future)
-
-    def close(self) -> None:
-        super().close()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+    def open_workers(self) -> ThreadWorkers:
+        return ThreadWorkers(self.max_workers)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.jobs import Batch, Entry
     from hypernodes._engine.kernel import Enter, InThread
-    from hypernodes._engine.observing.passes import Pass
+    from hypernodes._engine.observing.follower import Follower
     from hypernodes._engine.observing.witness import Witness
     from hypernodes._engine.plan import Slot, Step
     from hypernodes._engine.segments import Segment
@@ -296,7 +296,7 @@ class CachingEngine(KeyedEngine):
         index: int | None,
         done: Callable[[Outcome], None],
         *,
-        witness: Pass | None = None,
+        witness: Follower | None = None,
     ) -> CachedFrame:
         prepared = self.prepared(inputs)
         known = self.item(prepared, item)

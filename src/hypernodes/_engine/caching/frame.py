@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.caching.prepared import Item, Prepared
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.jobs import Batch
-    from hypernodes._engine.observing.passes import Pass
+    from hypernodes._engine.observing.follower import Follower
     from hypernodes._engine.plan import Inner, Slot, Step
     from hypernodes._engine.segments import Segment
 
@@ -54,7 +54,7 @@ class CachedFrame(Frame):
         index: int | None,
         done: Callable[[Outcome], None],
         *,
-        witness: Pass | None = None,
+        witness: Follower | None = None,
     ) -> None:
         super().__init__(engine, inputs, item, index, done, witness=witness)
         self._engine = engine

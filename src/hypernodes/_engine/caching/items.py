@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.jobs import Batch
     from hypernodes._engine.kernel import Enter, InThread
-    from hypernodes._engine.observing.passes import Pass
+    from hypernodes._engine.observing.follower import Follower
     from hypernodes._engine.observing.script import Script
     from hypernodes._engine.observing.witness import Witness
     from hypernodes._engine.plan import Inner, Plan, Slot
@@ -129,7 +129,7 @@ class ItemEngine(PipelineExecutionEngine):
         index: int | None,
         done: Callable[[Outcome], None],
         *,
-        witness: Pass | None = None,
+        witness: Follower | None = None,
     ) -> Frame:
         prepared = self.inside.prepared(inputs)
         known = self.inside.item(prepared, item)
@@ -179,7 +179,7 @@ class _ItemFrame(Frame):
         index: int | None,
         done: Callable[[Outcome], None],
         *,
-        witness: Pass | None = None,
+        witness: Follower | None = None,
     ) -> None:
         super().__init__(engine, inputs, item, index, done, witness=witness)
         self._item_known = inputs, dict(item), item.slot_keys, item.found

@@ -68,12 +68,15 @@ class Part(NamedTuple):
         size: How many there are.
         parcel: The outcomes.
         told: What there is to be told of them, where somebody observes.
+        places: Which pieces they are, where these are not done in order; else those from `first`
+            on.
     """
 
     first: int
     size: int
     parcel: Parcel
     told: Parcel | None
+    places: tuple[int, ...] | None = None
 
 
 class Report(NamedTuple):

@@ -54,14 +54,21 @@ class Listener(Protocol):
     def announced(self, attempt: Attempt) -> None:
         """Hear of an attempt that is about to be made."""
 
-    def joined(self, place: str, capacity: int) -> None:
-        """Hear of a place that is there now."""
+    def joined(self, place: str, capacity: int, needs: Needs = ()) -> None:
+        """Hear of a place that is there now, perhaps for certain needs only."""
 
     def left(self, place: str) -> None:
         """Hear of a place that is gone, with all that it had."""
 
+    def vanished(self, numbers: Collection[int]) -> None:
+        """Hear that values are gone that chunks have left."""
+
     def broken(self, error: BaseException) -> None:
         """Hear that the cluster cannot be reached any more."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is anything to do; from any thread."""
 
     def later(self, call: Callable[[], None]) -> None:
         """Have a call made in the thread that deals with all this."""
@@ -73,11 +80,14 @@ class Cluster(ABC):
     Attributes:
         cost: What a task costs driver and workers besides its work, in seconds.
         isolates: Whether every task has a process to itself.
+        values_outlive: Whether values outlive the place where they were made: then it is told which
+            are gone.
         settles: Whether workers take over where the driver is: those that we have started do.
     """
 
     cost: float
     isolates: bool = False
+    values_outlive: bool = False
     settles: bool = False
 
     @abstractmethod
@@ -111,9 +121,27 @@ class Cluster(ABC):
     def lacking(self, needs: Needs) -> str | None:
         """Return the name of a resource that no place has enough of; None where there is none."""
 
+    def provide(self, needs: Needs) -> Iterable[str]:
+        """Return the names of places for such needs that are there from now on, each for one."""
+        del needs
+        return ()
+
     @abstractmethod
     def suits(self, place: str, needs: Needs) -> bool:
-        """Return whether a place has the resources."""
+        """Return whether a place has the resources, and is for what needs them."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the next run needs another one: it is gone, or not the right one now."""
+        return False
+
+    def explained(self, error: BaseException) -> BaseException:
+        """Return what to tell of an error that one of these calls has raised."""
+        return error
+
+    def bears(self) -> bool:
+        """Return whether the processes of all workers may have children."""
+        return True
 
     def kill(self, place: str) -> None:
         """End a worker that is busy with what nobody wants, or has older code than a new one has.

@@ -6,6 +6,7 @@ The engine's own retries are off; what a worker has taken along when it died is 
 from __future__ import annotations
 
 import asyncio
+import logging
 import pickle
 from collections import deque
 from contextlib import suppress
@@ -19,6 +20,7 @@ from hypernodes._engine.clusters import worker as _worker
 from hypernodes._engine.clusters.briefs import DRIVER, Attempt
 from hypernodes._engine.clusters.cluster import Cluster
 from hypernodes._engine.clusters.errands import Errands, insist
+from hypernodes._engine.clusters.lifeline import disconnected
 from hypernodes._engine.threads import DaemonThreads
 from hypernodes.exceptions import HyperNodesError
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
     from hypernodes._engine.clusters.briefs import Luggage, Report, Result
     from hypernodes._engine.clusters.cluster import Listener, Order
+    from hypernodes._engine.clusters.fitness import Fitness
+    from hypernodes._engine.clusters.lifeline import Lifeline
     from hypernodes._engine.clusters.needs import Needs
 
 COST: Final = 0.003
@@ -36,7 +40,11 @@ GPU: Final = {"num_gpus": "GPU"}
 PAUSES: Final = (0.05, 0.2, 1.0)
 """Seconds between attempts to move something to or from a worker that may be about to go."""
 TOPIC: Final = "hypernodes"
+PARTING: Final = 2.0
+"""Seconds for workers to hear that nobody wants any more what they do."""
 EVERYONE: Final = "all"
+IS_DAEMON: Final = "__import__('multiprocessing').current_process().daemon"
+_logger: Final = logging.getLogger("hypernodes.clusters")
 
 
 class _Task(NamedTuple):
@@ -50,10 +58,12 @@ class DaskCluster(Cluster):
     """A Dask cluster.
 
     Args:
-        client: Leads to it.
+        client: Leads to it; nobody else uses it.
+        lifeline: Watches over it.
+        fitness: Which workers can be used; None where all can.
+        closing: What to call in the end, one after another.
         settles: Whether its workers are ours, on this machine.
         kill: Ends a worker by its name.
-        closing: What to call in the end, one after another.
     """
 
     cost = COST
@@ -61,16 +71,21 @@ class DaskCluster(Cluster):
     def __init__(
         self,
         client: Any,
+        lifeline: Lifeline,
+        fitness: Fitness | None,
         *,
-        settles: bool,
-        kill: Callable[[Any], None] | None,
         closing: Iterable[Callable[[], None]],
+        settles: bool = False,
+        kill: Callable[[Any], None] | None = None,
     ) -> None:
         self.settles = settles
         self._client = client
+        self._lifeline = lifeline
+        self._fitness = fitness
         self._kill = kill
         self._closing = tuple(closing)
         self._workers: dict[str, Any] = {}
+        self._rejected: set[str] = set()
         self._changes = 0
         self._reports: dict[int, _Task] = {}
         self._results: dict[int, _Task] = {}
@@ -85,6 +100,14 @@ class DaskCluster(Cluster):
         self._client.subscribe_topic(EVERYONE, self._on_event)
         self._client.subscribe_topic(_topic(), self._on_announcement)
         self._look_around(0)
+        self._lifeline.watch(listener, self._workers.__len__)
+
+    @property
+    def is_over(self) -> bool:
+        return self._lifeline.is_over or not self._workers
+
+    def explained(self, error: BaseException) -> BaseException:
+        return self._lifeline.lost or error
 
     # ------------------------------------------------------------ who is there
 
@@ -112,9 +135,25 @@ class DaskCluster(Cluster):
             return  # somebody looks again
         for address in self._workers.keys() - found.keys():
             self._on_gone(address)
-        for address in found.keys() - self._workers.keys():
-            self._workers[address] = found[address]
-            self._listener.joined(address, found[address]["nthreads"])
+        for address in found.keys() - self._workers.keys() - self._rejected:
+            if self._fitness is None or address in self._fitness:
+                self._workers[address] = found[address]
+                self._listener.joined(address, found[address]["nthreads"])
+            else:
+                self._eyes.submit(self._check, address)
+
+    def _check(self, address: str) -> None:
+        """See whether a worker that has joined can be used."""
+        assert self._fitness is not None  # noqa: S101 - else nobody is checked
+        try:
+            self._fitness.check([address])
+        except HyperNodesError as error:
+            self._rejected.add(address)
+            _logger.warning("%s; it is left out", error)
+        except Exception:  # noqa: BLE001 - it is gone, and that is told elsewhere
+            return
+        else:
+            self._listener.later(self._on_change)
 
     def _on_gone(self, address: str) -> None:
         """Forget what was at a worker: Dask would make it again, if it came back."""
@@ -251,7 +290,7 @@ class DaskCluster(Cluster):
                 self._listener.broken(self._unfit(error))
                 return
         elif self._client.status != "running":
-            self._listener.broken(_disconnected())
+            self._listener.broken(_lost())
             return
         self._shared_is_lost()
         self._listener.mislaid(number)
@@ -261,7 +300,7 @@ class DaskCluster(Cluster):
         self._client.loop.add_callback(self._shared.clear)
 
     def _unfit(self, error: Any) -> HyperNodesError:
-        return _unfit(error) if self._client.status == "running" else _disconnected()
+        return _unfit(error) if self._client.status == "running" else _lost()
 
     def look(self, place: str, numbers: Collection[int], *, back: bool, void: bool) -> None:
         self._errands.run(place, self._look, place, list(numbers), back, void)
@@ -288,11 +327,18 @@ class DaskCluster(Cluster):
         for token in tokens:
             self._client.loop.add_callback(self._shared.pop, token, None)
 
+    def bears(self) -> bool:
+        found = self._client.run(eval, IS_DAEMON, on_error="return")
+        return True not in found.values()
+
     def kill(self, place: str) -> None:
         if self._kill is not None and place in self._workers:
             self._kill(self._workers[place]["name"])
 
     def close(self) -> None:
+        self._lifeline.stop()
+        if self._reports and self._client.status == "running":
+            self._abandon()
         self._reports.clear()
         self._results.clear()
         self._errands.close()
@@ -303,6 +349,13 @@ class DaskCluster(Cluster):
             with suppress(Exception):  # the others are to be closed, too
                 close()
         self._eyes.shutdown(wait=False)
+
+    def _abandon(self) -> None:
+        """Have workers stop what they do for this process; they may go on, and it may not wait."""
+        asked = self._client.run(_worker.abandon, DRIVER, asynchronous=True)
+        loop = self._client.loop.asyncio_loop
+        with suppress(Exception):  # some of them may be gone
+            asyncio.run_coroutine_threadsafe(asyncio.wait_for(asked, PARTING), loop).result()
 
 
 def _topic() -> str:
@@ -323,11 +376,8 @@ def _abstract(needs: Needs) -> dict[str, float] | None:
     return {GPU.get(name, name): amount for name, amount in needs if name not in own} or None
 
 
-def _disconnected() -> HyperNodesError:
-    return HyperNodesError(
-        "the connection to the Dask scheduler was lost, and with it what ran there; see whether it "
-        "is up, and run again: with a cache, what was finished is not run again"
-    )
+def _lost() -> HyperNodesError:
+    return disconnected("the connection to the Dask scheduler was lost")
 
 
 def _unfit(error: Any) -> HyperNodesError:

@@ -2,77 +2,243 @@
 
 from __future__ import annotations
 
-import logging
-from functools import partial
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from distributed import Client, LocalCluster, default_client
+from distributed import Client
 
 from hypernodes._engine.clusters.dask import DaskCluster
-from hypernodes._engine.clusters.nursery import kill_worker, open_cluster
-from hypernodes.exceptions import HyperNodesError
+from hypernodes._engine.clusters.fitness import Fitness
+from hypernodes._engine.clusters.lifeline import Lifeline, no_workers
+from hypernodes._engine.clusters.loops import LoopThread
+from hypernodes._engine.clusters.nursery import Nursery, Wish
+from hypernodes.exceptions import HyperNodesError, InputError, hint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATIENCE: Final = 60
-SILENT: Final = logging.CRITICAL + 1
+    from distributed.security import Security
+
+PATIENCE: Final = 60.0
+CONNECTS_IN: Final = 10
+"""Seconds within which a scheduler has to answer."""
+BIT: Final = 0.5
+OPTIONS: Final = ("client", "cluster", "cluster_kwargs", "init_kwargs", "timeout")
 
 
 def open_dask(
-    address: str | None, count: int, *, processes: bool, options: dict[str, Any]
+    address: str | None,
+    security: Security | None,
+    count: int,
+    *,
+    processes: bool,
+    options: Mapping[str, Any],
 ) -> DaskCluster:
     """Return the Dask cluster at an address, that of the program's client, or one of our own.
 
     Args:
         address: Of the scheduler; None for none.
+        security: For that address.
         count: How many workers our own has.
         processes: Whether these are processes.
-        options: What hooks have filled in: `init_kwargs` for the client.
+        options: What hooks have filled in; see `DaskExecutor`.
 
     Raises:
-        HyperNodesError: There is no scheduler at the address.
+        InputError: An option is unknown or wrong.
+        HyperNodesError: There is no scheduler, there are no workers, or they do not fit.
     """
-    given = options.get("init_kwargs", {})
+    _check(options)
+    patience = float(options.get("timeout", PATIENCE))
+    arguments = dict(options.get("init_kwargs", {}))
+    given, found = _given(options), _present()
+    if given is not None:
+        address, security = _place(given)
     if address is not None:
-        client = _connected(address, given)
-        return DaskCluster(client, settles=False, kill=None, closing=[client.close])
-    client = _present()
-    if client is not None:
-        return DaskCluster(client, settles=False, kill=None, closing=[])
-    if processes:
-        cluster = open_cluster(count)
-        kill: Callable[[str], None] | None = partial(kill_worker, cluster)
-    else:
-        cluster, kill = _threads(count), None
-    client = Client(cluster, set_as_default=False, **given)
-    client.wait_for_workers(count, timeout=PATIENCE)
-    closing = [client.close, cluster.close]
-    return DaskCluster(client, settles=processes, kill=kill, closing=closing)
+        return _joined(address, security, arguments, patience, is_stale=lambda: False)
+    if found is not None:
+        is_stale = lambda: _present() is not found  # noqa: E731 - too short for a name of its own
+        return _joined(*_place(found), arguments, patience, is_stale=is_stale)
+    wish = Wish.of(count, options.get("cluster_kwargs", {}))
+    return _opened(wish, arguments, patience, processes=processes)
 
 
-def _connected(address: str, given: dict[str, Any]) -> Client:
-    try:
-        return Client(address, set_as_default=False, **given)
-    except OSError as error:
-        message = f"there is no Dask scheduler at {address!r} ({error}); see whether it is up"
-        raise HyperNodesError(message) from error
+def _check(options: Mapping[str, Any]) -> None:
+    for name, value in options.items():
+        if name not in OPTIONS:
+            message = f"DaskExecutor has no option {name!r} to start with; {hint(name, OPTIONS)}"
+            raise InputError(message, name=str(name))
+        if name.endswith("_kwargs") and not isinstance(value, Mapping):
+            raise InputError(f"option {name!r} has to be a dict, not {value!r}", name=name)
+    timeout = options.get("timeout", PATIENCE)
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0:
+        message = f"option 'timeout' has to be a number of seconds, not {timeout!r}"
+        raise InputError(message, name="timeout")
+
+
+def _given(options: Mapping[str, Any]) -> Any:
+    """Return the client or the cluster that a hook has put in the place of ours."""
+    client, cluster = options.get("client"), options.get("cluster")
+    if client is not None and cluster is not None:
+        message = "the options have both a 'client' and a 'cluster'; one of them says it all"
+        raise InputError(message, name="cluster")
+    return cluster if client is None else client
 
 
 def _present() -> Client | None:
     """Return the client that this program has opened, if any."""
     try:
-        client = default_client()
+        client = Client.current()
     except ValueError:
         return None
-    return client if client.status == "running" else None
+    return client if client.status in ("running", "connecting") else None
 
 
-def _threads(count: int) -> LocalCluster:
-    return LocalCluster(
-        n_workers=count,
-        threads_per_worker=1,
-        processes=False,
-        dashboard_address=":0",
-        silence_logs=SILENT,
-    )
+def _place(host: Any) -> tuple[str, Any]:
+    """Return the address where a client, or a cluster, leads to, and its security."""
+    found = getattr(host, "scheduler_address", None)
+    if not isinstance(found, str):
+        found = getattr(getattr(host, "scheduler", None), "address", None)
+    if not isinstance(found, str):
+        raise HyperNodesError(f"{host!r} leads to no scheduler; it is closed, or was not started")
+    return found, getattr(host, "security", None)
+
+
+# ---------------------------------------------------------------- one that is there
+
+
+def _joined(
+    address: str,
+    security: Any,
+    arguments: dict[str, Any],
+    patience: float,
+    *,
+    is_stale: Callable[[], bool],
+) -> DaskCluster:
+    """Return the cluster at an address; the connection is ours, all else is not."""
+    with ExitStack() as undo:
+        loop = _loop(undo)
+        client = _connected(address, {"security": security, "loop": loop.loop, **arguments})
+        undo.callback(_close, client)
+        wake = _Call(client)
+        _await_workers(client, patience, wake)
+        fitness = Fitness(client)
+        fitness.check(_workers(client))
+        lifeline = Lifeline(
+            client,
+            patience=patience,
+            is_stale=is_stale,
+            trouble=lambda: None,
+            wake=wake,
+            is_far=True,
+        )
+        undo.pop_all()
+    return DaskCluster(client, lifeline, fitness, closing=[client.close, loop.stop])
+
+
+def _loop(undo: ExitStack) -> LoopThread:
+    loop = LoopThread()
+    undo.callback(loop.stop)
+    return loop
+
+
+def _connected(address: str, arguments: dict[str, Any]) -> Client:
+    given = {"timeout": CONNECTS_IN, "name": "hypernodes", "set_as_default": False, **arguments}
+    try:
+        return Connection(address, **given)
+    except Exception as error:  # also what TLS and addresses raise, of many kinds
+        kind = type(error).__name__
+        raise HyperNodesError(
+            f"no Dask scheduler can be reached at {address!r} ({kind}: {error}); see whether it is "
+            f"up, and whether it wants TLS (security=...)"
+        ) from error
+
+
+class Connection(Client):  # type: ignore[misc] # extras are Any
+    """A client that leaves nothing behind where it cannot connect."""
+
+    def start(self, **kwargs: Any) -> None:
+        """Connect."""
+        try:
+            super().start(**kwargs)
+        except BaseException:
+            _close(self)
+            raise
+
+
+def _close(client: Client) -> None:
+    with suppress(Exception):  # the error that led here says more
+        client.close()
+
+
+def _workers(client: Client) -> list[str]:
+    return list(client.scheduler_info(n_workers=-1)["workers"])
+
+
+class _Call:
+    """Calls for a worker: an adaptive cluster starts some when there is something to do.
+
+    Args:
+        client: Leads to the cluster.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def __call__(self) -> object:
+        """Return the task that waits for a worker; it is given up when nobody holds it."""
+        return self._client.submit(int, pure=False)
+
+
+def _await_workers(client: Client, patience: float, wake: Callable[[], object]) -> None:
+    if _workers(client):
+        return
+    call = wake()
+    try:
+        client.wait_for_workers(1, timeout=patience)
+    except TimeoutError as error:
+        raise no_workers(patience) from error
+    finally:
+        del call
+
+
+# ---------------------------------------------------------------- one of our own
+
+
+def _opened(
+    wish: Wish, arguments: dict[str, Any], patience: float, *, processes: bool
+) -> DaskCluster:
+    with ExitStack() as undo:
+        loop = _loop(undo)
+        nursery = Nursery(wish, loop.loop, processes=processes)
+        undo.callback(nursery.cluster.close)
+        client = Connection(nursery.cluster, **{"set_as_default": False, **arguments})
+        undo.callback(_close, client)
+        _await_births(client, nursery, wish.n_workers, patience)
+        lifeline = Lifeline(
+            client,
+            patience=patience,
+            is_stale=lambda: _present() is not None,
+            trouble=lambda: nursery.trouble,
+            wake=lambda: None,
+            is_far=False,
+        )
+        undo.pop_all()
+    kill = nursery.kill if processes else None
+    closing = [client.close, nursery.cluster.close, loop.stop]
+    return DaskCluster(client, lifeline, None, closing=closing, kill=kill, settles=processes)
+
+
+def _await_births(client: Client, nursery: Nursery, count: int, patience: float) -> None:
+    end = monotonic() + patience
+    while True:
+        try:
+            client.wait_for_workers(count, timeout=BIT)
+        except TimeoutError as error:
+            if nursery.trouble is not None:
+                raise nursery.trouble from None
+            if monotonic() > end:
+                raise no_workers(patience) from error
+        else:
+            return

@@ -10,6 +10,7 @@ from hypernodes._engine.shipping.sources import Death
 
 if TYPE_CHECKING:
     from hypernodes._engine.clusters.briefs import Attempt, Part, Report
+    from hypernodes._engine.clusters.needs import Needs
     from hypernodes._engine.shipping.sources import Chunk
 
 DEPTH: Final = 3
@@ -40,6 +41,7 @@ class Flight:
         self.number = number
         self.chunk = chunk
         self.place = place
+        self._entries = tuple(chunk.entries)
         self.early: dict[int, Part] = {}
         self.end: Report | None = None
         self.looking = False
@@ -59,10 +61,21 @@ class Flight:
         """Pass on outcomes, those of the first pieces first."""
         chunk = self.chunk
         while (part := self.early.pop(chunk.received, None)) is not None:
+            if part.places is not None:
+                self._put_first(part.places)
             if chunk.source.closed:
                 chunk.received += part.size
             else:
                 chunk.source.receive(chunk, part.size, part.parcel, part.told)
+
+    def _put_first(self, places: tuple[int, ...]) -> None:
+        """Have pieces that are done next to those before; what has not begun stays at the end."""
+        chunk, done = self.chunk, [self._entries[place] for place in places]
+        is_done = set(done).__contains__
+        chunk.entries[chunk.received :] = [
+            *done,
+            *(entry for entry in chunk.entries[chunk.received :] if not is_done(entry)),
+        ]
 
     @property
     def is_over(self) -> bool:
@@ -78,15 +91,17 @@ class Place:
     Args:
         name: What the cluster calls it.
         capacity: How many run at once.
+        needs: What it is for; nothing for all that it has the resources for.
 
     Attributes:
         flights: What it has to do, in order.
         is_retired: Whether it is ended when it has nothing to do.
     """
 
-    def __init__(self, name: str, capacity: int) -> None:
+    def __init__(self, name: str, capacity: int, needs: Needs = ()) -> None:
         self.name = name
         self.capacity = capacity
+        self.needs = needs
         self.flights: dict[int, Flight] = {}
         self.is_retired = False
         self._known: OrderedDict[int, None] = OrderedDict()

@@ -15,21 +15,21 @@ from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from hypernodes._engine.clusters.briefs import DRIVER, Brief, Luggage
 from hypernodes._engine.clusters.cluster import Order
-from hypernodes._engine.clusters.needs import check_needs, needs_of
+from hypernodes._engine.clusters.needs import NOTHING, check_needs, needs_of
 from hypernodes._engine.clusters.places import Flight, Place
 from hypernodes._engine.shipping.crew import Dispatcher
 from hypernodes._engine.shipping.keeping import Kept, Reference, copyable, keepable
-from hypernodes._engine.shipping.pace import Pace
+from hypernodes._engine.shipping.pace import LONGEST, Pace
 from hypernodes._engine.shipping.parcels import Hold
 from hypernodes._engine.shipping.sources import MapSource, SegmentSource
 from hypernodes._engine.workers import closed_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from hypernodes._engine.clusters.briefs import Attempt, Report
     from hypernodes._engine.clusters.cluster import Cluster
@@ -59,6 +59,7 @@ class ClusterPool(Dispatcher):
     def __init__(self, cluster: Cluster, *, chunksize: int | None) -> None:
         self.packer = Hold()
         self._cluster = cluster
+        self.patience = LONGEST
         self._chunksize = chunksize
         self._places: dict[str, Place] = {}
         self._flights: dict[int, Flight] = {}
@@ -66,9 +67,11 @@ class ClusterPool(Dispatcher):
         self._parked: list[Chunk] = []
         self._kept: dict[int, _Left] = {}
         self._references: WeakSet[Reference] = WeakSet()
+        self._needs: WeakKeyDictionary[Source, Needs] = WeakKeyDictionary()
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._closing = False
         self._closed = False
+        self._retired = False
         self._pid = os.getpid()
         self._opened = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="hypernodes-cluster", daemon=True)
@@ -86,7 +89,12 @@ class ClusterPool(Dispatcher):
 
     @property
     def is_over(self) -> bool:
-        return self._closed
+        return self._closing or self._closed or self._cluster.is_over
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self._sources or self._flights)
 
     def pace(self) -> Pace:
         return Pace(self._chunksize, HIDES * self._cluster.cost)
@@ -120,6 +128,12 @@ class ClusterPool(Dispatcher):
         self._thread.join()
         atexit.unregister(self.close)
 
+    def retire(self) -> None:
+        self._retired = True
+        self.later(lambda: None)
+        if self._closed:
+            self.part()
+
     def later(self, call: Callable[[], None]) -> None:
         """Have a call made in the pool's thread."""
         self._mail.put(call)
@@ -146,13 +160,17 @@ class ClusterPool(Dispatcher):
         """Hear of an attempt that is about to be made."""
         self.later(partial(self._on_announced, attempt))
 
-    def joined(self, place: str, capacity: int) -> None:
-        """Hear of a place that is there now."""
-        self.later(partial(self._on_joined, place, capacity))
+    def joined(self, place: str, capacity: int, needs: Needs = NOTHING) -> None:
+        """Hear of a place that is there now, perhaps for certain needs only."""
+        self.later(partial(self._on_joined, place, capacity, needs))
 
     def left(self, place: str) -> None:
         """Hear of a place that is gone, with all that it had."""
         self.later(partial(self._on_left, place))
+
+    def vanished(self, numbers: Collection[int]) -> None:
+        """Hear that values are gone that chunks have left."""
+        self.later(partial(self._lose, numbers))
 
     def broken(self, error: BaseException) -> None:
         """Hear that the cluster cannot be reached any more."""
@@ -162,15 +180,21 @@ class ClusterPool(Dispatcher):
 
     def _serve(self) -> None:
         try:
-            while not self._closing:
+            while not (self._closing or (self._retired and not self.is_busy)):
                 self._read_mail(self._timeout())
                 self._tick()
                 self._hand_out()
         except BaseException as error:  # noqa: BLE001 - nobody may wait for ever
-            self._stop_all(error)
+            self._stop_all(self._cluster.explained(error))
         finally:
             self._closed = True
             self._clear_up()
+            if self._retired:
+                self._part_retired()
+
+    def _part_retired(self) -> None:
+        atexit.unregister(self.close)
+        self.part()
 
     def _read_mail(self, timeout: float | None) -> None:
         with suppress(Empty):
@@ -199,18 +223,17 @@ class ClusterPool(Dispatcher):
             for flight in slow:
                 flight.looked_at, flight.looking = now, True
             if slow:
-                numbers, back = [flight.number for flight in slow], self._wants_back
+                numbers, back = [flight.number for flight in slow], self._wants_back(place)
                 self._cluster.look(place.name, numbers, back=back, void=False)
 
-    @property
-    def _wants_back(self) -> bool:
-        """Whether what has not begun somewhere could run at once elsewhere."""
-        idle = any(place.is_open and place.has_room for place in self._places.values())
-        return idle and not any(source.waiting for source in self._sources)
+    def _wants_back(self, place: Place) -> bool:
+        """Whether what has not begun at a place could run at once at another."""
+        idle = {p.needs for p in self._places.values() if p.is_open and p.has_room}
+        return place.needs in idle and not any(source.waiting for source in self._sources)
 
     def _looks(self, place: Place) -> Iterator[tuple[Flight, float]]:
         """Yield the flights of a place of which there may be news before their end, and when."""
-        back = self._wants_back
+        back = self._wants_back(place)
         for number, flight in enumerate(place.flights.values()):
             if flight.looking or flight.end is not None or flight.chunk.source.closed:
                 continue
@@ -290,7 +313,7 @@ class ClusterPool(Dispatcher):
 
     def _candidate(self) -> Place | None:
         """Return the place that has the least to do, of those that may get more."""
-        places = [place for place in self._places.values() if place.is_open]
+        places = [p for p in self._places.values() if p.is_open and not p.needs]
         places.sort(key=lambda place: len(place.flights) / place.capacity)
         if places and not places[0].is_empty and self._has_alone and places[0].capacity > 1:
             del places[0]  # until it is empty
@@ -314,12 +337,34 @@ class ClusterPool(Dispatcher):
         for _ in range(len(self._sources)):
             source = self._sources[0]
             self._sources.rotate(-1)
-            if isinstance(source, MapSource) and any(c.source is source for c in self._parked):
+            if not self._has_room_for(source):
                 continue
             chunk = source.take(self.size, behind=behind, most=MANY, alone=alone)
             if chunk is not None:
                 return chunk
         return None
+
+    def _has_room_for(self, source: Source) -> bool:
+        """Whether there may be more of a map where its resources are; segments wait there."""
+        if not isinstance(source, MapSource):
+            return True
+        if any(chunk.source is source for chunk in self._parked):
+            return False
+        needs = self._needs_of(source, None)
+        return not needs or any(p.is_open and p.may_queue for p in self._suiting(needs))
+
+    def _needs_of(self, source: Source, entry: Any) -> Needs:
+        """Return what a piece needs; all items of a map need the same."""
+        if not isinstance(source, MapSource):
+            return needs_of(source.steps_of(entry))
+        if source not in self._needs:
+            self._needs[source] = needs_of(source.steps_of(entry))
+        return self._needs[source]
+
+    def _suiting(self, needs: Needs) -> list[Place]:
+        for name in self._cluster.provide(needs):
+            self._on_joined(name, 1, needs)
+        return [p for p in self._places.values() if self._cluster.suits(p.name, needs)]
 
     def _give(self, chunk: Chunk, place: Place | None) -> None:
         """Send a chunk to a place, or to a better one; park it where there is none."""
@@ -327,7 +372,7 @@ class ClusterPool(Dispatcher):
         if any(reference.lost for reference in chunk.references.values()):
             source.miss(chunk)
             return
-        needs = needs_of(source.steps_of(chunk.entries[0]))
+        needs = self._needs_of(source, chunk.entries[0])
         if place is None or needs or chunk.references:
             place = self._best(chunk, place, needs)
         source.flying += 1
@@ -357,7 +402,7 @@ class ClusterPool(Dispatcher):
 
     def _best(self, chunk: Chunk, hint: Place | None, needs: Needs) -> Place | None:
         """Return where a chunk is best off: where its resources are, and then its values."""
-        fit = [p for p in self._places.values() if p.is_open and self._cluster.suits(p.name, needs)]
+        fit = [place for place in self._suiting(needs) if place.is_open]
         if chunk.trouble is not None:
             free = [p for p in fit if p.is_empty]
         elif hint is None or hint.has_room:
@@ -448,8 +493,8 @@ class ClusterPool(Dispatcher):
 
     # ------------------------------------------------------------ places that come and go
 
-    def _on_joined(self, name: str, capacity: int) -> None:
-        self._places[name] = Place(name, capacity)
+    def _on_joined(self, name: str, capacity: int, needs: Needs) -> None:
+        self._places[name] = Place(name, capacity, needs)
 
     def _on_left(self, name: str) -> None:
         place = self._places.pop(name, None)
@@ -465,7 +510,8 @@ class ClusterPool(Dispatcher):
             else:
                 chunk = flight.chunk
                 chunk.source.put_back(chunk, chunk.entries[chunk.received :])
-        self._lose(name)
+        if not self._cluster.values_outlive:
+            self._lose({number for number, left in self._kept.items() if left.place == name})
 
     def _on_crash(self, number: int) -> None:
         flight = self._flights.get(number)
@@ -500,14 +546,13 @@ class ClusterPool(Dispatcher):
         else:
             source.suspect(chunk, flight.ran, flight.death)
 
-    def _lose(self, place: str) -> None:
-        """Take note that what was kept at a place is gone, and take back what waits for it.
+    def _lose(self, gone: Collection[int]) -> None:
+        """Take note that what chunks have left is gone, and take back what waits for it.
 
         What has what it needs already runs on.
         """
-        gone = {number for number, left in self._kept.items() if left.place == place}
         for number in gone:
-            del self._kept[number]
+            self._kept.pop(number, None)
         for reference in tuple(self._references):
             reference.lost = reference.lost or reference.kept.number in gone
         for flight in self._flights.values():

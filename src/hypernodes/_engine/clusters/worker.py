@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hypernodes._dispatch.plugins import REGISTRY as PLUGINS
 from hypernodes._engine.clusters.briefs import DRIVER, Attempt, Part, Report, Result
 from hypernodes._engine.clusters.hearing import HEARING, overhear
+from hypernodes._engine.clusters.share import Share
 from hypernodes._engine.shipping import settings
 from hypernodes._engine.shipping.account import Account
 from hypernodes._engine.shipping.claims import CURSOR, LIMIT, NO_LIMIT, VOID, Claims
@@ -109,6 +110,14 @@ def _looked(driver: str, number: int, *, back: bool, void: bool) -> Report | Non
     return running.look(back=back, void=void)
 
 
+def abandon(driver: str) -> None:
+    """Stop all that runs here for a driver, which is about to leave."""
+    with _lock:
+        running = [found for (whose, _), found in _running.items() if whose == driver]
+    for each in running:
+        each.look(back=True, void=True)
+
+
 def forget(driver: str, tokens: Iterable[int]) -> None:
     """Let go of plans, and of what they share, that no chunk will need again."""
     with _lock:
@@ -191,8 +200,11 @@ class _Account(Account):
         self._announce(Attempt(*facts))
 
 
-_ACCOUNT: Final[ContextVar[_Account]] = ContextVar("hypernodes_account")
-"""That of the chunk that runs: a process may run several of one plan at once."""
+_ACCOUNT: Final[ContextVar[_Account | None]] = ContextVar("hypernodes_account", default=None)
+"""That of the chunk that runs: a process may run several of one plan at once.
+
+None where pieces of a chunk run at once: then nobody could tell whose attempt it is.
+"""
 
 
 class _Watches:
@@ -228,7 +240,9 @@ class _Announcing(Watch):
         path = self._path
 
         def whole(*args: Any, **kwargs: Any) -> Any:
-            _ACCOUNT.get().enter(path)
+            account = _ACCOUNT.get()
+            if account is not None:
+                account.enter(path)
             return call(*args, **kwargs)
 
         return whole
@@ -238,15 +252,17 @@ class _Announcing(Watch):
 
         def attempt(*args: Any, **kwargs: Any) -> Any:
             account = _ACCOUNT.get()
-            account.attempts += 1
-            if account.attempts >= first:
-                account.announce(path, policy)
+            if account is not None:
+                account.attempts += 1
+                if account.attempts >= first:
+                    account.announce(path, policy)
             return call(*args, **kwargs)
 
         return attempt
 
     def made(self) -> int:
-        return _ACCOUNT.get().before
+        account = _ACCOUNT.get()
+        return 0 if account is None else account.before
 
 
 # ---------------------------------------------------------------- chunks
@@ -273,11 +289,17 @@ def _worked(
         values = {slot: unpack(parcel) for slot, parcel in zip(brief.places, taken, strict=True)}
     except BaseException as error:  # noqa: BLE001 - whatever the user's classes raise
         return Result(Report(done=0, trouble="unreadable", error=pack_error(error)), {})
-    if kind == "segment":
-        body[1].update(values)
-    running.begin(job, (body[2],) if kind == "segment" else body[1])
     account = _Account(brief.number, announce) if job.is_watched else None
-    running.run(run_segment if kind == "segment" else run_items, body, account, dict(brief.spent))
+    if kind == "share" and not brief.careful:
+        account = None
+        running.begin(job, body[0][1], Share(job, body))
+    elif kind == "segment":
+        body[1].update(values)
+        running.begin(job, (body[2],), partial(run_segment, job, body))
+    else:  # also of a share, one that is to be watched closely
+        body = body[0] if kind == "share" else body
+        running.begin(job, body[1], partial(run_items, job, body))
+    running.run(account, dict(brief.spent), is_segment=kind == "segment")
     kept = running.keep(brief, body[0]) if brief.keeps and kind == "segment" else {}
     return Result(running.report(), kept)
 
@@ -291,19 +313,20 @@ class _Running:
         self._lock = threading.Lock()
         self._done: deque[Any] = deque()
         self._job: Job | None = None
+        self._run: Callable[..., None] | Share
         self._indices: Sequence[int | None] = ()
         self._reported = 0
         self._seconds = 0.0
         self.notices: deque[Notice] = deque()
 
-    def begin(self, job: Job, indices: Sequence[int | None]) -> None:
-        """Take note of what there is to be run."""
-        self._indices = indices
+    def begin(
+        self, job: Job, indices: Sequence[int | None], run: Callable[..., None] | Share
+    ) -> None:
+        """Take note of what there is to be run, and what runs it."""
+        self._indices, self._run = indices, run
         self._job = job
 
-    def run(
-        self, run: Callable[..., None], body: Any, account: _Account | None, spent: dict[Key, int]
-    ) -> None:
+    def run(self, account: _Account | None, spent: dict[Key, int], *, is_segment: bool) -> None:
         """Run the pieces; what is no `Exception` ends the run, in the driver."""
         job = self._job
         assert job is not None  # noqa: S101 - it has begun
@@ -315,9 +338,9 @@ class _Running:
             context.run(_ACCOUNT.set, account)
         started = perf_counter()
         try:
-            context.run(self._check, job, is_segment=run is run_segment)
-            context.run(run, job, body, claims, self._done.append)
-            if run is run_segment:
+            context.run(self._check, job, is_segment=is_segment)
+            context.run(self._run, claims, self._done.append)
+            if is_segment:
                 context.run(self._doubt, job)
         except BaseException as error:  # noqa: BLE001
             self._done.append(Raised(pack_error(error)))
@@ -342,10 +365,15 @@ class _Running:
         given = None
         if void:
             cells[VOID], cells[LIMIT] = cells[CURSOR], 0
+            self._stop()
         elif back and cells[LIMIT] == NO_LIMIT:
             cells[LIMIT] = cells[CURSOR]
             given = max(cells[CURSOR], cells[LIMIT])
         return Report(self._take(), back=given, notices=self._noticed())
+
+    def _stop(self) -> None:
+        if self._job is not None and isinstance(self._run, Share):
+            self._run.stop()
 
     def report(self) -> Report:
         """Report what has not been reported, at the end."""
@@ -366,12 +394,18 @@ class _Running:
             return tuple(self._parts(self._job, first, outcomes))
 
     def _parts(self, job: Job, first: int, outcomes: list[Any]) -> Iterator[Part]:
+        places = list(range(first, first + len(outcomes)))
+        is_share = isinstance(self._run, Share)
+        if is_share:
+            places, outcomes = [p for p, _ in outcomes], [found for _, found in outcomes]
         told = taken_records(outcomes)
-        indices = list(self._indices[first : first + len(outcomes)])
+        indices = [self._indices[place] for place in places]
+        done = 0
         for count, parcel in packed_outcomes(job, indices, outcomes, PACKER):
             records = None if told is None else pack_records(list(islice(told, count)), PACKER)
-            yield Part(first, count, parcel, records)
-            first += count
+            where = tuple(places[done : done + count]) if is_share else None
+            yield Part(first + done, count, parcel, records, where)
+            done += count
 
     def keep(self, brief: Brief, number: int) -> dict[Slot, Parcel]:
         """Take out of what a segment has given what can stay here, and leave what stands for it."""

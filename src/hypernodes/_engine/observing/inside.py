@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.failure import error_of
 from hypernodes._engine.inner import gather, inner_call, inputs_of, items_of, outcomes, whole_item
-from hypernodes._engine.observing.passes import Guest, Pass
+from hypernodes._engine.observing.follower import Follower
 from hypernodes._engine.observing.runs import SCENE
 from hypernodes._engine.observing.tally import Tally, counted
 from hypernodes._engine.observing.witness import Witness, clock
@@ -55,7 +55,7 @@ def map_told(
     engine = inner.engine(items.shared)
     enter = tell_inner_started(witness, step, items.count, values)
     entries = engine.attempt_all(items.shared, items.items, enter)
-    tally = witness.tally(step.index) if isinstance(witness, Pass) else Tally()
+    tally = witness.tally(step.index) if isinstance(witness, Follower) else Tally()
     try:
         lists = gather(inner, counted(entries, tally))
     except Exception as error:
@@ -69,7 +69,7 @@ def map_told(
 
 def _tell_tally(witness: Witness | None, step: Step, tally: Tally) -> None:
     """Tell a witness who is elsewhere how many items there were."""
-    if witness is not None and not isinstance(witness, Pass):
+    if witness is not None and not isinstance(witness, Follower):
         witness.inner_went(step.index, tally.ended, tally.failed)
 
 
@@ -130,9 +130,9 @@ def item_elsewhere(witness: Witness | None, call: Callable[[], Any]) -> Any:
         witness: Who is told of the item, if somebody observes.
         call: Runs it.
     """
-    if not isinstance(witness, Pass):
+    if not isinstance(witness, Follower):
         return call()
-    token = SCENE.set(Guest(witness.run, witness))
+    token = SCENE.set(witness.within())
     try:
         return call()
     finally:
@@ -141,7 +141,7 @@ def item_elsewhere(witness: Witness | None, call: Callable[[], Any]) -> Any:
 
 def _node_elsewhere(step: Step, inner: Inner, witness: Witness | None, *values: Any) -> Any:
     """Have a node run under its own config, inside the run that it belongs to."""
-    if not isinstance(witness, Pass):
+    if not isinstance(witness, Follower):
         return _run_elsewhere(step, inner, values)
     token = SCENE.set(witness.touch(step.index, clock()))
     try:
@@ -161,15 +161,16 @@ def _pipeline_elsewhere(step: Step, inner: Inner, witness: Witness | None, *valu
 def _elsewhere_told(
     step: Step, inner: Inner, witness: Witness | None, values: Sequence[Any], items: Items | None
 ) -> Any:
-    if not isinstance(witness, Pass):
+    if not isinstance(witness, Follower):
         return _elsewhere(step, inner, values, items, Tally())
-    is_map = items is not None
-    run = witness.nest(step.index, clock(), inner_inputs(inner, values), is_map=is_map)
-    token = SCENE.set(run)
+    inputs = inner_inputs(inner, values)
+    if items is None:
+        witness.inner_run_started(step.index, clock(), inputs)
+    else:
+        witness.inner_started(step.index, clock(), items.count, inputs)
+    token = SCENE.set(witness.inside(step.index))
     try:
-        if items is not None:
-            run.begin_map(clock(), items.count)
-        lists = _elsewhere(step, inner, values, items, run.tally)
+        lists = _elsewhere(step, inner, values, items, witness.tally(step.index))
     except Exception as error:
         witness.inner_failed(step.index, clock(), error_of(error))
         raise

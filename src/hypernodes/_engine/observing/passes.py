@@ -5,23 +5,26 @@ from __future__ import annotations
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
+from hypernodes._engine.observing.follower import LODGER, Follower
 from hypernodes._engine.observing.script import calls
 from hypernodes._engine.observing.stage import Stage, nested_id
 from hypernodes._engine.observing.tally import Tally
-from hypernodes._engine.observing.witness import Record, Recorder, Witness
+from hypernodes._engine.observing.witness import Record, Recorder
 from hypernodes.callbacks import CallbackContext
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hypernodes._dispatch.place import Worker
+    from hypernodes._engine.observing.follower import Site
     from hypernodes._engine.observing.runs import Run
     from hypernodes._engine.observing.script import Part, Script
     from hypernodes._engine.observing.watched import Watched
+    from hypernodes._engine.observing.witness import Witness
     from hypernodes._engine.plan import Slot, Step
 
 
-class Pass(Witness):
+class Pass(Follower):
     """One pass through a plan: that of a run, or of an item of a map.
 
     Args:
@@ -40,8 +43,8 @@ class Pass(Witness):
     is_over: bool = False
 
     def __init__(self, run: Run, script: Script, index: int | None, *, is_item: bool) -> None:
-        self.run: Run = run
-        self.index: int | None = index
+        self._run = run
+        self._index = index
         self.item_index: int | None = index if index is not None else run.item_index
         self._script = script
         self._parts = script.parts
@@ -54,10 +57,19 @@ class Pass(Witness):
         self._held: dict[int, tuple[float, Any, int]] = {}
         self._replaced: set[int] = set()
         self._guests: dict[int, Pass] = {}
+        self._lodgers: dict[int, Pass] = {}
         if script.has_runs:
             self._runs: dict[int, Run] = {}
             self._left: dict[int, int] = {}
             self._values: dict[Slot, Any] = {}
+
+    @property
+    def run(self) -> Run:
+        return self._run
+
+    @property
+    def index(self) -> int | None:
+        return self._index
 
     # ------------------------------------------------------------ the pass itself
 
@@ -69,11 +81,13 @@ class Pass(Witness):
         worker: Worker | None = None,
     ) -> None:
         with self._lock:
-            if self.is_over or self._started is not None:
+            if self.is_over:
                 return
-            self._started, self._inputs, self._worker = when, item, worker
             if given:
                 self._values.update(given)
+            if self._started is not None:  # by who has handed all of the item on
+                return
+            self._started, self._inputs, self._worker = when, item, worker
             if self._is_item:
                 self._fire("on_item_start", when, self.index, item)
 
@@ -336,7 +350,6 @@ class Pass(Witness):
 
     @property
     def signatures(self) -> dict[int, str]:
-        """Under what steps that are under way were looked up."""
         return dict(self._missed)
 
     def signature(self, index: int) -> str | None:
@@ -349,26 +362,33 @@ class Pass(Witness):
     ) -> None:
         with self._lock:
             if not self.is_over:
-                run = self.nest(index, when, inputs, is_map=True)
+                run = self._nest(index, when, inputs, is_map=True)
                 run.begin_map(when, count)
 
-    def nest(
+    def inner_run_started(self, index: int, when: float, inputs: Mapping[str, Any] | None) -> None:
+        with self._lock:
+            if not self.is_over:
+                self._nest(index, when, inputs, is_map=False)
+
+    def _nest(
         self, index: int, when: float, inputs: Mapping[str, Any] | None, *, is_map: bool
     ) -> Run:
         """Start the run, or map, of the pipeline inside a step."""
         inner = self._parts[index].step.inner
         assert inner is not None  # noqa: S101 - only asked of such steps
-        with self._lock:
-            outer = self._opened(index, when)
-            facts = (
-                inner.pipeline,
-                inner.ctx,
-                nested_id(self.run, self.index, f"s{index}"),
-                self.item_index,
-            )
-            run = self._runs[index] = outer.nested(*facts, is_map=is_map)
-            run.begin(when, inputs)
-            return run
+        outer = self._opened(index, when)
+        facts = (
+            inner.pipeline,
+            inner.ctx,
+            nested_id(self.run, self.index, f"s{index}"),
+            self.item_index,
+        )
+        run = self._runs[index] = outer.nested(*facts, is_map=is_map)
+        run.begin(when, inputs)
+        return run
+
+    def inside(self, step: int) -> Run | None:
+        return self._runs.get(step) if self._script.has_runs else None
 
     def inner_went(self, index: int, ended: int, failed: int) -> None:
         with self._lock:
@@ -377,7 +397,6 @@ class Pass(Witness):
             tally.failed += failed
 
     def tally(self, index: int) -> Tally:
-        """Return where the items of the map inside a step are counted."""
         run = self._runs.get(index)
         return Tally() if run is None else run.tally
 
@@ -398,7 +417,9 @@ class Pass(Witness):
             if run is not None:
                 run.fail(when, error)
 
-    def item(self, step: int, index: int) -> Witness:
+    def item(self, step: int, index: int | None) -> Witness:
+        if index == LODGER and step in self._lodgers:
+            return self._lodgers[step]
         inner = self._parts[step].step.inner
         run = self._runs.get(step)
         if inner is None or run is None:  # it is over: whatever is told now goes nowhere
@@ -407,17 +428,24 @@ class Pass(Witness):
         return run.enter(run.engine, index)
 
     def entrance(self, step: int, engine: Watched) -> Entrance | None:
-        """Return who is told of the items of the map inside a step, if it has started."""
         run = self._runs.get(step)
         return None if run is None or not engine.is_observed else Entrance(run, engine)
 
     # ------------------------------------------------------------ a node that runs elsewhere
 
     def touch(self, index: int, when: float) -> Guest:
-        """Note the start of a step that runs elsewhere; return the scene for it."""
         with self._lock:
             run = self.run if self.is_over else self._opened(index, when)
             return Guest(run, self, index)
+
+    def touched(self, index: int, when: float) -> None:
+        inner = self._parts[index].step.inner
+        assert inner is not None  # noqa: S101 - only told of such steps
+        site = self.touch(index, when)
+        self._lodgers[index] = site.enter(inner.item_engine)
+
+    def within(self) -> Guest:
+        return Guest(self.run, self)
 
     def lend(self, run: Run, engine: Watched, index: int | None = None) -> Pass:
         """Return a further pass, inside this one: that of what runs elsewhere.
@@ -438,8 +466,11 @@ class Pass(Witness):
         return part
 
     def release(self, index: int, when: float, value: Any) -> None:
-        """Note the end of such a step."""
+        self.released(index, when, value)
+
+    def released(self, index: int, when: float, value: Any) -> None:
         with self._lock:
+            self._lodgers.pop(index, None)
             if not self.is_over:
                 self._settle(index, when, value)
 
@@ -448,27 +479,31 @@ class Entrance:
     """What gives, for an item by its index, who is told of it.
 
     Args:
-        scene: The map, or what stands for it.
+        site: The map, or what stands for it.
         engine: What runs an item.
     """
 
-    __slots__ = ("_engine", "_scene")
+    __slots__ = ("_engine", "_site")
 
-    def __init__(self, scene: Run | Guest, engine: Watched) -> None:
-        self._scene = scene
+    def __init__(self, site: Site, engine: Watched) -> None:
+        self._site = site
         self._engine = engine
 
     @property
     def run(self) -> Run:
         """The run that the items belong to."""
-        return self._scene.run
+        return self._site.run
 
-    def __call__(self, index: int) -> Pass:
-        return self._scene.enter(self._engine, index)
+    def __call__(self, index: int | None) -> Follower:
+        return self._site.enter(self._engine, index)
+
+    def number(self, index: int) -> int:
+        """Return what an item is called in the driver."""
+        return self._site.number(index)
 
 
 class Guest:
-    """The scene of what runs elsewhere, and belongs to the run, and the pass, around it.
+    """The site of what runs elsewhere, and belongs to the run, and the pass, around it.
 
     Args:
         run: That run.
@@ -485,6 +520,10 @@ class Guest:
         """Return a pass for the node."""
         del index
         return self._around.lend(self.run, engine, self._step)
+
+    def number(self, index: int) -> int:
+        """Return what an item is called: its index."""
+        return self.run.number(index)
 
 
 def _forget(record: Record) -> None:

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._dispatch.needs import COUNTER
-from hypernodes._engine.observing.passes import Guest, Pass, abandoned
+from hypernodes._engine.observing.passes import Pass, abandoned
 from hypernodes._engine.observing.script import calls
 from hypernodes._engine.observing.tally import Tally
 from hypernodes.callbacks import CallbackContext
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from hypernodes._dispatch.session import Session
     from hypernodes._dispatch.table import Table
+    from hypernodes._engine.observing.follower import Site
     from hypernodes._engine.observing.watched import Watched
     from hypernodes.abc import RunContext
     from hypernodes.config import RuntimeConfig
@@ -70,7 +71,7 @@ class Run:
 
     @property
     def run(self) -> Run:
-        """Itself, as a scene; see `Guest`."""
+        """Itself, as a site."""
         return self
 
     @property
@@ -172,6 +173,10 @@ class Run:
                 found.is_over = True
         return found
 
+    def number(self, index: int) -> int:
+        """Return what an item is called: its index."""
+        return index
+
     def leave(self, part: Pass) -> None:
         """Forget a pass that is over."""
         if self._passes.get(part.index) is part:
@@ -191,7 +196,7 @@ class Run:
         return Run(self.session, *facts, item_index=item_index, is_map=is_map)
 
 
-SCENE: Final[ContextVar[Run | Guest | None]] = ContextVar("hypernodes_scene", default=None)
+SCENE: Final[ContextVar[Site | None]] = ContextVar("hypernodes_scene", default=None)
 """The run that the current code belongs to, or starts, if it is observed."""
 
 

@@ -61,10 +61,10 @@ def _in_force(
     pinned: bool,
 ) -> bool:
     """Return whether the config of a run, or one inside of its pipeline, is such a one."""
-    return fits(config) or (not pinned and any(map(fits, _own_configs(pipeline))))
+    return fits(config) or (not pinned and any(map(fits, own_configs(pipeline))))
 
 
-def _own_configs(pipeline: Pipeline) -> Iterator[RuntimeConfig]:
+def own_configs(pipeline: Pipeline) -> Iterator[RuntimeConfig]:
     """Yield the configs inside of a pipeline."""
     for node in pipeline.nodes:
         inner = node.pipeline if isinstance(node, PipelineNode) else None
@@ -72,7 +72,7 @@ def _own_configs(pipeline: Pipeline) -> Iterator[RuntimeConfig]:
         if own is not None:
             yield own
         if inner is not None:
-            yield from _own_configs(inner)
+            yield from own_configs(inner)
 
 
 def _has_table(config: RuntimeConfig) -> bool:

@@ -43,8 +43,8 @@ class Stage:
         number = self._plan.steps[index].scope
         return self._scene if number is None else self._dissolved(number)
 
-    def item(self, index: int, item: int) -> Stage:
-        """Return the stage of an item of the map inside a step."""
+    def item(self, index: int, item: int | None) -> Stage:
+        """Return the stage of an item of the map inside a step, or of the run there."""
         inner = self._plan.steps[index].inner
         assert inner is not None  # noqa: S101 - only asked of such steps
         around, state = self.scene(index), self._scene.state

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hypernodes._engine.failure import Outcome
-    from hypernodes._engine.observing.passes import Pass
+    from hypernodes._engine.observing.follower import Follower
     from hypernodes._engine.observing.script import Audience
     from hypernodes._engine.observing.witness import Witness
     from hypernodes._engine.plan import Plan
@@ -94,7 +94,7 @@ class Watched:
         scene = SCENE.get() if self.is_observed else None
         return None if scene is None else Entrance(scene, self)
 
-    def present(self, index: int | None) -> Pass | None:
+    def present(self, index: int | None) -> Follower | None:
         """Return who is told of a pass in the current scene."""
         scene = SCENE.get() if self.is_observed else None
         return None if scene is None else scene.enter(self, index)

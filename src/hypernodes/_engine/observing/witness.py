@@ -137,20 +137,32 @@ class Witness(ABC):
         """Note the start of the map inside a step, of so many items."""
 
     @abstractmethod
+    def inner_run_started(self, index: int, when: float, inputs: Mapping[str, Any] | None) -> None:
+        """Note the start of the run inside a step, of a pipeline with a config of its own."""
+
+    @abstractmethod
     def inner_ended(self, index: int, when: float, outputs: Mapping[str, Any] | None) -> None:
-        """Note the end of the map inside a step."""
+        """Note the end of the map, or run, inside a step."""
 
     @abstractmethod
     def inner_failed(self, index: int, when: float, error: BaseException) -> None:
-        """Note that the map inside a step has failed."""
+        """Note that the map, or run, inside a step has failed."""
 
     @abstractmethod
     def inner_went(self, index: int, ended: int, failed: int) -> None:
         """Note that so many items of the map inside a step have ended, some of them by failing."""
 
     @abstractmethod
-    def item(self, step: int, index: int) -> Witness:
-        """Return who is told of an item of the map inside a step."""
+    def touched(self, index: int, when: float) -> None:
+        """Note the start of a step whose node runs under a config of its own."""
+
+    @abstractmethod
+    def released(self, index: int, when: float, value: Any) -> None:
+        """Note the end of such a step."""
+
+    @abstractmethod
+    def item(self, step: int, index: int | None) -> Witness:
+        """Return who is told of an item of the map inside a step, or of the run there."""
 
     @property
     @abstractmethod
@@ -162,9 +174,12 @@ class Witness(ABC):
         """Return under what a step was looked up, if it was."""
 
 
-Record = tuple[tuple[tuple[int, int], ...], str, tuple[Any, ...]]
-"""One thing that a witness was told, fit for travelling: the steps and items that lead to the pass,
-from the outermost one of the work; the method of `Witness`; its arguments."""
+Place = tuple[tuple[int, int | None], ...]
+"""The steps and items that lead to a pass, from the outermost one of some work."""
+
+Record = tuple[Place, str, tuple[Any, ...]]
+"""One thing that a witness was told, fit for travelling: which pass that was of; the method of
+`Witness`; its arguments."""
 
 
 class Recorder(Witness):
@@ -183,7 +198,7 @@ class Recorder(Witness):
         tell: Callable[[Record], None],
         stage: Stage,
         item_index: int | None = None,
-        place: tuple[tuple[int, int], ...] = (),
+        place: Place = (),
         around: Recorder | None = None,
     ) -> None:
         self._tell = tell
@@ -258,6 +273,9 @@ class Recorder(Witness):
     def inner_started(self, *facts: Any) -> None:
         self._tell((self._place, "inner_started", facts))
 
+    def inner_run_started(self, *facts: Any) -> None:
+        self._tell((self._place, "inner_run_started", facts))
+
     def inner_ended(self, *facts: Any) -> None:
         self._tell((self._place, "inner_ended", facts))
 
@@ -267,7 +285,13 @@ class Recorder(Witness):
     def inner_went(self, *facts: Any) -> None:
         self._tell((self._place, "inner_went", facts))
 
-    def item(self, step: int, index: int) -> Recorder:
+    def touched(self, *facts: Any) -> None:
+        self._tell((self._place, "touched", facts))
+
+    def released(self, *facts: Any) -> None:
+        self._tell((self._place, "released", facts))
+
+    def item(self, step: int, index: int | None) -> Recorder:
         place = (*self._place, (step, index))
         return Recorder(self._tell, self._stage.item(step, index), index, place, self)
 

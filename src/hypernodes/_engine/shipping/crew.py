@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.shipping import blame, settings
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     Take = Callable[[Source, list[Any], Any, Any, Any], None]
 
 NO_NEWS: Final = News()
+MOST_AHEAD: Final = 16_384
+AHEAD: Final = 512
+"""Items for each worker, from which on a map takes no more ahead of its consumer."""
 
 
 class Dispatcher(Workers):
@@ -57,9 +60,11 @@ class Dispatcher(Workers):
         packer: Makes parcels of what goes out.
         renewed: Names and hashes of code for which workers were replaced: new ones have imported
             it anew.
+        patience: For how many seconds of work items are taken ahead of a map's consumer.
     """
 
     packer: Packer
+    patience: float = 0.008
     renewed: frozenset[tuple[str, str]] = frozenset()
 
     def crew(self, executor: Hashable, post: Post) -> Crew:
@@ -85,11 +90,14 @@ class Dispatcher(Workers):
 class ShippingCrew(Crew):
     """Sends chunks to workers that share no memory with this process; see `Crew`."""
 
-    patience = 0.008
-    farthest = 16_384
+    at_hand = MOST_AHEAD
+    items_of: ClassVar[type[MapSource]] = MapSource
+    """Where the items of a map are taken from."""
 
     def __init__(self, pool: Dispatcher, executor: Hashable, post: Post) -> None:
         self._pool = pool
+        self.patience = pool.patience
+        self.farthest = max(MOST_AHEAD, AHEAD * pool.size)
         self._post = post
         self._facts = current_config(), OCCUPIED.get() | {executor}
         self._settings: Parcel | None = None
@@ -131,7 +139,7 @@ class ShippingCrew(Crew):
         if source is None:
             run = None if job.enter is None else job.enter.run
             facts = self._source_facts(job.engine, job.inputs, self._take_items, run)
-            source = MapSource(job, self._pool.pace(), *facts)
+            source = self.items_of(job, self._pool.pace(), *facts)
             self._maps[job] = source
         self._pool.offer(source)
 

@@ -230,7 +230,9 @@ def tell_item(
         story: How it went.
     """
     outcome, records, lost = story
-    if records is None:
+    if not records:
+        if isinstance(outcome, Raised):
+            return
         engine.opened(inputs, item, witness, clock() - _least_duration(outcome, lost))
         _tell_of_death(witness, list(engine.plan.steps), outcome, lost)
         engine.closed(witness, outcome)

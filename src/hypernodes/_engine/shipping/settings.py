@@ -9,9 +9,14 @@ import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import cloudpickle
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_own: Final[dict[str, str]] = {}
 
 
 class Settings(NamedTuple):
@@ -55,9 +60,10 @@ def _pattern(value: str | re.Pattern[str] | None) -> str:
 def apply(settings: Settings) -> None:
     """Take over settings, also where code here has changed them since they were the same."""
     sys.path[:] = settings.path
-    if settings.environment != dict(os.environ):
+    environment = settings.environment | _own
+    if environment != dict(os.environ):
         os.environ.clear()
-        os.environ.update(settings.environment)
+        os.environ.update(environment)
     if settings.directory is not None:
         with suppress(OSError):  # it is gone: whoever needs it will say so
             os.chdir(settings.directory)
@@ -65,6 +71,11 @@ def apply(settings: Settings) -> None:
     for data in reversed(settings.filters):
         with suppress(Exception):  # of a category that is not to be had here
             warnings.filterwarnings(*pickle.loads(data))  # noqa: S301 - from our own driver
+
+
+def keep_variables(own: Mapping[str, str]) -> None:
+    """Let this process keep environment variables, whatever its driver has."""
+    _own.update(own)
 
 
 def import_path() -> list[str]:

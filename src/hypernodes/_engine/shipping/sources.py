@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from hypernodes._engine.jobs import MapJob
     from hypernodes._engine.kernel import PipelineExecutionEngine
-    from hypernodes._engine.observing.passes import Pass
+    from hypernodes._engine.observing.follower import Follower
     from hypernodes._engine.plan import Slot, Step
     from hypernodes._engine.shipping.account import Key
     from hypernodes._engine.shipping.pace import Pace
@@ -429,7 +429,7 @@ class MapSource(Source):
 
     def _next(self, workers: int, *, behind: bool, most: int) -> list[Any]:
         pending = self.job.pending
-        count = min(self._pace.count(len(pending), workers), most)
+        count = min(self._count(workers), most)
         if behind and not self._pace.may_wait(count):
             return []
         entries: list[Any] = []
@@ -438,13 +438,26 @@ class MapSource(Source):
             entries.extend(map(deque.popleft, itertools.repeat(pending, count)))
         return entries
 
+    def _count(self, workers: int) -> int:
+        """Return how many items the next chunk should have."""
+        return self._pace.count(self.waiting, workers)
+
     def _pack(self, entries: list[Any]) -> Parcel:
         items = list(map(self.job.items.__getitem__, entries))
         names = tuple(items[0])
         columns = [list(map(itemgetter(name), items)) for name in names]
-        parcel = self._packer.pack(("items", (names, entries, columns)))
+        parcel = self._packer.pack(self._described((names, self._numbers(entries), columns)))
         self._pace.weigh(len(entries), parcel.size)
         return parcel
+
+    def _numbers(self, entries: list[Any]) -> list[Any]:
+        """Return what items are called where they are observed."""
+        enter = self.job.enter
+        return entries if enter is None or entries == [None] else list(map(enter.number, entries))
+
+    def _described(self, items: tuple[Any, ...]) -> tuple[str, Any]:
+        """Return what a worker is told of some items: what to do with them, and they themselves."""
+        return "items", items
 
     def _unpackable(self, entry: Any, cause: Exception) -> Failure:
         return blame.item_failure(self.engine, self.job.items[entry], entry, cause)
@@ -486,7 +499,7 @@ class Task(NamedTuple):
     values: Mapping[Slot, Any]
     then: Callable[[Any], None]
     is_wanted: Callable[[], bool]
-    witness: Pass | None = None
+    witness: Follower | None = None
 
     @property
     def told(self) -> tuple[Any, ...] | None:

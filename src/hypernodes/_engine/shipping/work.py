@@ -93,7 +93,7 @@ def run_items(job: Job, body: Any, claims: Claims, append: Callable[[Any], None]
     names, indices, columns = body
     cells, number, begin = claims
     attempt, inputs = _attempt_of(job), job.inputs
-    for index, item in zip(indices, _rows(names, columns), strict=True):
+    for index, item in zip(indices, rows(names, columns), strict=True):
         cells[CURSOR] = number + 1
         if number >= cells[LIMIT]:
             return
@@ -104,10 +104,10 @@ def run_items(job: Job, body: Any, claims: Claims, append: Callable[[Any], None]
         if type(found) is Told and type(found.outcome) is Raised:
             return
         number += 1
-    _finish(job)
+    finish(job)
 
 
-def _finish(job: Job) -> None:
+def finish(job: Job) -> None:
     """Let the engine tidy up; the outcomes are there, so a warning must not become an error."""
     with suppress(Warning):
         job.engine.finish(job.inputs)
@@ -130,7 +130,10 @@ def _attempt_of(job: Job) -> Callable[..., Any]:
     return attempt
 
 
-def _rows(names: tuple[str, ...], columns: list[list[Any]]) -> Iterator[dict[str, Any]]:
+def rows(names: tuple[str, ...], columns: list[list[Any]]) -> Iterator[dict[str, Any]]:
+    """Return items from columns of their values; without any, the one that a run is."""
+    if not names:
+        return iter(({},))
     if len(names) == 1:
         (name,) = names
         return ({name: value} for value in columns[0])
@@ -162,7 +165,7 @@ def run_segment(job: Job, body: Any, claims: Claims, append: Callable[[Any], Non
             raise
         append(raised(error, records))
         return
-    _finish(job)
+    finish(job)
     # What was broken off gives less, to nobody.
     found = given if isinstance(given, Failure) else {s: given.get(s) for s in segment.gives}
     append(found if witness is None else Told(found, records))

@@ -1,0 +1,310 @@
+"""The tables of `docs/scaling.md`, simulated: a billion items on a thousand workers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from benchmarks.scaling import rules
+from benchmarks.scaling.costs import CLUSTER, FIND, PROCESSES, STORE, TELL_ITEMS, TELL_NODES
+from benchmarks.scaling.parts import Work
+from benchmarks.scaling.simulation import Simulation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from benchmarks.scaling.parts import Costs, Outcome
+
+ITEMS: Final = 10**9
+WORKERS: Final = 1_000
+SAMPLE: Final = 50_000
+LARGE_SAMPLE: Final = 200_000
+MIN_WORK: Final = 1_000.0
+"""Seconds of work that a sample has at least."""
+HOUR, DAY = 3600.0, 86400.0
+HOST: Final = 32
+"""How many workers a host has that is lost as a whole."""
+
+
+class Table(NamedTuple):
+    """Rows of text."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+    def text(self) -> str:
+        """Return it in Markdown."""
+        lines = [self.columns, ("---",) * len(self.columns), *self.rows]
+        return "\n".join((self.title, "", *(f"| {' | '.join(line)} |" for line in lines), ""))
+
+
+def simulated(
+    work: Work, workers: int = WORKERS, costs: Costs = CLUSTER, *, least: int = SAMPLE
+) -> Outcome:
+    """Simulate so many items of a map that beginning and end do not matter."""
+    steady = int(MIN_WORK / work.seconds)  # until chunks are as long as they get
+    size = max(least, steady, 8 * max(work.first or 0, 2 * workers))
+    return Simulation(replace(work, items=size), workers, costs).run()
+
+
+def working(work: Work, found: Outcome, workers: int = WORKERS) -> str:
+    """Return which part of their time workers work, in the middle of a run."""
+    mean = work.seconds + work.slow_share * work.slow_seconds
+    return percent(found.rate * mean * (1 - work.found) / workers)
+
+
+def in_time(seconds: float) -> str:
+    """Return a duration in words."""
+    for unit, name in ((DAY, "days"), (HOUR, "h"), (60.0, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.3g} {name}"
+    return f"{seconds:.3g} s"
+
+
+def percent(share: float) -> str:
+    """Return a part of a whole."""
+    return f"{share:.1%}" if share < 0.1 else f"{min(share, 1.0):.0%}"
+
+
+def wide(seconds: float, workers: int = WORKERS) -> int:
+    """Return how many items are six seconds of work for each worker, a million at the most."""
+    return min(int(6 * workers / seconds), 1_000_000)
+
+
+def facts(work: Work, found: Outcome) -> tuple[str, ...]:
+    """Return what most tables say of a run."""
+    return (
+        f"{found.rate:,.0f}",
+        f"{found.ran / max(1, found.chunks):.3g}",
+        percent(found.driver),
+        percent(found.scheduler),
+        working(work, found),
+        in_time(found.projected(work.items)),
+    )
+
+
+FACTS: Final = ("items a second", "items a chunk", "driver", "scheduler", "workers", "10^9 items")
+
+
+def by_duration() -> Table:
+    """Return what becomes of items of all durations."""
+    rows = []
+    for seconds in (0.001, 0.01, 0.1, 1.0, 10.0):
+        work = Work(items=ITEMS, seconds=seconds)
+        ideal = in_time(ITEMS * seconds / WORKERS)
+        rows.append((f"{seconds:g} s", *facts(work, simulated(work)), ideal))
+    columns = ("an item", *FACTS, "if all workers worked")
+    return Table("By the duration of an item", columns, rows)
+
+
+def by_workers() -> Table:
+    """Return from how many workers on they have nothing to do."""
+    rows = []
+    for workers in (10, 30, 100, 300, 1_000, 3_000):
+        cells = []
+        for seconds in (0.01, 0.1, 1.0, 10.0):
+            work = Work(items=ITEMS, seconds=seconds)
+            cells.append(working(work, simulated(work, workers), workers))
+        rows.append((f"{workers:,}", *cells))
+    return Table("What workers are busy, by their number", ("workers", *SECONDS), rows)
+
+
+SECONDS: Final = ("items of 10 ms", "of 100 ms", "of 1 s", "of 10 s")
+
+
+def by_remedy() -> Table:
+    """Return what lifts the limit for items of 10 ms."""
+    short, inner = 0.01, 100
+    ahead = wide(short)
+    outer = Work(items=ITEMS // inner, seconds=inner * short)
+    plain = Remedy(Work(items=ITEMS, seconds=short))
+    outer = Remedy(Work(items=ITEMS // inner, seconds=inner * short), inner=inner)
+    host = Work(items=ITEMS // 10_000, seconds=10_000 * short / HOST)
+    cases: dict[str, Remedy] = {
+        "as it is": plain,
+        "no scheduler between": plain._replace(costs=PROCESSES),
+        "`chunksize=100`": plain._replace(work=replace(plain.work, chunksize=inner)),
+        f"{ahead:,} items ahead": plain._replace(work=replace(plain.work, first=ahead)),
+        "10 drivers, 100 workers each": plain._replace(workers=WORKERS // 10, drivers=10),
+        f"{inner} items in a nested map": outer,
+        f"10,000 items, mapped on a host with {HOST} workers": Remedy(
+            host, WORKERS // HOST, inner=10_000
+        ),
+    }
+    rows = [(name, *remedy.facts(short)) for name, remedy in cases.items()]
+    columns = ("items of 10 ms", "items a second", "driver", "workers", "10^9 items")
+    return Table("What lifts it", columns, rows)
+
+
+class Remedy(NamedTuple):
+    """A way to run a map.
+
+    Attributes:
+        work: What a driver has to do.
+        workers: How many it has.
+        costs: What it costs.
+        drivers: How many drivers there are.
+        inner: How many items are in one that the driver sees.
+    """
+
+    work: Work
+    workers: int = WORKERS
+    costs: Costs = CLUSTER
+    drivers: int = 1
+    inner: int = 1
+
+    def facts(self, seconds: float) -> tuple[str, ...]:
+        """Return what the table says of it, for items that take so long."""
+        found = simulated(self.work, self.workers, self.costs)
+        rate = found.rate * self.drivers * self.inner
+        lasts = in_time(found.projected(self.work.items // self.drivers))
+        return f"{rate:,.0f}", percent(found.driver), percent(rate * seconds / WORKERS), lasts
+
+
+def by_order() -> Table:
+    """Return what slow items do to a consumer that wants results in order, and to others."""
+    rows = []
+    for share, slow in ((0.0, 0.0), (1e-4, 10.0), (1e-4, 60.0), (1e-3, 60.0)):
+        cells = []
+        for ordered, first in ((True, None), (False, None), (True, rules.FARTHEST)):
+            work = Work(
+                items=ITEMS,
+                seconds=1.0,
+                slow_share=share,
+                slow_seconds=slow,
+                ordered=ordered,
+                first=first,
+            )
+            cells.append(working(work, simulated(work, least=LARGE_SAMPLE)))
+        what = f"1 in {1 / share:,.0f} takes {slow:g} s more" if share else "none is slow"
+        rows.append((what, *cells))
+    columns = ("items of 1 s", "in order", "as they finish", f"in order, {rules.FARTHEST:,} ahead")
+    return Table("What workers are busy beside slow items", columns, rows)
+
+
+def by_lifetime() -> Table:
+    """Return what it costs that workers die."""
+    rows = []
+    for name, lifetime in (("1 day", DAY), ("1 h", HOUR)):
+        for seconds in (1.0, 60.0):
+            work = Work(items=ITEMS, seconds=seconds, spread=0.5)
+            sample = replace(work, items=LARGE_SAMPLE)
+            plain = Simulation(sample, WORKERS, CLUSTER).run()
+            found = Simulation(sample, WORKERS, CLUSTER, lifetime=lifetime).run()
+            lost = ITEMS * seconds / lifetime
+            rows.append(
+                (
+                    name,
+                    in_time(seconds),
+                    f"{lost:,.0f}",
+                    f"{found.again / max(1, found.lost):.2g}",
+                    f"{found.failed / found.ran * ITEMS:,.0f}",
+                    percent(max(0.0, 1 - found.rate / plain.rate)),
+                )
+            )
+    columns = (
+        "a worker lives",
+        "an item",
+        "workers lost in 10^9 items",
+        "items again, each",
+        "failed",
+        "slower by",
+    )
+    return Table("What it costs that workers die", columns, rows)
+
+
+def by_cache() -> Table:
+    """Return what looking up in the driver, and storing in workers, does to the rate."""
+    rows = []
+    trip = 0.0005
+    for name, find, store in (
+        ("none", 0.0, 0.0),
+        ("a disk", FIND, STORE),
+        ("0.5 ms away", FIND + trip, STORE + 2 * trip),
+    ):
+        for found in (0.0, 0.9, 1.0) if find else (0.0,):
+            work = Work(
+                items=ITEMS, seconds=0.1, first=wide(0.1), find=find, store=store, found=found
+            )
+            got = simulated(work)
+            rate, lasts = f"{got.rate:,.0f}", in_time(got.projected(ITEMS))
+            rows.append((name, f"{found:.0%}", rate, percent(got.driver), lasts))
+    columns = ("cache", "found", "items a second", "driver", "10^9 items")
+    return Table(f"Items of 100 ms, {wide(0.1):,} ahead, with a cache", columns, rows)
+
+
+def by_events() -> Table:
+    """Return what events do to the rate, where nothing but the driver bounds it."""
+    rows = []
+    for name, tell in (
+        ("nobody", 0.0),
+        ("ends of items", TELL_ITEMS),
+        ("starts and ends of a node", TELL_NODES),
+        ("starts and ends of ten nodes", 10 * TELL_NODES),
+    ):
+        work = Work(items=ITEMS, seconds=0.001, first=10**6, ahead=10**6, tell=tell)
+        got = simulated(work)
+        rows.append((name, f"{got.rate:,.0f}", in_time(got.projected(ITEMS))))
+    columns = ("observed", "items a second", "10^9 items")
+    return Table("Items of 1 ms, a million ahead, observed", columns, rows)
+
+
+def by_end() -> Table:
+    """Return how much longer a map takes than its work, for the end."""
+    rows = []
+    for spread, share, slow in ((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1e-4, 60.0)):
+        cells = []
+        for items in (10_000, 100_000):
+            work = Work(
+                items=items,
+                seconds=1.0,
+                spread=spread,
+                slow_share=share,
+                slow_seconds=slow,
+                ordered=False,
+                known=True,
+            )
+            least = (work.seconds + share * slow) * items / WORKERS
+            found = Simulation(work, WORKERS, CLUSTER).run()
+            cells.append(f"{found.seconds - least:.3g} s of {found.seconds:.3g} s")
+        what = "all alike" if not (spread or share) else ""
+        what = what or (
+            "as different as they are long" if spread else "1 in 10,000 takes 60 s more"
+        )
+        rows.append((what, *cells))
+    columns = ("items of 1 s", "10,000 items", "100,000 items")
+    return Table("What comes on top, at the beginning and the end", columns, rows)
+
+
+def host_lost() -> Table:
+    """Return what becomes of a map when a host is lost."""
+    rows = []
+    work = Work(items=100_000, seconds=1.0, known=True)
+    plain = Simulation(work, WORKERS, CLUSTER).run()
+    for lost in (1, HOST, 10 * HOST):
+        deaths = [(20.0, index) for index in range(lost)]
+        found = Simulation(work, WORKERS, CLUSTER, deaths=deaths).run()
+        more = found.seconds - plain.seconds
+        rows.append((str(lost), str(found.again), str(found.failed), f"{more:.2g} s"))
+    columns = ("workers lost at once", "items again", "failed", "longer by")
+    return Table("A host is lost", columns, rows)
+
+
+TABLES: Final[Sequence[Callable[[], Table]]] = (
+    by_duration,
+    by_workers,
+    by_remedy,
+    by_order,
+    by_end,
+    by_lifetime,
+    host_lost,
+    by_cache,
+    by_events,
+)
+
+
+def tables() -> Iterator[Table]:
+    """Simulate one table after another."""
+    for make in TABLES:
+        yield make()

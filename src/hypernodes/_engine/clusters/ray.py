@@ -1,0 +1,340 @@
+"""The adapter for Ray: actors that run chunks, each a place with a process of its own.
+
+Ray's own retries are off; what an actor has taken along when it died is decided here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from contextlib import suppress
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import ray
+from ray.exceptions import ActorUnschedulableError, ObjectLostError, RayActorError
+
+from hypernodes._engine.clusters import ray_floor
+from hypernodes._engine.clusters.briefs import DRIVER, Report
+from hypernodes._engine.clusters.cluster import Cluster
+from hypernodes._engine.clusters.ray_seats import HEAR
+from hypernodes._engine.clusters.ray_watch import Watch, connection, left_by_user
+from hypernodes._engine.clusters.versions import differing, inquiry, mismatch
+from hypernodes.exceptions import HyperNodesError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+    from concurrent import futures
+
+    from hypernodes._engine.clusters.briefs import Attempt, Luggage
+    from hypernodes._engine.clusters.cluster import Listener, Order
+    from hypernodes._engine.clusters.needs import Needs
+    from hypernodes._engine.clusters.ray_floor import Floor
+    from hypernodes._engine.clusters.ray_seats import Seat
+
+    Nodes = Mapping[str, Mapping[str, float]]
+
+COST: Final = 0.00075
+SHARED: Final = 1 << 16
+"""Bytes from which on what chunks share lies in the object store."""
+MOST_STILLBORN: Final = 4
+BRIEF: Final = 5.0
+"""Seconds after which an idle worker gives back what it holds."""
+
+
+class RayCluster(Cluster):
+    """A Ray cluster.
+
+    Args:
+        floor: Where there are seats.
+        settles: Whether its workers are ours, on this machine.
+        patience: After how many idle seconds workers end that hold nothing; others end sooner.
+        closing: What to call in the end, one after another.
+    """
+
+    cost = COST
+    values_outlive = True
+
+    def __init__(
+        self,
+        floor: Floor,
+        *,
+        settles: bool,
+        patience: float,
+        closing: Iterable[Callable[[], None]],
+    ) -> None:
+        self.settles = settles
+        self._patience = patience
+        self._job = connection()
+        self._floor = floor
+        self._closing = tuple(closing)
+        self._seats: dict[str, Seat] = {}
+        self._made: set[Needs] = set()
+        self._results: dict[int, _Kept] = {}
+        self._luggage: dict[int, Any] = {}
+        self._stillborn = 0
+        self._watch: Watch | None = None
+        self._listener: Listener
+
+    @property
+    def is_over(self) -> bool:
+        return connection() != self._job
+
+    def open(self, listener: Listener) -> None:
+        self._listener = listener
+        self._on_nodes(ray_floor.nodes())
+        tell = lambda there: listener.later(partial(self._look_around, there))  # noqa: E731
+        self._watch = Watch(tell, listener.broken)
+
+    # ------------------------------------------------------------ who is there
+
+    def _look_around(self, there: Nodes) -> None:
+        """Take note of nodes that have come or gone, and let idle workers go."""
+        self._on_nodes(there)
+        lost = [number for number, kept in self._results.items() if kept.node not in there]
+        if lost:
+            self._listener.vanished(lost)
+            self.release(lost)
+        for seat in [s for s in self._seats.values() if s.kind.node and s.kind.node not in there]:
+            self._drop(seat)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """End workers that have been idle for long, or hold what others may wait for."""
+        now = time.monotonic()
+        waits = any(seat.waiting and not seat.is_ready for seat in self._seats.values())
+        brief = 0.0 if waits else BRIEF
+        for seat in self._seats.values():
+            patience = brief if seat.kind.needs else self._patience
+            if seat.is_ready and seat.is_idle and now - seat.busy_at > patience:
+                seat.stop()
+
+    def _on_nodes(self, there: Nodes) -> None:
+        taken = Counter(seat.kind.node for seat in self._seats.values() if seat.kind.node)
+        for seat in self._floor.seats(there, taken):
+            self._add(seat)
+
+    def _add(self, seat: Seat) -> None:
+        self._seats[seat.name] = seat
+        self._listener.joined(seat.name, 1, seat.kind.needs)
+
+    # ------------------------------------------------------------ resources
+
+    def lacking(self, needs: Needs) -> str | None:
+        return self._floor.lacking(needs)
+
+    def suits(self, place: str, needs: Needs) -> bool:
+        seat = self._seats.get(place)
+        return seat is not None and seat.kind.needs == (() if ray_floor.is_modest(needs) else needs)
+
+    def provide(self, needs: Needs) -> list[str]:
+        if ray_floor.is_modest(needs) or needs in self._made:
+            return []
+        self._made.add(needs)
+        seats = self._floor.special_seats(needs)
+        self._seats.update({seat.name: seat for seat in seats})
+        return [seat.name for seat in seats]
+
+    # ------------------------------------------------------------ chunks go out
+
+    def submit(self, order: Order) -> None:
+        if self.is_over:  # asked for anything, Ray would start another one
+            self._listener.broken(left_by_user())
+            return
+        seat = self._seats[order.place]
+        if seat.actor is None:
+            self._start(seat)
+        if seat.is_ready:
+            self._send(seat, order)
+        else:
+            seat.waiting[order.brief.number] = order
+
+    def _start(self, seat: Seat) -> None:
+        seat.start()
+        asked = seat.ask("answer", *_question())
+        self._then(asked, seat, self._on_answer, self._on_lost)
+
+    def _on_answer(self, seat: Seat, found: tuple[str, dict[str, Any]]) -> None:
+        node, there = found
+        words = differing(_question()[1], there)
+        if words:
+            self._listener.broken(mismatch([(f"the Ray worker on node {node}", words)]))
+            return
+        seat.node, seat.busy_at = node, time.monotonic()
+        self._stillborn = 0
+        self._hear(seat, 0)
+        waiting, seat.waiting = seat.waiting, {}
+        for order in waiting.values():
+            self._send(seat, order)
+
+    def _send(self, seat: Seat, order: Order) -> None:
+        brief, number = order.brief, order.brief.number
+        is_known = order.is_known and brief.token in seat.tokens
+        luggage = None if is_known else self._shared(brief.token, order.luggage)
+        taken = [self._results[reference.kept.number].value for reference in order.references]
+        seat.flying.add(number)
+        seat.tokens.add(brief.token)
+        work = seat.actor.work
+        if brief.keeps:
+            told, value = work.options(num_returns=2).remote(brief, luggage, *taken)
+            self._results[number] = _Kept(value, seat.node)
+        else:
+            told = work.remote(brief, luggage, *taken)
+        self._then(told, seat, partial(self._on_told, number), partial(self._on_failed, number))
+
+    def _shared(self, token: int, luggage: Luggage) -> Any:
+        if luggage.size < SHARED:
+            return luggage
+        if token not in self._luggage:
+            self._luggage[token] = ray.put(luggage)
+        return self._luggage[token]
+
+    def _then(
+        self,
+        called: Any,
+        seat: Seat,
+        take: Callable[[Seat, Any], None],
+        fail: Callable[[Seat, BaseException], None],
+    ) -> None:
+        """Have what an actor returns taken in the pool's thread, unless it has been stopped."""
+        turn = seat.turn
+
+        def done(future: futures.Future[Any]) -> None:
+            self._listener.later(partial(read, future))
+
+        def read(future: futures.Future[Any]) -> None:
+            if seat.turn != turn:
+                return
+            error = future.exception()
+            if error is None:
+                take(seat, future.result())
+            else:
+                fail(seat, error)
+
+        called.future().add_done_callback(done)
+
+    # ------------------------------------------------------------ what comes back
+
+    def _on_told(self, number: int, seat: Seat, told: tuple[Report, tuple[int, ...]]) -> None:
+        report, slots = told
+        self._landed(seat, number)
+        if slots:
+            self._listener.kept(number, slots)
+        else:
+            self._results.pop(number, None)
+        self._listener.reported(number, report)
+
+    def _landed(self, seat: Seat, number: int) -> None:
+        seat.flying.discard(number)
+        seat.busy_at = time.monotonic()
+
+    def _on_failed(self, number: int, seat: Seat, error: BaseException) -> None:
+        if isinstance(error, RayActorError):
+            self._on_lost(seat, error)
+            return
+        self._landed(seat, number)
+        self._results.pop(number, None)
+        if isinstance(error, ObjectLostError):
+            self._listener.mislaid(number)
+        else:
+            self._listener.broken(_unfit(error))
+
+    def _on_lost(self, seat: Seat, error: BaseException) -> None:
+        """Deal with an actor that is gone, or could not be made."""
+        was_ready = seat.is_ready
+        self._drop(seat)
+        if isinstance(error, ActorUnschedulableError):
+            return  # its node is gone; if not, the next look around finds that out
+        self._add(self._floor.again(seat))
+        if not was_ready:
+            self._stillborn += 1
+            if self._stillborn >= MOST_STILLBORN or not isinstance(error, RayActorError):
+                self._listener.broken(_unfit(error))
+
+    def _drop(self, seat: Seat) -> None:
+        for number in seat.take_back(tuple(seat.waiting)):
+            self._listener.mislaid(number)
+        self.release(seat.flying)
+        seat.stop()
+        del self._seats[seat.name]
+        self._listener.left(seat.name)
+
+    def _hear(self, seat: Seat, heard: int) -> None:
+        """Wait for announcements; that fails as soon as the actor is gone, though it be idle."""
+        take = partial(self._on_announced, heard)
+        self._then(seat.ask("hear", heard, beside=HEAR), seat, take, self._on_lost)
+
+    def _on_announced(self, heard: int, seat: Seat, attempts: list[Attempt]) -> None:
+        for attempt in attempts:
+            self._listener.announced(attempt)
+        self._hear(seat, heard + len(attempts))
+
+    # ------------------------------------------------------------ while chunks run
+
+    def look(self, place: str, numbers: Collection[int], *, back: bool, void: bool) -> None:
+        seat = self._seats[place]
+        for number in seat.take_back(numbers) if back else ():
+            self._listener.reported(number, Report(back=0))
+        flying = [number for number in numbers if number in seat.flying]
+        if not flying:
+            self._listener.looked(numbers)
+            return
+        found = seat.ask("look", DRIVER, flying, {"back": back, "void": void})
+        take = partial(self._on_looked, list(numbers))
+        self._then(found, seat, take, self._on_lost)
+
+    def _on_looked(self, numbers: list[int], _: Seat, found: dict[int, Report]) -> None:
+        for number, report in found.items():
+            self._listener.reported(number, report)
+        self._listener.looked(numbers)
+
+    def release(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self._results.pop(number, None)
+
+    def forget(self, tokens: Collection[int]) -> None:
+        for token in tokens:
+            self._luggage.pop(token, None)
+        for seat in self._seats.values():
+            known = seat.tokens.intersection(tokens)
+            if known and seat.is_ready:
+                seat.tokens -= known
+                seat.ask("forget", DRIVER, list(known))
+
+    def kill(self, place: str) -> None:
+        seat = self._seats.get(place)
+        if seat is not None and seat.actor is not None:
+            ray.kill(seat.actor)
+
+    def close(self) -> None:
+        self._results.clear()
+        self._luggage.clear()
+        if self._watch is not None and self._watch.close() and not self.is_over:
+            for seat in self._seats.values():
+                seat.stop()
+        for close in self._closing:
+            with suppress(Exception):  # the others are to be closed, too
+                close()
+
+
+class _Kept(NamedTuple):
+    """What leads to the values that a chunk has left, and the node where they are."""
+
+    value: Any
+    node: str
+
+
+@cache
+def _question() -> tuple[str, dict[str, Any]]:
+    """Return what workers are asked for, and what they should have."""
+    question = inquiry()
+    return question, eval(question)  # noqa: S307 - it is our own
+
+
+def _unfit(error: BaseException) -> HyperNodesError:
+    found = HyperNodesError(
+        f"a Ray worker cannot run chunks of hypernodes ({type(error).__name__}: {error}); see "
+        f"whether its runtime_env can be set up, and whether hypernodes can be imported there"
+    )
+    found.__cause__ = error
+    return found

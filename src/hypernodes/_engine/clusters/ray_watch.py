@@ -1,0 +1,110 @@
+"""Watches over a Ray cluster, which by itself is slow to tell that it is gone.
+
+Where its control store is down, calls hang, and after a minute Ray ends the program; where the
+local node is down, nothing is told for half a minute. Both can be seen by whether they listen.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import ray
+
+from hypernodes._engine.clusters import ray_floor
+from hypernodes.exceptions import HyperNodesError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+GLANCE: Final = 1.0
+MOST_DEAF: Final = 3
+"""How often in a row a part of the cluster does not listen until it counts as gone."""
+PATIENCE: Final = 1.0
+
+
+class Watch:
+    """Looks around now and then, in a thread of its own.
+
+    Args:
+        tell: Takes the nodes that are there.
+        broken: Takes what is wrong with the cluster, after which there are no more looks.
+    """
+
+    def __init__(
+        self,
+        tell: Callable[[Mapping[str, Mapping[str, float]]], None],
+        broken: Callable[[BaseException], None],
+    ) -> None:
+        self._tell = tell
+        self._broken = broken
+        self._connection = connection()
+        self._parts = _parts()
+        self._deaf = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="hypernodes-ray-watch", daemon=True)
+        self._thread.start()
+
+    def close(self) -> bool:
+        """Look no more; return whether the cluster was there at the last look."""
+        self._over.set()
+        return not self._deaf
+
+    def _run(self) -> None:
+        while not self._over.wait(GLANCE):
+            error = self._glance()
+            if error is not None and not self._over.is_set():
+                self._broken(error)
+                return
+
+    def _glance(self) -> BaseException | None:
+        if connection() != self._connection:
+            return left_by_user()
+        deaf = next((what for what, where in self._parts.items() if not listens(where)), None)
+        if deaf is None:
+            self._deaf = 0
+            with suppress(Exception):  # asked again at the next look
+                self._tell(ray_floor.nodes())
+            return None
+        self._deaf += 1
+        return _gone(deaf) if self._deaf >= MOST_DEAF else None
+
+
+def connection() -> str:
+    """Return what this program is to the Ray that it is connected to; empty where there is none."""
+    return str(ray.get_runtime_context().get_job_id()) if ray.is_initialized() else ""
+
+
+def left_by_user() -> HyperNodesError:
+    """Return the error for a run during which the program has left Ray."""
+    return HyperNodesError("the program has called ray.shutdown() in the middle of a run")
+
+
+def _parts() -> dict[str, tuple[str, int]]:
+    """Return where the parts of the cluster listen that this process cannot do without."""
+    context = ray.get_runtime_context()
+    host, _, port = context.gcs_address.rpartition(":")
+    here = context.get_node_id()
+    parts = {"the control store (GCS)": (host.strip("[]"), int(port))}
+    for node in ray.nodes():
+        if node["NodeID"] == here:
+            parts["the local node (raylet)"] = node["NodeManagerAddress"], node["NodeManagerPort"]
+    return parts
+
+
+def listens(where: tuple[str, int]) -> bool:
+    """Return whether somebody listens at a host and port."""
+    try:
+        socket.create_connection(where, PATIENCE).close()
+    except OSError:
+        return False
+    return True
+
+
+def _gone(part: str) -> HyperNodesError:
+    return HyperNodesError(
+        f"the connection to Ray was lost, and with it what ran there: {part} does not answer; see "
+        f"whether it is up, and run again: with a cache, what was finished is not run again"
+    )

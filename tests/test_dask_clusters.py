@@ -1,0 +1,715 @@
+"""Which Dask cluster is used, how it is opened and ended, and what is refused or lost there."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from hypernodes import (
+    CacheSpec,
+    Callback,
+    DaskExecutor,
+    HyperNodesError,
+    InputError,
+    Pipeline,
+    RuntimeConfig,
+    node,
+)
+from hypernodes._engine.workers import REGISTRY
+from remote_dask import RemoteDask, is_alive, wait_until
+
+distributed = pytest.importorskip("distributed")
+
+
+@pytest.fixture(scope="module")
+def executor(remote):
+    with DaskExecutor(scheduler_address=remote.address) as executor:
+        yield executor
+
+
+@pytest.fixture
+def config(executor):
+    return RuntimeConfig(executor=executor)
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """A cluster of the test's own, which it may do anything to; without workers."""
+    remote = RemoteDask(tmp_path)
+    yield remote
+    remote.end()
+
+
+def single(function, name="y", **options):
+    return Pipeline([node(name, **options)(function)], name="single")
+
+
+def pid_of(x):
+    return os.getpid()
+
+
+def pids(config, count=20):
+    found = single(pid_of).map({"x": range(count)}, map_over="x", config=config)
+    return {each["y"] for each in found}
+
+
+def pids_of(remote):
+    return {process.pid for process in remote.workers.values()}
+
+
+# ---------------------------------------------------------------- what it is
+
+
+def test_it_is_a_value():
+    one = DaskExecutor("tcp://host:8786", "threads", 2, 5)
+    assert one == DaskExecutor(
+        scheduler_address="tcp://host:8786", scheduler="threads", num_workers=2, chunksize=5
+    )
+    assert pickle.loads(pickle.dumps(one)) == one
+    assert hash(pickle.loads(pickle.dumps(one))) == hash(one)
+    assert RuntimeConfig(executor="dask").executor == DaskExecutor()
+    config = RuntimeConfig(executor=one)
+    assert RuntimeConfig(**config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("", "no address of a scheduler"),
+        ("tcp://host", "a host and a port"),
+        ("tcp://host:port", "a host and a port"),
+        ("tcp://:8786", "a host and a port"),
+        ("host:99999", "a host and a port"),
+        ("tpc://host:8786", "did you mean 'tcp'"),
+    ],
+)
+def test_an_address_that_can_be_none_is_refused(address, message):
+    with pytest.raises(ValidationError, match=message):
+        DaskExecutor(scheduler_address=address)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"num_workers": 0}, {"chunksize": 0}, {"scheduler": "process"}, {"workers": 2}]
+)
+def test_fields_are_checked(fields):
+    with pytest.raises(ValidationError):
+        DaskExecutor(**fields)
+
+
+# ---------------------------------------------------------------- a cluster at an address
+
+
+def test_a_cluster_at_an_address_is_used(remote, config):
+    assert pids(config) <= pids_of(remote)
+    assert os.getpid() not in pids(config)
+
+
+def test_what_others_do_there_is_left_alone_and_nothing_is_left_behind(remote):
+    def state(dask_scheduler):
+        return {
+            "tasks": sorted(map(str, dask_scheduler.tasks)),
+            "clients": len(dask_scheduler.clients),
+            "plugins": sorted(dask_scheduler.plugins),
+            "workers": sorted(dask_scheduler.workers),
+        }
+
+    with distributed.Client(remote.address, set_as_default=False) as client:
+        kept = client.scatter({"theirs": [1, 2, 3]})
+        slow = client.submit(time.sleep, 1, pure=False)
+        wait_until(lambda: slow.key in client.run_on_scheduler(state)["tasks"])
+        before = client.run_on_scheduler(state)
+        with DaskExecutor(scheduler_address=remote.address, chunksize=3) as executor:
+            assert len(pids(RuntimeConfig(executor=executor), 50)) >= 1
+        wait_until(lambda: client.run_on_scheduler(state) == before)
+        assert slow.result(timeout=60) is None
+        assert kept["theirs"].result(timeout=60) == [1, 2, 3]
+        assert all(is_alive(pid) for pid in pids_of(remote))
+
+
+def test_equal_executors_share_their_connection(remote, executor, config):
+    pids(config)
+    workers = REGISTRY._open[executor]
+    equal = DaskExecutor(scheduler_address=remote.address)
+    pids(RuntimeConfig(executor=equal))
+    assert REGISTRY._open[equal] is workers
+
+
+def test_nobody_at_the_address_is_said_soon():
+    executor = DaskExecutor(scheduler_address="tcp://127.0.0.1:9")
+    config = RuntimeConfig(executor=executor, callbacks=[Start(init_kwargs={"timeout": 1})])
+    before = set(threading.enumerate())
+    with pytest.raises(HyperNodesError, match=r"no Dask scheduler .* 'tcp://127.0.0.1:9'") as found:
+        single(pid_of).run({"x": 1}, config=config)
+    assert "see whether it is up" in str(found.value)
+    wait_until(lambda: not lasting(before))
+
+
+def lasting(before):
+    """Return threads of connections and pools that were not there before."""
+    names = ("IO loop", "hypernodes-cluster", "hypernodes-dask-loop", "hypernodes-dask-lifeline")
+    return [t for t in set(threading.enumerate()) - before if t.name.startswith(names)]
+
+
+class Start(Callback):
+    def __init__(self, **options):
+        self.options = options
+        self.told = []
+
+    def on_executor_start(self, executor, options):
+        self.told.append("start")
+        options.update(self.options)
+
+    def on_executor_stop(self, executor, options):
+        self.told.append(("stop", dict(options) == self.options))
+
+
+# ---------------------------------------------------------------- the client of a program
+
+
+def test_the_client_of_a_program_is_used_and_left_running(remote):
+    executor = DaskExecutor()
+    with distributed.Client(remote.address) as client:
+        assert pids(RuntimeConfig(executor=executor)) <= pids_of(remote)
+        executor.close()
+        assert client.status == "running"
+        assert client.submit(int, 3).result(timeout=60) == 3
+
+
+def test_a_cluster_in_threads_of_the_program_is_used_and_left_running():
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
+        ) as cluster,
+        distributed.Client(cluster) as client,
+        DaskExecutor() as executor,
+    ):
+        assert pids(RuntimeConfig(executor=executor)) == {os.getpid()}
+        executor.close()
+        assert client.submit(int, 3).result(timeout=60) == 3
+
+
+def test_a_run_after_the_client_was_closed_opens_anew(remote):
+    with DaskExecutor(num_workers=1) as executor:
+        config = RuntimeConfig(executor=executor)
+        with distributed.Client(remote.address):
+            assert pids(config) <= pids_of(remote)
+        (own,) = pids(config)
+        assert own not in pids_of(remote)
+        with distributed.Client(remote.address):
+            assert pids(config) <= pids_of(remote)
+        wait_until(lambda: not is_alive(own))
+
+
+def test_each_run_uses_the_client_that_is_the_default_then(remote, cluster):
+    pid = cluster.add("one")
+    with DaskExecutor() as executor:
+        config = RuntimeConfig(executor=executor)
+        with distributed.Client(remote.address):
+            assert pids(config) <= pids_of(remote)
+            with distributed.Client(cluster.address):
+                assert pids(config) == {pid}
+            assert pids(config) <= pids_of(remote)
+
+
+def test_a_client_that_was_closed_in_the_middle_of_a_map_changes_nothing(remote, tmp_path):
+    with DaskExecutor(chunksize=1) as executor:
+        client = distributed.Client(remote.address)
+
+        def work(x):
+            time.sleep(0.01)
+            return x
+
+        found = single(work).map_iter(
+            {"x": range(50)}, map_over="x", config=RuntimeConfig(executor=executor)
+        )
+        assert next(found) == {"y": 0}
+        client.close()
+        assert [each["y"] for each in found] == list(range(1, 50))
+
+
+# ---------------------------------------------------------------- a cluster of our own
+
+
+@pytest.fixture(scope="module")
+def own():
+    with DaskExecutor(num_workers=2) as executor:
+        yield executor
+
+
+def test_a_cluster_of_our_own_has_the_workers_that_were_asked_for(own):
+    config = RuntimeConfig(executor=own)
+    pids(config)
+    assert REGISTRY._open[own].size == 2
+
+
+def test_what_needs_no_worker_starts_none():
+    executor = DaskExecutor(num_workers=3)
+    config = RuntimeConfig(executor=executor)
+    assert single(pid_of).map({"x": []}, map_over="x", config=config) == []
+    with pytest.raises(InputError):
+        single(pid_of).run({"z": 1}, config=config)
+    assert executor not in REGISTRY._open
+
+
+def test_start_up_is_paid_once_and_shared(own):
+    calls = Start()
+    config = RuntimeConfig(executor=DaskExecutor(num_workers=2), callbacks=[calls])
+    pids(RuntimeConfig(executor=own))
+    before = REGISTRY._open[own]
+    pids(config)
+    single(pid_of).run({"x": 1}, config=config)
+    assert REGISTRY._open[own] is before
+    assert calls.told == []
+
+
+LEAVES = """
+import gc, logging, os, threading
+from pathlib import Path
+from hypernodes import DaskExecutor, Pipeline, RuntimeConfig, node
+
+def left():
+    gc.collect()
+    links = []
+    for path in Path("/proc/self/fd").iterdir():
+        if path.exists():
+            links.append(str(path.readlink()))
+    threads = {t.name for t in threading.enumerate()}
+    ours = {name for name in threads if name.startswith(("hypernodes", "IO loop"))}
+    handlers = logging.getLogger("distributed").handlers
+    logs = [(handler, handler.level, tuple(handler.filters)) for handler in handlers]
+    return ours, sum("socket" in link or "pipe" in link for link in links), logs
+
+one = Pipeline([node("y")(lambda x: os.getpid())])
+
+def use():
+    pids = []
+    for scheduler in ("processes", "threads"):
+        with DaskExecutor(num_workers=1, scheduler=scheduler) as executor:
+            config = RuntimeConfig(executor=executor)
+            pids.append(one.map({"x": range(3)}, map_over="x", config=config)[0]["y"])
+    assert pids[0] != os.getpid() == pids[1]
+    assert not Path(f"/proc/{pids[0]}").exists()
+
+use()
+before = left()
+use()
+assert left() == before, (before, left())
+"""
+
+
+def test_a_cluster_of_our_own_ends_with_close_and_leaves_nothing(run_script):
+    result = run_script(LEAVES, seconds=120)
+    assert result.stderr == ""
+
+
+OWN = """
+import os, sys, time
+from hypernodes import DaskExecutor, Pipeline, RuntimeConfig, node
+executor = DaskExecutor(num_workers=1, scheduler={scheduler!r})
+one = Pipeline([node("y")(lambda x: os.getpid())])
+print(one.run({{"x": 1}}, config=RuntimeConfig(executor=executor))["y"], flush=True)
+{then}
+"""
+
+
+@pytest.mark.parametrize("scheduler", ["processes", "threads"])
+def test_a_cluster_of_our_own_ends_with_the_program_in_silence(run_script, scheduler):
+    result = run_script(OWN.format(scheduler=scheduler, then=""), seconds=120)
+    assert result.stderr == ""
+    wait_until(lambda: not is_alive(int(result.stdout)))
+
+
+def test_a_cluster_of_our_own_ends_when_the_program_is_killed(tmp_path):
+    script = OWN.format(scheduler="processes", then="time.sleep(600)")
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=tmp_path
+    ) as driver:
+        pid = int(driver.stdout.readline())
+        assert is_alive(pid)
+        driver.kill()
+    wait_until(lambda: not is_alive(pid))
+
+
+def test_a_worker_that_was_killed_is_replaced(own):
+    config = RuntimeConfig(executor=own)
+    victim = pids(config).pop()
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: not is_alive(victim))
+    wait_until(lambda: REGISTRY._open[own].size == 2)
+    assert victim not in pids(config)
+
+
+# ---------------------------------------------------------------- a start that fails
+
+
+BROKEN = """
+import os, sys
+from hypernodes import DaskExecutor, HyperNodesError, Pipeline, RuntimeConfig, node
+import hypernodes._engine.processes.server as server
+server.BOOT = "import sys; sys.exit('this environment is broken')"
+executor = DaskExecutor(num_workers=2)
+one = Pipeline([node("y")(lambda x: x)])
+for _ in range(2):
+    try:
+        one.run({"x": 1}, config=RuntimeConfig(executor=executor))
+    except HyperNodesError as error:
+        print(error)
+import threading
+print([t.name for t in threading.enumerate() if t.name.startswith("hypernodes")])
+"""
+
+
+def test_worker_processes_that_end_at_once_are_an_error_soon(run_script):
+    result = run_script(BROKEN, seconds=120)
+    first, second, threads = result.stdout.splitlines()
+    assert "worker processes end before they begin (exit status 1)" in first
+    assert second == first
+    assert threads == "[]"
+    assert "this environment is broken" in result.stderr
+
+
+def test_a_cluster_without_workers_is_an_error_in_time(cluster):
+    executor = DaskExecutor(scheduler_address=cluster.address)
+    config = RuntimeConfig(executor=executor, callbacks=[Start(timeout=0.5)])
+    with pytest.raises(HyperNodesError, match=r"no worker for 0\.5 s; start some"):
+        pids(config)
+    pid = cluster.add("late")
+    assert pids(RuntimeConfig(executor=executor)) == {pid}
+    executor.close()
+
+
+# ---------------------------------------------------------------- what callbacks have a say in
+
+
+def test_callbacks_hear_of_the_start_and_of_the_end(remote):
+    calls = Start(init_kwargs={"name": "ours"})
+    executor = DaskExecutor(scheduler_address=remote.address, chunksize=7)
+    pids(RuntimeConfig(executor=executor, callbacks=[calls]))
+    pids(RuntimeConfig(executor=executor, callbacks=[calls]))
+    with distributed.Client(remote.address, set_as_default=False) as client:
+        names = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.clients))
+    assert any("ours" in name for name in names)
+    assert calls.told == ["start"]
+    executor.close()
+    assert calls.told == ["start", ("stop", True)]
+
+
+def test_callbacks_can_replace_the_start_by_a_client_or_a_cluster(remote):
+    with distributed.Client(remote.address, set_as_default=False) as client:
+        config = RuntimeConfig(executor=DaskExecutor(), callbacks=[Start(client=client)])
+        assert pids(config) <= pids_of(remote)
+        DaskExecutor().close()
+        assert client.status == "running"
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"
+    ) as cluster:
+        config = RuntimeConfig(executor=DaskExecutor(), callbacks=[Start(cluster=cluster)])
+        assert pids(config) == {os.getpid()}
+        DaskExecutor().close()
+        assert cluster.status.name == "running"
+
+
+def test_callbacks_can_say_what_a_cluster_of_our_own_is_like():
+    wish = {"n_workers": 1, "threads_per_worker": 2, "resources": {"GPU": 1}}
+    with DaskExecutor(num_workers=4, scheduler="threads") as executor:
+        config = RuntimeConfig(executor=executor, callbacks=[Start(cluster_kwargs=wish)])
+        one = single(pid_of, resources={"num_gpus": 1, "num_cpus": 2})
+        assert one.run({"x": 1}, config=config) == {"y": os.getpid()}
+        assert REGISTRY._open[executor].size == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"init_kwarg": {}}, "did you mean 'init_kwargs'"),
+        ({"init_kwargs": 3}, "has to be a dict"),
+        ({"cluster_kwargs": {"workers": 3}}, "did you mean 'n_workers'"),
+        ({"timeout": "long"}, "a number of seconds"),
+        ({"client": object(), "cluster": object()}, "one of them says it all"),
+        ({"client": object()}, "leads to no scheduler"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(options, message):
+    config = RuntimeConfig(executor=DaskExecutor(chunksize=11), callbacks=[Start(**options)])
+    with pytest.raises(HyperNodesError, match=message):
+        single(pid_of).run({"x": 1}, config=config)
+
+
+# ---------------------------------------------------------------- TLS
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    """Where a certificate and its key lie, for all who take part."""
+    folder = tmp_path_factory.mktemp("keys")
+    made = distributed.Security.temporary()
+    (folder / "cert.pem").write_text(made.tls_ca_file, encoding="utf-8")
+    (folder / "key.pem").write_text(made.tls_client_key, encoding="utf-8")
+    return folder
+
+
+def fields_of(keys):
+    return {
+        "tls_ca_file": str(keys / "cert.pem"),
+        "tls_client_cert": str(keys / "cert.pem"),
+        "tls_client_key": str(keys / "key.pem"),
+    }
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory, keys):
+    options = [
+        *("--tls-ca-file", keys / "cert.pem"),
+        *("--tls-cert", keys / "cert.pem"),
+        *("--tls-key", keys / "key.pem"),
+    ]
+    remote = RemoteDask(tmp_path_factory.mktemp("secure"), options=options, protocol="tls")
+    remote.add("one")
+    yield remote
+    remote.end()
+
+
+def test_a_cluster_with_tls_is_used(secure, keys, tmp_path):
+    file = keys / "security.toml"
+    file.write_text(
+        'tls_ca_file = "cert.pem"\ntls_client_cert = "cert.pem"\ntls_client_key = "key.pem"\n',
+        encoding="utf-8",
+    )
+    fields = fields_of(keys)
+    given = [distributed.Security(require_encryption=True, **fields), fields, file, str(file)]
+    executors = [DaskExecutor(secure.address, security=security) for security in given]
+    assert len({*executors}) == 1
+    with executors[0] as executor:
+        assert pids(RuntimeConfig(executor=executor)) == pids_of(secure)
+    described = RuntimeConfig(executor=executors[0]).model_dump(mode="json")
+    assert RuntimeConfig(**described).executor == executors[0]
+
+
+def test_a_client_with_tls_is_used(secure, keys):
+    security = distributed.Security(require_encryption=True, **fields_of(keys))
+    with distributed.Client(secure.address, security=security), DaskExecutor() as executor:
+        assert pids(RuntimeConfig(executor=executor)) == pids_of(secure)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_whoever_has_not_the_keys_is_told_so(secure, known):
+    other = distributed.Security.temporary() if known else None
+    executor = DaskExecutor(secure.address, security=other)
+    config = RuntimeConfig(executor=executor, callbacks=[Start(init_kwargs={"timeout": 2})])
+    with pytest.raises(HyperNodesError, match=r"no Dask scheduler can be reached .*TLS"):
+        pids(config)
+
+
+def test_keys_are_shown_nowhere():
+    security = distributed.Security.temporary()
+    executor = DaskExecutor("tls://host:8786", security=security)
+    assert pickle.loads(pickle.dumps(executor)) == executor
+    assert "PRIVATE KEY" not in repr(executor) + str(RuntimeConfig(executor=executor))
+    with pytest.raises(ValueError, match="name files instead"):
+        executor.model_dump(mode="json")
+    with pytest.raises(ValidationError) as found:
+        DaskExecutor("tls://host:8786", security={"tls_key": security.tls_client_key})
+    assert "did you mean" in str(found.value)
+    assert "PRIVATE KEY" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"scheduler_address": "tcp://host:8786", "security": {"tls_ca_file": "a"}}, "tls://"),
+        ({"security": {"tls_ca_file": "a"}}, "security is for the cluster at scheduler_address"),
+        ({"scheduler_address": "tls://host:8786", "security": 3}, "int is no security"),
+        ({"scheduler_address": "tls://host:8786", "security": "no-file"}, "cannot be read"),
+    ],
+)
+def test_a_security_that_fits_nothing_is_refused(fields, message):
+    with pytest.raises(ValidationError, match=message):
+        DaskExecutor(**fields)
+
+
+# ---------------------------------------------------------------- workers that do not fit
+
+
+OTHER = """
+import hypernodes
+hypernodes.__version__ = "99.0"
+"""
+
+
+@pytest.mark.parametrize(
+    ("site", "message"),
+    [
+        (OTHER, r"worker tcp://\S+ has hypernodes 99\.0 and not 0\.1\.0"),
+        (None, r"worker tcp://\S+ has no hypernodes"),
+    ],
+)
+def test_workers_with_other_versions_are_named_before_anything_runs(
+    cluster, tmp_path, site, message
+):
+    env, python = {}, ()
+    if site is None:
+        env, python = without_hypernodes(tmp_path)
+    else:
+        (tmp_path / "sitecustomize.py").write_text(site, encoding="utf-8")
+        env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    cluster.add("good")
+    cluster.add("other", env=env, python=python)
+    with distributed.Client(cluster.address, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)
+    marks = tmp_path / "marks"
+    with pytest.raises(HyperNodesError, match=message) as found:
+        single(lambda x: marks.touch()).run(
+            {"x": 1}, config=RuntimeConfig(executor=DaskExecutor(cluster.address))
+        )
+    assert "install the same" in str(found.value)
+    assert not marks.exists()
+
+
+def without_hypernodes(folder):
+    """Return what starts an interpreter that has the packages of this one, except hypernodes."""
+    packages = Path(distributed.__file__).parents[1]
+    bare = folder / "packages"
+    bare.mkdir()
+    for path in packages.iterdir():
+        if "hypernodes" not in path.name:
+            (bare / path.name).symlink_to(path)
+    return {"PYTHONPATH": str(bare)}, ("-S",)
+
+
+def test_a_worker_with_other_versions_that_joins_later_is_left_out(cluster, tmp_path, caplog):
+    (tmp_path / "sitecustomize.py").write_text(OTHER, encoding="utf-8")
+    pid = cluster.add("good")
+    with DaskExecutor(cluster.address) as executor:
+        config = RuntimeConfig(executor=executor)
+        assert pids(config) == {pid}
+        env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+        cluster.add("other", env=env)
+        wait_until(lambda: "has hypernodes 99.0" in caplog.text)
+        assert "it is left out" in caplog.text
+        assert pids(config) == {pid}
+
+
+# ---------------------------------------------------------------- a cluster that is lost
+
+
+def marking(folder, seconds=0.0):
+    """Return a function that leaves a mark for each call, and takes its time."""
+
+    def work(x):
+        with (folder / f"{x}-{time.monotonic_ns()}").open("w"):
+            time.sleep(seconds)
+        return x
+
+    return work
+
+
+def marks_of(folder):
+    """Return how often each item was called."""
+    names = [int(path.name.partition("-")[0]) for path in folder.iterdir()]
+    return {name: names.count(name) for name in names}
+
+
+@pytest.fixture
+def marks(tmp_path):
+    folder = tmp_path / "marks"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("way", ["killed", "restarted", "frozen"])
+def test_a_scheduler_that_is_lost_in_a_map_is_an_error_soon_and_can_come_back(
+    cluster, tmp_path, marks, monkeypatch, way
+):
+    monkeypatch.setattr("hypernodes._engine.clusters.lifeline.SILENCE", 3.0)
+    cluster.add("first")
+    cache = CacheSpec(kind="disk", path=str(tmp_path / "cache"))
+    one = single(marking(marks, 0.02), cache=True)
+    count = 400
+    with DaskExecutor(cluster.address, chunksize=4) as executor:
+        config = RuntimeConfig(executor=executor, cache=cache)
+        found = one.map_iter({"x": range(count)}, map_over="x", config=config)
+        for _ in range(20):
+            next(found)
+        lose(cluster, way)
+        begun = time.monotonic()
+        with pytest.raises(HyperNodesError, match="see whether it is up, and run again"):
+            list(found)
+        assert time.monotonic() - begun < 25
+        if way == "frozen":
+            cluster.thaw()
+        if way == "killed":
+            cluster.start()
+        if way != "frozen":
+            cluster.add("second")
+        done = set(finished(one, count, config))
+        assert len(done) >= 20
+        before = marks_of(marks)
+        results = one.map({"x": range(count)}, map_over="x", config=config)
+        assert [each["y"] for each in results] == list(range(count))
+        assert {x: n for x, n in marks_of(marks).items() if x in done} == {
+            x: before[x] for x in done
+        }
+
+
+def finished(one, count, config):
+    """Yield the items that are in the cache."""
+    for x in range(count):
+        if one.explain({"x": x}, config=config)["work"][0] == "hit":
+            yield x
+
+
+def lose(cluster, way):
+    if way == "frozen":
+        cluster.freeze()
+        return
+    cluster.end_scheduler()
+    if way == "restarted":
+        cluster.start()
+
+
+def test_a_run_that_waits_for_a_frozen_scheduler_ends(cluster, monkeypatch):
+    monkeypatch.setattr("hypernodes._engine.clusters.lifeline.SILENCE", 1.0)
+    cluster.add("one")
+    with DaskExecutor(cluster.address) as executor:
+        config = RuntimeConfig(executor=executor)
+        pids(config)
+        cluster.freeze()
+        many = bytes(5_000_000)  # goes by way of the scheduler, which is asked at once
+        with pytest.raises(HyperNodesError, match="not answered for 1 s"):
+            single(len).run({"obj": many}, config=config)
+        before = set(threading.enumerate())
+        executor.close()
+        wait_until(lambda: not lasting(before))
+        cluster.thaw()
+
+
+def test_a_scheduler_that_is_lost_between_runs_costs_the_next_one_nothing(cluster):
+    cluster.add("first")
+    with DaskExecutor(cluster.address) as executor:
+        config = RuntimeConfig(executor=executor)
+        pids(config)
+        cluster.end_scheduler()
+        cluster.start()
+        pid = cluster.add("second")
+        assert pids(config) == {pid}
+
+
+def test_a_cluster_whose_last_worker_is_gone_is_an_error_in_time(cluster):
+    cluster.add("one")
+    executor = DaskExecutor(cluster.address, chunksize=1)
+    config = RuntimeConfig(executor=executor, callbacks=[Start(timeout=2)])
+    found = single(lambda x: time.sleep(0.05)).map_iter(
+        {"x": range(1000)}, map_over="x", config=config
+    )
+    next(found)
+    cluster.end_worker("one")
+    with pytest.raises(HyperNodesError, match="no worker for 2 s"):
+        list(found)
+    executor.close()
