@@ -795,6 +795,13 @@ def test_what_no_worker_has_is_refused_by_amap_too(config):
         asyncio.run(amapped(single(pid_of, resources={"tape": 1}), config))
 
 
+def test_a_cluster_of_our_own_has_no_more_memory_than_its_machine(own):
+    config = RuntimeConfig(executor=own)
+    assert single(pid_of, resources={"memory": 1e6}).run({"x": 1}, config=config)
+    with pytest.raises(ResourceError, match="'memory'"):
+        single(pid_of, resources={"memory": 1e18}).run({"x": 1}, config=config)
+
+
 def test_what_only_another_executor_is_asked_for_is_not_refused(config):
     threads = RuntimeConfig(executor=ThreadPoolExecutor(max_workers=2))
     first = node("y")(pid_of)
@@ -936,3 +943,21 @@ def test_logs_of_our_cluster_are_kept_away_and_those_of_the_user_are_not(run_scr
     lines = {line for line in result.stderr.splitlines() if "of the user" not in line}
     assert "of the user" in result.stderr
     assert lines == set()
+
+
+# ---------------------------------------------------------------- code that runs more
+
+
+def test_code_that_waits_for_its_own_worker_by_another_executor_lends_its_place(cluster):
+    cluster.add("only", "--nthreads", "1")
+    inside = RuntimeConfig(executor=DaskExecutor(cluster.address, chunksize=1))
+    inner = single(lambda x: x + 1)
+
+    def total(x):
+        found = inner.map({"x": range(x)}, map_over="x", config=inside)
+        return sum(each["y"] for each in found)
+
+    with DaskExecutor(cluster.address) as executor:
+        config = RuntimeConfig(executor=executor)
+        found = single(total).map({"x": [2, 3]}, map_over="x", config=config)
+    assert [each["y"] for each in found] == [3, 6]
