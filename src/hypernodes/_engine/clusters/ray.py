@@ -91,10 +91,7 @@ class RayCluster(Cluster):
     def _look_around(self, there: Nodes) -> None:
         """Take note of nodes that have come or gone, and let idle workers go."""
         self._on_nodes(there)
-        lost = [number for number, kept in self._results.items() if kept.node not in there]
-        if lost:
-            self._listener.vanished(lost)
-            self.release(lost)
+        self._vanish([n for n, kept in self._results.items() if kept.node not in there])
         for seat in [s for s in self._seats.values() if s.kind.node and s.kind.node not in there]:
             self._drop(seat)
         self._let_go()
@@ -108,6 +105,11 @@ class RayCluster(Cluster):
             patience = brief if seat.kind.needs else self._patience
             if seat.is_ready and seat.is_idle and now - seat.busy_at > patience:
                 seat.stop()
+
+    def _vanish(self, numbers: Collection[int]) -> None:
+        if numbers:
+            self._listener.vanished(numbers)
+            self.release(numbers)
 
     def _on_nodes(self, there: Nodes) -> None:
         taken = Counter(seat.kind.node for seat in self._seats.values() if seat.kind.node)
@@ -172,7 +174,7 @@ class RayCluster(Cluster):
         is_known = order.is_known and brief.token in seat.tokens
         luggage = None if is_known else self._shared(brief.token, order.luggage)
         taken = [self._results[reference.kept.number].value for reference in order.references]
-        seat.flying.add(number)
+        seat.flying[number] = order
         seat.tokens.add(brief.token)
         work = seat.actor.work
         if brief.keeps:
@@ -225,19 +227,20 @@ class RayCluster(Cluster):
         self._listener.reported(number, report)
 
     def _landed(self, seat: Seat, number: int) -> None:
-        seat.flying.discard(number)
+        seat.flying.pop(number, None)
         seat.busy_at = time.monotonic()
 
     def _on_failed(self, number: int, seat: Seat, error: BaseException) -> None:
         if isinstance(error, RayActorError):
             self._on_lost(seat, error)
             return
-        self._landed(seat, number)
-        self._results.pop(number, None)
         if isinstance(error, ObjectLostError):
+            self._vanish([r.kept.number for r in seat.flying[number].references])
             self._listener.mislaid(number)
         else:
             self._listener.broken(_unfit(error))
+        self._landed(seat, number)
+        self._results.pop(number, None)
 
     def _on_lost(self, seat: Seat, error: BaseException) -> None:
         """Deal with an actor that is gone, or could not be made."""
