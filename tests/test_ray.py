@@ -26,6 +26,7 @@ from hypernodes import (
 )
 from hypernodes._engine.shipping import crew
 from hypernodes.testing._work import Gate, Marks, mixing
+from remote_dask import wait_until
 
 ray = pytest.importorskip("ray")
 numpy = pytest.importorskip("numpy")
@@ -71,13 +72,6 @@ def pids(config, count=40):
 
 def items(count):
     return {"x": range(count)}
-
-
-def wait_until(condition):
-    end = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < end, "it does not come about"
-        time.sleep(0.005)
 
 
 # ---------------------------------------------------------------- what it is

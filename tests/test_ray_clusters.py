@@ -4,15 +4,14 @@ import os
 import sys
 import textwrap
 import threading
-import time
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from hypernodes import HyperNodesError, Pipeline, RayExecutor, ResourceError, RuntimeConfig, node
-from hypernodes.testing._suite.drivers import is_alive
 from hypernodes.testing._work import Gate, Marks
+from remote_dask import is_alive, wait_until
 
 ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
@@ -69,13 +68,6 @@ def places(config):
         {"x": range(40)}, map_over="x", config=config
     )
     return {each["y"] for each in found}
-
-
-def wait_until(condition):
-    end = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < end, "it does not come about"
-        time.sleep(0.02)
 
 
 # ---------------------------------------------------------------- at an address
@@ -238,7 +230,7 @@ def test_a_ray_that_the_program_has_initialised_is_used_and_left_running(run_scr
     ray.shutdown()
     assert pids()  # on another one
     """),
-        seconds=90,
+        seconds=240,
     )
 
 
@@ -267,7 +259,7 @@ def test_a_cluster_that_is_gone_is_told_soon_and_the_program_goes_on(run_script,
         raise AssertionError
     assert pids()
     """),
-        seconds=90,
+        seconds=240,
     )
 
 
@@ -280,7 +272,7 @@ def test_nothing_is_left_of_a_driver_that_is_killed(run_script, tmp_path):
     os.kill(os.getpid(), signal.SIGKILL)
     """),
         status=-9,
-        seconds=60,
+        seconds=240,
     )
     found = [int(pid) for pid in (tmp_path / "pids").read_text(encoding="utf-8").split()]
     assert len(found) > 3
@@ -305,6 +297,6 @@ def test_a_script_needs_no_guard_and_its_functions_reach_workers(run_script):
     assert found["y"].x == 2
     assert len(pids(500)) == 2
     """),
-        seconds=60,
+        seconds=240,
     )
     assert result.stdout == "once\n"

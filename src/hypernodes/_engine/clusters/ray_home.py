@@ -24,6 +24,10 @@ _lock: Final = threading.Lock()
 _current: list[Home] = []
 
 
+INHERITED: Final[dict[str, str]] = {}
+"""In a worker of a Ray of our own: the environment variables that its processes have got."""
+
+
 def enter(address: str | None, brought_up: Callable[[], Home]) -> Home | None:
     """Make sure that the program is connected to Ray.
 

@@ -76,7 +76,10 @@ class Watch:
 
 def connection() -> str:
     """Return what this program is to the Ray that it is connected to; empty where there is none."""
-    return str(ray.get_runtime_context().get_job_id()) if ray.is_initialized() else ""
+    if not ray.is_initialized():
+        return ""
+    context = ray.get_runtime_context()
+    return f"{context.get_node_id()} {context.get_job_id()}"
 
 
 def left_by_user() -> HyperNodesError:
