@@ -4,12 +4,15 @@ import os
 import sys
 import textwrap
 import threading
+from concurrent import futures
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from checker import Checker
 from hypernodes import HyperNodesError, Pipeline, RayExecutor, ResourceError, RuntimeConfig, node
+from hypernodes.backends import RemoteBackend
 from hypernodes.testing._work import Gate, Marks
 from remote_dask import is_alive, wait_until
 
@@ -300,3 +303,58 @@ def test_a_script_needs_no_guard_and_its_functions_reach_workers(run_script):
         seconds=240,
     )
     assert result.stdout == "once\n"
+
+
+# ---------------------------------------------------------------- whole pipelines
+
+
+@pytest.fixture(scope="module")
+def backend(cluster):
+    with RemoteBackend(kind="ray", address=cluster.address) as backend:
+        yield backend
+
+
+@pytest.mark.parametrize("kind", ["sequential", "thread", "async", "process"])
+def test_whole_pipelines_run_there(backend, kind):
+    checker = Checker()
+    config = RuntimeConfig(backend=backend, executor=kind, callbacks=[checker])
+
+    def fail_at_three(x):
+        if x == 3:
+            raise ValueError(x)
+        return os.getpid()
+
+    pipeline = Pipeline([node("y")(fail_at_three), node("z")(lambda y: y)], name="whole")
+    run = pipeline.run({"x": 1}, config=config)
+    mapped = pipeline.map({"x": range(60)}, map_over="x", config=config, on_error="return")
+    assert os.getpid() not in run.values()
+    failure = mapped.pop(3)
+    assert (failure.index, failure.inputs) == (3, {"x": 3})
+    assert failure.error.__notes__ == [
+        "hypernodes: in node 'fail_at_three' of pipeline 'whole', item 3"
+    ]
+    assert os.getpid() not in {each["z"] for each in mapped}
+    assert all(each["y"] == each["z"] for each in mapped) or kind == "process"
+    checker.check()
+
+
+def test_closing_ends_whole_pipelines_there(cluster, tmp_path):
+    def work(x):
+        (tmp_path / f"{os.getpid()}").touch()
+        time.sleep(600)
+
+    backend = RemoteBackend(kind="ray", address=cluster.address)
+    config = RuntimeConfig(backend=backend, executor="sequential")
+    found = futures.ThreadPoolExecutor(1).submit(single(work).run, {"x": 1}, config=config)
+    wait_until(lambda: list(tmp_path.iterdir()))
+    backend.close()
+    with pytest.raises(HyperNodesError, match="closed in the middle"):
+        found.result(timeout=LIMIT)
+    (pid,) = (int(path.name) for path in tmp_path.iterdir())
+    wait_until(lambda: not is_alive(pid))
+
+
+def test_an_address_where_no_ray_is_is_told_to_a_backend_too():
+    config = RuntimeConfig(backend=RemoteBackend("ray", "127.0.0.1:9"))
+    with pytest.raises(HyperNodesError, match="nobody listens"):
+        pids(config)

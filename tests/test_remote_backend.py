@@ -3,6 +3,10 @@
 import asyncio
 import os
 import pickle
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 
 import pytest
@@ -11,15 +15,22 @@ from pydantic import ValidationError
 from checker import Checker
 from hypernodes import (
     AsyncExecutor,
+    CacheSpec,
     Callback,
     CompositeExecutor,
+    DiskCache,
+    Failure,
     HyperNodesError,
     InputError,
+    MemoryCache,
     Pipeline,
     ProcessPoolExecutor,
+    ResourceError,
     RuntimeConfig,
     SequentialExecutor,
+    SerializationError,
     ThreadPoolExecutor,
+    WorkerCrashedError,
     node,
     report,
 )
@@ -450,3 +461,414 @@ def test_what_ends_a_run_and_is_no_exception_surfaces_as_itself(each):
             call()
         assert found.value.code == 3
     checker.check()
+
+
+# ---------------------------------------------------------------- failures
+
+
+class TwoError(Exception):
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+        self.two = two
+
+
+def test_failures_are_those_of_their_items(each):
+    def fail(x):
+        if x % 7 == 3:
+            raise TwoError(x, "more")
+        return x
+
+    inner = single(fail, name="inner")
+    sums = inner.as_node(map_over="xs", input_mapping={"xs": "x"}, name="sums")
+    outer = Pipeline([node("xs")(lambda n: list(range(n))), sums], name="outer")
+    plain = inner.map({"x": range(30)}, map_over="x", config=each, on_error="return")
+    for index, found in enumerate(plain):
+        assert isinstance(found, Failure) == (index % 7 == 3)
+        if isinstance(found, Failure):
+            note = f"hypernodes: in node 'fail' of pipeline 'single', item {index}"
+            assert (found.index, found.inputs, found.attempts) == (index, {"x": index}, 1)
+            assert (type(found.error), found.error.two) == (TwoError, "more")
+            assert found.error.__notes__ == [note]
+    nested = outer.map({"n": range(2, 6)}, map_over="n", config=each, on_error="return")
+    assert [type(found) for found in nested] == [dict, dict, Failure, Failure]
+    local = outer.map({"n": range(2, 6)}, map_over="n", on_error="return")
+    assert [each.error.__notes__ for each in nested[2:]] == [
+        each.error.__notes__ for each in local[2:]
+    ]
+
+
+def test_what_cannot_travel_is_named_before_anything_runs(config, tmp_path):
+    handle = (tmp_path / "open").open("w")
+
+    def use(x, shared=None):
+        (tmp_path / "ran").touch()
+        return x
+
+    with handle:
+        with pytest.raises(SerializationError, match="'leak'") as found:
+            Pipeline([node("y")(use), node("z")(leaks(handle))]).run({"x": 1}, config=config)
+        assert found.value.node == "leak"
+        with pytest.raises(SerializationError, match="'shared'") as found:
+            single(use).map({"x": range(9), "shared": handle}, map_over="x", config=config)
+        assert (found.value.node, found.value.name) == ("use", "shared")
+        assert not (tmp_path / "ran").exists()
+        items = single(use).map(
+            {"x": [1, handle, 3]}, map_over="x", config=config, on_error="return"
+        )
+        assert [items[0], items[2]] == [{"y": 1}, {"y": 3}]
+        assert isinstance(items[1].error, SerializationError)
+        assert items[1].error.index == 1
+
+
+def leaks(handle):
+    def leak(y):
+        return handle.name
+
+    return leak
+
+
+def test_outputs_that_cannot_travel_are_named(each):
+    def lock(x):
+        import threading
+
+        return threading.Lock() if x == 4 else x
+
+    found = single(lock).map({"x": range(8)}, map_over="x", config=each, on_error="return")
+    assert [index for index, each in enumerate(found) if isinstance(each, Failure)] == [4]
+    assert isinstance(found[4].error, SerializationError)
+    with pytest.raises(SerializationError, match="'lock'"):
+        single(lock).run({"x": 4}, config=each)
+
+
+def test_resources_that_nobody_has_are_refused_at_once(config, tmp_path):
+    greedy = single(lambda x: (tmp_path / "ran").touch(), resources={"num_gpus": 50})
+    with pytest.raises(ResourceError, match="num_gpus"):
+        greedy.run({"x": 1}, config=config)
+    with pytest.raises(ResourceError, match="num_gpus"):
+        greedy.map({"x": range(5)}, map_over="x", config=config)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_resources_say_where_a_run_goes(remote, config):
+    big = remote.workers["big"].pid
+    needy = single(pid_of, resources={"num_gpus": 1})
+    found = needy.map({"x": range(20)}, map_over="x", config=config)
+    assert {each["y"] for each in found} == {big}
+    assert needy.run({"x": 1}, config=config) == {"y": big}
+
+
+def test_coroutines_are_cancelled_where_the_map_ends(backend, tmp_path):
+    async def work(x):
+        if x == 0:
+            while not (tmp_path / "begun").exists():  # noqa: ASYNC110 - files set no event
+                await asyncio.sleep(0.01)
+            raise ValueError(x)
+        (tmp_path / "begun").touch()
+        try:
+            await asyncio.sleep(600)
+        finally:
+            (tmp_path / f"cancelled{x}").touch()
+
+    config = RuntimeConfig(backend=backend, executor="async")
+    with pytest.raises(ValueError, match="0"):
+        single(work).map({"x": range(2)}, map_over="x", config=config)
+    wait_until((tmp_path / "cancelled1").exists)
+
+
+def test_a_run_that_was_cancelled_stops_there(backend, tmp_path):
+    async def work(x):
+        (tmp_path / "begun").touch()
+        try:
+            await asyncio.sleep(600)
+        finally:
+            (tmp_path / "cancelled").touch()
+
+    async def main():
+        config = RuntimeConfig(backend=backend, executor="async")
+        run = asyncio.create_task(single(work).arun({"x": 1}, config=config))
+        while not (tmp_path / "begun").exists():  # noqa: ASYNC110 - files set no event
+            await asyncio.sleep(0.01)
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+
+    asyncio.run(main())
+    wait_until((tmp_path / "cancelled").exists)
+
+
+# ---------------------------------------------------------------- caches
+
+
+def counted(folder):
+    """Return a pipeline that leaves a file for every call."""
+
+    def slow(x):
+        with (folder / f"calls{x}").open("a") as file:
+            file.write("c")
+        return x * 2
+
+    return Pipeline([node("y")(slow), node("z")(lambda y: y + 1)], name="counted")
+
+
+def calls(folder):
+    return {
+        path.name.removeprefix("calls"): len(path.read_text()) for path in folder.glob("calls*")
+    }
+
+
+@pytest.mark.parametrize("kind", ["disk", "disk object", "memory"])
+def test_what_is_kept_is_not_run_again(each, tmp_path, kind):
+    cache = {
+        "disk": CacheSpec(kind="disk", path=str(tmp_path / "cache")),
+        "disk object": DiskCache(tmp_path / "cache"),
+        "memory": MemoryCache(),
+    }[kind]
+    (tmp_path / "work").mkdir()
+    config = each.replace(cache=cache)
+    pipeline = counted(tmp_path / "work")
+    first = pipeline.map({"x": [1, 2, 3, 3]}, map_over="x", config=config)
+    checker, story = Checker(), Story()
+    second = pipeline.map(
+        {"x": [1, 2, 4]}, map_over="x", config=config.replace(callbacks=[checker, story])
+    )
+    assert pipeline.run({"x": 4}, config=config) == {"y": 8, "z": 9}
+    assert first == [{"y": 2 * x, "z": 2 * x + 1} for x in [1, 2, 3, 3]]
+    assert second == [{"y": 2 * x, "z": 2 * x + 1} for x in [1, 2, 4]]
+    assert calls(tmp_path / "work") == dict.fromkeys("1234", 1)
+    checker.check()
+
+
+def test_cache_events_are_those_of_a_local_run(each, tmp_path):
+    class Cached(Callback):
+        def __init__(self):
+            self.told = Counter()
+
+        def on_cache_check(self, ctx, node, signature):
+            self.told["check", node.name, ctx.item_index, signature] += 1
+
+        def on_cache_hit(self, ctx, node):
+            self.told["hit", node.name, ctx.item_index] += 1
+
+        def on_cache_miss(self, ctx, node):
+            self.told["miss", node.name, ctx.item_index] += 1
+
+        def on_cache_store(self, ctx, node):
+            self.told["store", node.name, ctx.item_index] += 1
+
+    def told(config, folder):
+        cached, checker = Cached(), Checker()
+        config = config.replace(
+            cache=CacheSpec(kind="disk", path=str(folder)), callbacks=[cached, checker]
+        )
+        one = Pipeline([node("y")(lambda x: x * 2), node("z")(lambda y: y + 1)])
+        one.map({"x": [1, 2]}, map_over="x", config=config)
+        one.map({"x": [1, 3]}, map_over="x", config=config)
+        one.run({"x": 5}, config=config)
+        one.run({"x": 5}, config=config)
+        checker.check()
+        return cached.told
+
+    local = each.replace(backend=LocalBackend(), executor="sequential")
+    assert told(each, tmp_path / "there") == told(local, tmp_path / "here")
+
+
+# ---------------------------------------------------------------- what is lost
+
+
+def test_nobody_at_the_address_is_said_soon():
+    class Start(Callback):
+        def on_executor_start(self, executor, options):
+            options["init_kwargs"] = {"timeout": 1}
+
+    backend = RemoteBackend("dask", "tcp://127.0.0.1:9")
+    config = RuntimeConfig(backend=backend, callbacks=[Start()])
+    with pytest.raises(HyperNodesError, match=r"no Dask scheduler .* 'tcp://127.0.0.1:9'"):
+        single(pid_of).run({"x": 1}, config=config)
+
+
+def test_workers_with_other_versions_are_named_before_anything_runs(cluster, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import hypernodes\nhypernodes.__version__ = '99.0'\n", encoding="utf-8"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    cluster.add("other", env={"PYTHONPATH": path})
+    marks = tmp_path / "marks"
+    config = RuntimeConfig(backend=RemoteBackend("dask", cluster.address))
+    with pytest.raises(HyperNodesError, match=r"has hypernodes 99\.0 and not"):
+        single(lambda x: marks.touch()).run({"x": 1}, config=config)
+    assert not marks.exists()
+
+
+def test_a_killed_worker_costs_its_share_at_most(cluster, tmp_path):
+    for name in ("one", "two"):
+        cluster.add(name, "--nthreads", "1")
+    done = tmp_path / "done"
+    done.mkdir()
+
+    def work(x):
+        if x == 30 and not (tmp_path / "killed").exists():
+            (tmp_path / "killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        (done / f"{x}-{os.getpid()}").touch()
+        return x
+
+    checker = Checker()
+    with RemoteBackend("dask", cluster.address) as backend:
+        config = RuntimeConfig(backend=backend, executor="sequential", callbacks=[checker])
+        found = single(work).map({"x": range(100)}, map_over="x", config=config)
+    assert found == [{"y": x} for x in range(100)]
+    assert {path.name.partition("-")[0] for path in done.iterdir()} == set(map(str, range(100)))
+    checker.check()
+
+
+def test_an_item_that_kills_every_worker_is_named(cluster):
+    for name in ("one", "two", "three"):
+        cluster.add(name, "--nthreads", "1")
+
+    def work(x):
+        if x == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return x
+
+    with RemoteBackend("dask", cluster.address) as backend:
+        config = RuntimeConfig(backend=backend, executor="thread")
+        found = single(work).map({"x": range(8)}, map_over="x", config=config, on_error="return")
+    assert [each for index, each in enumerate(found) if index != 3] == [
+        {"y": x} for x in range(8) if x != 3
+    ]
+    assert isinstance(found[3].error, WorkerCrashedError)
+    assert (found[3].error.index, found[3].node) == (3, "work")
+
+
+def test_a_second_run_after_the_scheduler_was_lost_computes_the_rest(cluster, tmp_path):
+    cluster.add("one", "--nthreads", "1")
+    (tmp_path / "work").mkdir()
+
+    def slow(x):
+        with (tmp_path / "work" / f"calls{x}").open("a") as file:
+            file.write("c")
+        if x == 20 and not (tmp_path / "again").exists():
+            (tmp_path / "here").touch()
+            time.sleep(600)
+        return x * 2
+
+    cache = CacheSpec(kind="disk", path=str(tmp_path / "cache"))
+    backend = RemoteBackend("dask", cluster.address)
+    config = RuntimeConfig(backend=backend, executor="sequential", cache=cache)
+    got = []
+    with pytest.raises(HyperNodesError, match="scheduler was lost"):  # noqa: PT012 - as they come
+        for each in single(slow).map_iter({"x": range(40)}, map_over="x", config=config):
+            got.append(each)
+            if len(got) == 20:
+                wait_until((tmp_path / "here").exists)
+                cluster.end_scheduler()
+    cluster.end_worker("one")
+    (tmp_path / "again").touch()
+    cluster.start()
+    cluster.add("two", "--nthreads", "1")
+    found = single(slow).map({"x": range(40)}, map_over="x", config=config)
+    backend.close()
+    assert found == [{"y": 2 * x} for x in range(40)]
+    assert calls(tmp_path / "work") == {str(x): 2 if x == 20 else 1 for x in range(40)}
+
+
+def test_closing_ends_what_runs_there(remote, tmp_path):
+    backend = RemoteBackend("dask", f"{remote.address}")
+    other = RemoteBackend("dask", remote.address.replace("127.0.0.1", "localhost"))
+    assert backend != other
+
+    async def work(x):
+        (tmp_path / "begun").touch()
+        try:
+            await asyncio.sleep(600)
+        finally:
+            (tmp_path / "cancelled").touch()
+
+    async def main():
+        config = RuntimeConfig(backend=other, executor="async")
+        run = asyncio.create_task(single(work).arun({"x": 1}, config=config))
+        while not (tmp_path / "begun").exists():  # noqa: ASYNC110 - files set no event
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(other.close)
+        with pytest.raises(HyperNodesError, match="closed in the middle"):
+            await run
+
+    asyncio.run(main())
+    wait_until((tmp_path / "cancelled").exists)
+
+
+INTERRUPTED = """
+import asyncio, signal, sys, threading
+from pathlib import Path
+from hypernodes import Callback, Pipeline, RuntimeConfig, node
+from hypernodes.backends import RemoteBackend
+
+address, folder = sys.argv[1], Path(sys.argv[2])
+
+async def work(x):
+    (folder / "begun").touch()
+    try:
+        await asyncio.sleep(600)
+    finally:
+        (folder / "cancelled").touch()
+
+class Ends(Callback):
+    def on_pipeline_error(self, error):
+        print(type(error).__name__, flush=True)
+
+config = RuntimeConfig(
+    backend=RemoteBackend("dask", address), executor="async", callbacks=[Ends()]
+)
+try:
+    Pipeline([node("y")(work)]).map({"x": range(3)}, map_over="x", config=config)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_ctrl_c_ends_what_runs_there(remote, tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, remote.address, str(tmp_path)], stdout=subprocess.PIPE
+    ) as driver:
+        wait_until((tmp_path / "begun").exists)
+        driver.send_signal(signal.SIGINT)
+        assert driver.communicate(timeout=60)[0].split() == [b"KeyboardInterrupt", b"interrupted"]
+    wait_until((tmp_path / "cancelled").exists)
+
+
+# ---------------------------------------------------------------- workers that may have no children
+
+
+def test_processes_become_threads_where_workers_are_daemons(tmp_path):
+    remote = RemoteDask(tmp_path)
+    try:
+        remote.add("nanny", "--nthreads", "1", nanny=True)
+        backend = RemoteBackend("dask", remote.address)
+        config = RuntimeConfig(backend=backend, executor=ProcessPoolExecutor(max_workers=2))
+        with pytest.warns(RuntimeWarning, match="has threads there") as warned, backend:
+            found = single(pid_of).map({"x": range(9)}, map_over="x", config=config)
+        assert len({each["y"] for each in found}) == 1
+        assert len(warned) == 1
+    finally:
+        remote.end()
+
+
+def test_tls(tmp_path):
+    keys = distributed.Security.temporary()
+    (tmp_path / "cert.pem").write_text(keys.tls_ca_file, encoding="utf-8")
+    (tmp_path / "key.pem").write_text(keys.tls_client_key, encoding="utf-8")
+    files = {"ca-file": "cert.pem", "cert": "cert.pem", "key": "key.pem"}
+    options = [f"--tls-{name}={tmp_path / file}" for name, file in files.items()]
+    remote = RemoteDask(tmp_path, options=options, protocol="tls")
+    try:
+        pid = remote.add("one", "--nthreads", "1")
+        security = {
+            "tls_ca_file": str(tmp_path / "cert.pem"),
+            "tls_client_cert": str(tmp_path / "cert.pem"),
+            "tls_client_key": str(tmp_path / "key.pem"),
+        }
+        with RemoteBackend("dask", remote.address, security) as backend:
+            config = RuntimeConfig(backend=backend, executor="sequential")
+            assert single(pid_of).run({"x": 1}, config=config) == {"y": pid}
+    finally:
+        remote.end()

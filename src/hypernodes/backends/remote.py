@@ -123,8 +123,14 @@ class RemoteBackend(Backend):
 
             check_address(self.address)
             check_security(self.address, self.security)
-        elif self.security is not None:
+            return self
+        if self.security is not None:
             raise ValueError("security is for kind='dask'; Ray is told by its own environment")
+        if not self.address or self.address.startswith("ray://"):
+            raise ValueError(
+                f"{self.address!r} is no address of a cluster: give 'auto' or 'host:port'; Ray "
+                f"Client (ray://) is not supported: run this inside of the cluster's network"
+            )
         return self
 
     # ------------------------------------------------------------ runs and maps

@@ -104,7 +104,7 @@ class RayExecutor(ClusteredExecutor):
             raise ValueError(
                 f"{address!r} is no address of a cluster: give 'auto' or 'host:port'; Ray Client "
                 f"(ray://) is not supported, as values would come to the driver's proxy: run the "
-                f"driver inside of the cluster's network, or use RemoteBackend"
+                f"driver inside of the cluster's network"
             )
         return address
 

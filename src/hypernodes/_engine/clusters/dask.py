@@ -40,6 +40,8 @@ GPU: Final = {"num_gpus": "GPU"}
 PAUSES: Final = (0.05, 0.2, 1.0)
 """Seconds between attempts to move something to or from a worker that may be about to go."""
 TOPIC: Final = "hypernodes"
+PARTING: Final = 2.0
+"""Seconds for workers to hear that nobody wants any more what they do."""
 EVERYONE: Final = "all"
 IS_DAEMON: Final = "__import__('multiprocessing').current_process().daemon"
 _logger: Final = logging.getLogger("hypernodes.clusters")
@@ -308,8 +310,14 @@ class DaskCluster(Cluster):
         with suppress(Exception):  # it is gone, and that is told elsewhere
             found = await self._client.run(_worker.look, DRIVER, numbers, **facts)
             for number, report in found[place].items():
+                if report.back == 0:  # it may wait for ever for what was lost
+                    self._listener.later(partial(self._drop, number))
                 self._listener.reported(number, report)
         self._listener.looked(numbers)
+
+    def _drop(self, number: int) -> None:
+        self._reports.pop(number, None)
+        self._results.pop(number, None)
 
     def release(self, numbers: Iterable[int]) -> None:
         for number in numbers:
@@ -329,6 +337,8 @@ class DaskCluster(Cluster):
 
     def close(self) -> None:
         self._lifeline.stop()
+        if self._reports and self._client.status == "running":
+            self._abandon()
         self._reports.clear()
         self._results.clear()
         self._errands.close()
@@ -339,6 +349,13 @@ class DaskCluster(Cluster):
             with suppress(Exception):  # the others are to be closed, too
                 close()
         self._eyes.shutdown(wait=False)
+
+    def _abandon(self) -> None:
+        """Have workers stop what they do for this process; they may go on, and it may not wait."""
+        asked = self._client.run(_worker.abandon, DRIVER, asynchronous=True)
+        loop = self._client.loop.asyncio_loop
+        with suppress(Exception):  # some of them may be gone
+            asyncio.run_coroutine_threadsafe(asyncio.wait_for(asked, PARTING), loop).result()
 
 
 def _topic() -> str:
