@@ -4,6 +4,7 @@ import os
 import sys
 import textwrap
 import threading
+import time
 from concurrent import futures
 from pathlib import Path
 
