@@ -69,6 +69,7 @@ class RayCluster(Cluster):
         self._floor = floor
         self._closing = tuple(closing)
         self._seats: dict[str, Seat] = {}
+        self._there: set[str] = set()
         self._made: set[Needs] = set()
         self._results: dict[int, _Kept] = {}
         self._luggage: dict[int, Any] = {}
@@ -115,6 +116,12 @@ class RayCluster(Cluster):
         taken = Counter(seat.kind.node for seat in self._seats.values() if seat.kind.node)
         for seat in self._floor.seats(there, taken):
             self._add(seat)
+        if there.keys() - self._there:
+            kinds = Counter(seat.kind.needs for seat in self._seats.values())
+            for needs in self._made:
+                for seat in self._floor.special_seats(needs, taken=kinds[needs]):
+                    self._add(seat)
+        self._there = set(there)
 
     def _add(self, seat: Seat) -> None:
         self._seats[seat.name] = seat
@@ -133,7 +140,7 @@ class RayCluster(Cluster):
         if ray_floor.is_modest(needs) or needs in self._made:
             return []
         self._made.add(needs)
-        seats = self._floor.special_seats(needs)
+        seats = self._floor.special_seats(needs, taken=0)
         self._seats.update({seat.name: seat for seat in seats})
         return [seat.name for seat in seats]
 
@@ -171,6 +178,9 @@ class RayCluster(Cluster):
 
     def _send(self, seat: Seat, order: Order) -> None:
         brief, number = order.brief, order.brief.number
+        if any(reference.kept.number not in self._results for reference in order.references):
+            self._listener.mislaid(number)  # lost just now
+            return
         is_known = order.is_known and brief.token in seat.tokens
         luggage = None if is_known else self._shared(brief.token, order.luggage)
         taken = [self._results[reference.kept.number].value for reference in order.references]
@@ -275,7 +285,10 @@ class RayCluster(Cluster):
     # ------------------------------------------------------------ while chunks run
 
     def look(self, place: str, numbers: Collection[int], *, back: bool, void: bool) -> None:
-        seat = self._seats[place]
+        seat = self._seats.get(place)
+        if seat is None:  # that it has left is on its way
+            self._listener.looked(numbers)
+            return
         for number in seat.take_back(numbers) if back else ():
             self._listener.reported(number, Report(back=0))
         flying = [number for number in numbers if number in seat.flying]
