@@ -26,6 +26,7 @@ from hypernodes import (
 )
 from hypernodes._engine.shipping import crew
 from hypernodes.testing._work import Gate, Marks, mixing
+from remote_dask import wait_until
 
 ray = pytest.importorskip("ray")
 numpy = pytest.importorskip("numpy")
@@ -71,13 +72,6 @@ def pids(config, count=40):
 
 def items(count):
     return {"x": range(count)}
-
-
-def wait_until(condition):
-    end = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < end, "it does not come about"
-        time.sleep(0.005)
 
 
 # ---------------------------------------------------------------- what it is
@@ -441,6 +435,16 @@ def test_what_a_node_runs_on_an_equal_executor_runs_right_there(config):
     for each in single(outer).map(items(4), map_over="x", config=config):
         inner, pid = each["y"]
         assert inner == [{"y": pid}] * 3
+
+
+def test_code_in_a_node_may_use_another_ray_executor(config):
+    def outer(x):
+        other = RuntimeConfig(executor=RayExecutor(num_cpus=1))
+        return single(pid_of).map(items(3), map_over="x", config=other), os.getpid()
+
+    for each in single(outer).map(items(4), map_over="x", config=config):
+        inner, pid = each["y"]
+        assert pid not in {item["y"] for item in inner}
 
 
 @pytest.mark.parametrize("inside", ["thread", "async", "sequential"])

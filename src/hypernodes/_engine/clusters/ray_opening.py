@@ -8,12 +8,11 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 from hypernodes._engine.clusters.ray import RayCluster
 from hypernodes._engine.clusters.ray_floor import Floor, GroupFloor, nodes
-from hypernodes._engine.clusters.ray_home import Home, enter
+from hypernodes._engine.clusters.ray_home import INHERITED, Home, enter
 from hypernodes._engine.cores import usable_cores
 from hypernodes._engine.shipping.settings import import_path
 from hypernodes.exceptions import HyperNodesError, InputError, ResourceError, hint
@@ -85,25 +84,22 @@ def open_ray(wishes: Wishes) -> RayCluster:
         ResourceError: No node has what a bundle of the placement group asks for.
     """
     address = wishes.address or os.environ.get(ADDRESS)
-    is_there = ray.is_initialized()
     home = enter(wishes.address, partial(Home, address, _init_options(wishes, is_own=not address)))
     closing: list[Callable[[], None]] = [] if home is None else [home.leave]
     try:
-        return _cluster(
-            wishes, closing, is_own=home is not None and home.is_own, was_there=is_there
-        )
+        return _cluster(wishes, home, closing)
     except BaseException:
         for close in closing:
             close()
         raise
 
 
-def _cluster(
-    wishes: Wishes, closing: list[Callable[[], None]], *, is_own: bool, was_there: bool
-) -> RayCluster:
-    env = _env(wishes) if was_there else {}  # else Ray has been told already
-    settles = is_own and not ELSEWHERE.intersection(wishes.runtime_env)
-    facts = (import_path(), dict(os.environ)) if settles else (None, None)
+def _cluster(wishes: Wishes, home: Home | None, closing: list[Callable[[], None]]) -> RayCluster:
+    is_own, is_new = home is not None and home.is_own, home is not None and home.guests == 1
+    env = {} if is_new else _env(wishes)  # a new one has been told of it
+    environment = home.environment if home is not None and home.is_own else INHERITED
+    settles = bool(environment) and not ELSEWHERE.intersection(wishes.runtime_env)
+    facts = (import_path(), environment) if settles else (None, None)
     floor: Floor
     if wishes.placement_group is None:
         floor = Floor(facts, env, most=wishes.num_cpus)
