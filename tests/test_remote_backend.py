@@ -18,6 +18,7 @@ from hypernodes import (
     CacheSpec,
     Callback,
     CompositeExecutor,
+    DaskExecutor,
     DiskCache,
     Failure,
     HyperNodesError,
@@ -161,6 +162,17 @@ def test_spark_is_refused_and_what_is_possible_named():
         RemoteBackend(**fields)
     with pytest.raises(HyperNodesError, match="kind='dask' and kind='ray'"):
         RuntimeConfig(backend=fields)
+
+
+def test_an_executor_for_the_very_cluster_is_refused():
+    backend = RemoteBackend("dask", "tcp://127.0.0.1:9")
+    same = DaskExecutor(scheduler_address="tcp://127.0.0.1:9")
+    items = CompositeExecutor(map_executor=same, node_executor="thread")
+    own = single(pid_of, config=RuntimeConfig(executor=same))
+    for pipeline, executor in [(single(pid_of), same), (single(pid_of), items), (own, "thread")]:
+        config = RuntimeConfig(backend=backend, executor=executor)
+        with pytest.raises(InputError, match="would wait inside a worker"):
+            pipeline.with_config(config).run({"x": 1})
 
 
 # ---------------------------------------------------------------- where things run
