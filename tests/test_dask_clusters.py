@@ -13,6 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from hypernodes import (
+    CacheSpec,
     Callback,
     DaskExecutor,
     HyperNodesError,
@@ -593,3 +594,122 @@ def test_a_worker_with_other_versions_that_joins_later_is_left_out(cluster, tmp_
         wait_until(lambda: "has hypernodes 99.0" in caplog.text)
         assert "it is left out" in caplog.text
         assert pids(config) == {pid}
+
+
+# ---------------------------------------------------------------- a cluster that is lost
+
+
+def marking(folder, seconds=0.0):
+    """Return a function that leaves a mark for each call, and takes its time."""
+
+    def work(x):
+        with (folder / f"{x}-{time.monotonic_ns()}").open("w"):
+            time.sleep(seconds)
+        return x
+
+    return work
+
+
+def marks_of(folder):
+    """Return how often each item was called."""
+    names = [int(path.name.partition("-")[0]) for path in folder.iterdir()]
+    return {name: names.count(name) for name in names}
+
+
+@pytest.fixture
+def marks(tmp_path):
+    folder = tmp_path / "marks"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("way", ["killed", "restarted", "frozen"])
+def test_a_scheduler_that_is_lost_in_a_map_is_an_error_soon_and_can_come_back(
+    cluster, tmp_path, marks, monkeypatch, way
+):
+    monkeypatch.setattr("hypernodes._engine.clusters.lifeline.SILENCE", 3.0)
+    cluster.add("first")
+    cache = CacheSpec(kind="disk", path=str(tmp_path / "cache"))
+    one = single(marking(marks, 0.02), cache=True)
+    count = 400
+    with DaskExecutor(cluster.address, chunksize=4) as executor:
+        config = RuntimeConfig(executor=executor, cache=cache)
+        found = one.map_iter({"x": range(count)}, map_over="x", config=config)
+        for _ in range(20):
+            next(found)
+        lose(cluster, way)
+        begun = time.monotonic()
+        with pytest.raises(HyperNodesError, match="see whether it is up, and run again"):
+            list(found)
+        assert time.monotonic() - begun < 25
+        if way == "frozen":
+            cluster.thaw()
+        if way == "killed":
+            cluster.start()
+        if way != "frozen":
+            cluster.add("second")
+        done = set(finished(one, count, config))
+        assert len(done) >= 20
+        before = marks_of(marks)
+        results = one.map({"x": range(count)}, map_over="x", config=config)
+        assert [each["y"] for each in results] == list(range(count))
+        assert {x: n for x, n in marks_of(marks).items() if x in done} == {
+            x: before[x] for x in done
+        }
+
+
+def finished(one, count, config):
+    """Yield the items that are in the cache."""
+    for x in range(count):
+        if one.explain({"x": x}, config=config)["work"][0] == "hit":
+            yield x
+
+
+def lose(cluster, way):
+    if way == "frozen":
+        cluster.freeze()
+        return
+    cluster.end_scheduler()
+    if way == "restarted":
+        cluster.start()
+
+
+def test_a_run_that_waits_for_a_frozen_scheduler_ends(cluster, monkeypatch):
+    monkeypatch.setattr("hypernodes._engine.clusters.lifeline.SILENCE", 1.0)
+    cluster.add("one")
+    with DaskExecutor(cluster.address) as executor:
+        config = RuntimeConfig(executor=executor)
+        pids(config)
+        cluster.freeze()
+        many = bytes(5_000_000)  # goes by way of the scheduler, which is asked at once
+        with pytest.raises(HyperNodesError, match="not answered for 1 s"):
+            single(len).run({"obj": many}, config=config)
+        before = set(threading.enumerate())
+        executor.close()
+        wait_until(lambda: not lasting(before))
+        cluster.thaw()
+
+
+def test_a_scheduler_that_is_lost_between_runs_costs_the_next_one_nothing(cluster):
+    cluster.add("first")
+    with DaskExecutor(cluster.address) as executor:
+        config = RuntimeConfig(executor=executor)
+        pids(config)
+        cluster.end_scheduler()
+        cluster.start()
+        pid = cluster.add("second")
+        assert pids(config) == {pid}
+
+
+def test_a_cluster_whose_last_worker_is_gone_is_an_error_in_time(cluster):
+    cluster.add("one")
+    executor = DaskExecutor(cluster.address, chunksize=1)
+    config = RuntimeConfig(executor=executor, callbacks=[Start(timeout=2)])
+    found = single(lambda x: time.sleep(0.05)).map_iter(
+        {"x": range(1000)}, map_over="x", config=config
+    )
+    next(found)
+    cluster.end_worker("one")
+    with pytest.raises(HyperNodesError, match="no worker for 2 s"):
+        list(found)
+    executor.close()

@@ -15,6 +15,7 @@ from hypernodes import (
     CompositeExecutor,
     DiskCache,
     HyperNodesError,
+    InputError,
     NodeTimeoutError,
     Pipeline,
     RayExecutor,
@@ -416,6 +417,15 @@ def test_several_executors_share_one_ray(config):
     assert pids(config)
 
 
+def test_another_cluster_than_that_of_the_program_is_refused(config):
+    pids(config)
+    there = ray.get_runtime_context().gcs_address
+    with RayExecutor(ray_address=there, num_cpus=1) as same:
+        assert pids(RuntimeConfig(executor=same))
+    with pytest.raises(HyperNodesError, match="connected to the Ray at"):
+        pids(RuntimeConfig(executor=RayExecutor(ray_address="127.0.0.1:9")))
+
+
 def test_a_node_may_have_another_ray_executor(config):
     with RayExecutor(num_cpus=1, chunksize=1) as other:
         there = RuntimeConfig(executor=other)
@@ -475,7 +485,10 @@ def test_hooks_hear_of_opening_and_closing(executor):
 def test_unknown_options_of_hooks_are_refused(executor):
     hook = Filling(placement_groups=[])
     config = RuntimeConfig(executor=RayExecutor(num_cpus=1, chunksize=3), callbacks=[hook])
-    with pytest.raises(HyperNodesError, match="did you mean 'placement_group'"):
+    with pytest.raises(InputError, match="did you mean 'placement_group'"):
+        pids(config)
+    hook.options = {"init_kwargs": 1}
+    with pytest.raises(InputError, match="has to be a dict"):
         pids(config)
 
 

@@ -219,10 +219,10 @@ def test_other_seeds_give_others():
 
 def test_items_are_taken_ahead_as_the_library_takes_them():
     clock = 0.0
-    with rules.on_clock(lambda: clock, rules.SHORTEST):
-        facts = {"ahead": 20, "farthest": 1_000}
+    with rules.on_clock(lambda: clock):
+        facts = {"ahead": 20, "farthest": 1_000, "patience": rules.PATIENCE}
         items = ({"x": number} for number in count())
-        stream = Stream(items, ordered=False, patience=rules.PATIENCE, **facts)
+        stream = Stream(items, ordered=False, **facts)
         window = rules.Window(10**6, **facts)
         for _ in range(50):
             taken = [*stream.take()]
@@ -241,9 +241,13 @@ def test_chunks_grow_with_time_as_the_library_has_it():
 
 
 def test_the_real_clock_is_back_afterwards():
-    before = rules.pace.perf_counter, rules.pace.SHORTEST, rules.jobs.perf_counter
+    before = rules.pace.perf_counter, rules.jobs.perf_counter
     simulate()
-    assert (rules.pace.perf_counter, rules.pace.SHORTEST, rules.jobs.perf_counter) == before
+    assert (rules.pace.perf_counter, rules.jobs.perf_counter) == before
+
+
+def test_processes_and_clusters_have_as_many_chunks_waiting():
+    assert rules.pool.DEPTH == rules.places.DEPTH
 
 
 # --- What is made of it ---------------------------------------------------------------------------

@@ -24,11 +24,17 @@ class Costs:
         driver_item: To take, pack, read, order and hand on an item.
         driver_chunk: To hand out a chunk and to take note of its end.
         driver_worker: What every worker adds to `driver_chunk`.
+        driver_turn: What every worker adds to a turn of the driver, in which it reads all that has
+            come, and then hands out what it may.
         scheduler_chunk: What a chunk costs a scheduler between driver and workers.
         latency: One way between any two of them.
         worker_item: What an item costs its worker besides its work.
         worker_chunk: What a chunk does.
+        driver_look: What it costs the driver to ask a worker how far it is; nothing where it sees.
+        scheduler_look: The same for the scheduler.
+        looks: After which time it asks, again and again.
         hides: How long a chunk should take at least; see `pace`.
+        patience: For how long items are taken ahead of the consumer.
         verdict: After how long the driver hears of a dead worker.
         restart: After how long there is another in its place.
         is_isolating: Whether it is known which item a worker died of; else all that its chunk has
@@ -38,11 +44,16 @@ class Costs:
     driver_item: float = 0.0
     driver_chunk: float = 0.0
     driver_worker: float = 0.0
+    driver_turn: float = 0.0
+    driver_look: float = 0.0
+    scheduler_look: float = 0.0
     scheduler_chunk: float = 0.0
     latency: float = 0.0
     worker_item: float = 0.0
     worker_chunk: float = 0.0
+    looks: float = rules.SLOW
     hides: float = rules.SHORTEST
+    patience: float = rules.PATIENCE
     verdict: float = 0.0
     restart: float = 0.0
     is_isolating: bool = True
@@ -57,7 +68,7 @@ class Work:
         seconds: How long one takes.
         chunksize: How many are in a chunk; None for what the library chooses.
         first: How many are taken ahead in the beginning; None for what the library chooses.
-        ahead: How many are taken ahead at the most.
+        ahead: How many are taken ahead at the most; None for what the library chooses.
         known: Whether their number is known beforehand.
         ordered: Whether the consumer gets them in order.
         spread: The standard deviation of `seconds`, as a part of it.
@@ -73,7 +84,7 @@ class Work:
     seconds: float
     chunksize: int | None = None
     first: int | None = None
-    ahead: int = rules.FARTHEST
+    ahead: int | None = None
     known: bool = False
     ordered: bool = True
     spread: float = 0.0
@@ -95,6 +106,7 @@ class Outcome:
         ran: How many were run to their end, or died on the way; found ones do not count.
         failed: How many have failed, for having lost too many workers.
         chunks: How many chunks were sent.
+        looks: How often workers were asked how far they are.
         again: How many items had to be handed out again after a worker was lost.
         lost: How many workers were.
         driver: Which part of the time the driver was busy.
@@ -109,6 +121,7 @@ class Outcome:
     ran: int = 0
     failed: int = 0
     chunks: int = 0
+    looks: int = 0
     again: int = 0
     lost: int = 0
     driver: float = 0.0
@@ -151,6 +164,7 @@ class Chunk:
         each: How long each item takes, with all that comes on top, unless it is slow.
         slow: The places of slow items.
         takes: How long it takes.
+        is_over: Whether its end is known, or its worker's.
     """
 
     first: int
@@ -161,6 +175,7 @@ class Chunk:
     each: float = 0.0
     slow: Sequence[int] = ()
     takes: float = 0.0
+    is_over: bool = False
 
 
 @dataclass(eq=False)

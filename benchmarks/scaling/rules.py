@@ -10,59 +10,72 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
-from hypernodes._engine import jobs, workers
-from hypernodes._engine.processes import crew, hand, pace, pool, sources
+from hypernodes._engine import jobs
+from hypernodes._engine.clusters import places
+from hypernodes._engine.clusters import pool as clusters
+from hypernodes._engine.processes import hand, pool
+from hypernodes._engine.shipping import crew, pace, sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 __all__ = [
-    "BRIEF",
+    "CLUSTER_PATIENCE",
     "DEPTH",
-    "FARTHEST",
+    "HIDES",
+    "LOOK",
     "MOST_CRASHES",
     "PATIENCE",
     "SHORTEST",
     "SLOW",
     "Window",
+    "clusters",
     "crew",
+    "farthest",
     "first_ahead",
     "hand",
     "jobs",
+    "new_pace",
     "on_clock",
     "pace",
+    "places",
     "pool",
 ]
 
-DEPTH = pool.DEPTH
+DEPTH = places.DEPTH
 """How many chunks a worker has at the most, the one that runs included."""
 MOST_CRASHES = sources.MOST_CRASHES
 """With so many crashes an item has failed, unless its node has retries left."""
-FARTHEST = crew.ProcessCrew.farthest
-"""How many items are taken ahead of the consumer at the most."""
-PATIENCE = crew.ProcessCrew.patience
+PATIENCE = crew.Dispatcher.patience
+"""For how many seconds of work a map takes items ahead, where workers are processes."""
+CLUSTER_PATIENCE = pace.LONGEST
+"""The same where they are those of a cluster."""
 SLOW = pool.SLOW
-"""After how many seconds without news a worker may lose what waits behind its work."""
+"""After how many seconds without news a process may lose what waits behind its work."""
+LOOK = clusters.LOOK
+"""After how many seconds a cluster's worker is asked how far a chunk is, again and again."""
 SHORTEST = pace.SHORTEST
-BRIEF = pace.BRIEF / pace.SHORTEST
+"""How long a chunk should take at least where workers are processes, in seconds."""
+HIDES = clusters.HIDES
+"""How many times what a task costs a chunk of a cluster should take at least."""
 
 
 @contextmanager
-def on_clock(clock: Callable[[], float], shortest: float) -> Iterator[None]:
+def on_clock(clock: Callable[[], float]) -> Iterator[None]:
     """Have the rules read `clock`.
 
     Args:
         clock: Returns the seconds since the beginning.
-        shortest: How long a chunk should take at least, in seconds.
     """
     readings = itertools.count(1)
     ticking = lambda: clock() + next(readings) * 1e-12  # noqa: E731 - no real clock stands still
-    aims = {"SHORTEST": shortest, "BRIEF": BRIEF * shortest}
-    with (
-        patch.multiple(pace, perf_counter=ticking, **aims),
-        patch.object(jobs, "perf_counter", ticking),
-    ):
+    with patch.object(pace, "perf_counter", ticking), patch.object(jobs, "perf_counter", ticking):
         yield
+
+
+def new_pace(chunksize: int | None, shortest: float) -> pace.Pace:
+    """Return what decides how many items a chunk has; to be made and used within `on_clock`."""
+    return pace.Pace(chunksize, shortest)
 
 
 class Window(jobs.Stream):
@@ -71,12 +84,13 @@ class Window(jobs.Stream):
     Args:
         items: How many items there are.
         ahead: How many are taken ahead in the beginning.
-        farthest: How many are taken ahead at the most.
+        patience: For how many seconds of work more of them are.
+        farthest: How many at the most.
     """
 
-    def __init__(self, items: int, *, ahead: int, farthest: int) -> None:
-        ahead = min(ahead, farthest)
-        super().__init__(iter(()), ahead=ahead, ordered=True, patience=PATIENCE, farthest=farthest)
+    def __init__(self, items: int, *, ahead: int, patience: float, farthest: int) -> None:
+        facts = {"ahead": min(ahead, farthest), "patience": patience, "farthest": farthest}
+        super().__init__(iter(()), ordered=True, **facts)
         self._left = items
 
     def take_count(self) -> int:
@@ -106,11 +120,20 @@ class Window(jobs.Stream):
         return self._taken - self._delivered
 
 
-def first_ahead(size: int, *, known: bool) -> int:
+def first_ahead(size: int, *, known: int) -> int:
     """Return how many items are taken ahead in the beginning.
 
     Args:
         size: How many workers there are.
-        known: Whether the number of items is known beforehand, as that of a list is.
+        known: How many items there are; 0 where that is not known beforehand.
     """
-    return max(2 * size, workers.MOST_AHEAD if known else 0)
+    return max(2 * size, min(known, crew.ShippingCrew.at_hand))
+
+
+def farthest(size: int) -> int:
+    """Return how many items are taken ahead at the most.
+
+    Args:
+        size: How many workers there are.
+    """
+    return max(crew.MOST_AHEAD, crew.AHEAD * size)

@@ -74,6 +74,7 @@ class Simulation:
         self._next = 0
         self._early: list[Range] = []
         self._found = 0
+        self._asked: dict[int, list[Chunk]] = {}
         self._slow = SlowItems(work.slow_share, self._random)
         self._out = Outcome()
         for when, index in deaths:
@@ -81,8 +82,8 @@ class Simulation:
 
     def run(self) -> Outcome:
         """Simulate until everything has been delivered, and return how it went."""
-        with rules.on_clock(lambda: self._now, self._costs.hides):
-            self._pace = rules.pace.Pace(self._work.chunksize)
+        with rules.on_clock(lambda: self._now):
+            self._pace = rules.new_pace(self._work.chunksize, self._costs.hides)
             self._window = self._opened()
             for index in range(len(self._workers)):
                 self._await_death(index)
@@ -94,8 +95,10 @@ class Simulation:
 
     def _opened(self) -> rules.Window:
         work, size = self._work, len(self._workers)
-        first = work.first or rules.first_ahead(size, known=work.known)
-        return rules.Window(work.items, ahead=first, farthest=max(work.ahead, work.first or 0))
+        first = work.first or rules.first_ahead(size, known=work.items if work.known else 0)
+        farthest = max(work.ahead or rules.farthest(size), work.first or 0)
+        patience = self._costs.patience
+        return rules.Window(work.items, ahead=first, patience=patience, farthest=farthest)
 
     def _concluded(self) -> Outcome:
         out, now = self._out, self._now
@@ -131,7 +134,12 @@ class Simulation:
         self._drive()
 
     def _read(self) -> float | None:
-        return self._arrived.popleft()() if self._arrived else None
+        """Read all that has come."""
+        if not self._arrived:
+            return None
+        letters, self._arrived = self._arrived, deque()
+        turn = self._costs.driver_turn * len(self._workers)
+        return turn + sum(letter() for letter in letters)
 
     def _take(self) -> float | None:
         """Take items in, look them up, and let those wait that are not found."""
@@ -173,6 +181,9 @@ class Simulation:
         spent = self._spent_on(chunk, is_out=True)
         arrive = partial(self._on_chunk, chunk, index, worker.life)
         self._at(self._now + spent, partial(self._through, arrive))
+        if self._costs.driver_look:
+            glance = partial(self._glance, chunk, index, worker.life)
+            self._at(self._now + spent + self._costs.looks, glance)
         return spent
 
     def _spent_on(self, chunk: Chunk, *, is_out: bool) -> float:
@@ -204,6 +215,30 @@ class Simulation:
         at = self._scheduler.after(self._now, self._costs.scheduler_chunk / 2)
         self._at(at + latency, event)
 
+    def _glance(self, chunk: Chunk, index: int, life: int) -> None:
+        """Have a worker asked how far a chunk is, if there may be news of it before its end."""
+        worker = self._workers[index]
+        if worker.life != life or chunk.is_over:
+            return
+        is_alone = chunk.count == 1 and worker.chunks and worker.chunks[0] is chunk
+        if is_alone:
+            return
+        asked = self._asked.setdefault(index, [])
+        asked.append(chunk)
+        if len(asked) == 1:
+            self._arrive(lambda: self._ask(index, life))
+
+    def _ask(self, index: int, life: int) -> float:
+        """Ask how far a worker is: all that is to be asked at once."""
+        chunks = self._asked.pop(index)
+        self._out.looks += 1
+        costs, asked_at = self._costs, self._now
+        answered_at = self._scheduler.after(self._now, costs.scheduler_look) + 2 * costs.latency
+        again = max(answered_at, asked_at + costs.looks)
+        for chunk in chunks:
+            self._at(again, partial(self._glance, chunk, index, life))
+        return costs.driver_look
+
     def _on_chunk(self, chunk: Chunk, index: int, life: int) -> None:
         worker = self._workers[index]
         if worker.life != life:  # it died before: nothing of it has begun
@@ -222,8 +257,8 @@ class Simulation:
         worker.is_running = True
         self._time(chunk)
         self._await_end(chunk, index)
-        if chunk.takes > rules.SLOW:
-            self._look_later(chunk, index, rules.SLOW)
+        if chunk.takes > self._costs.looks:
+            self._look_later(chunk, index, self._costs.looks)
 
     def _time(self, chunk: Chunk) -> None:
         """Decide how long a chunk takes."""
@@ -260,6 +295,7 @@ class Simulation:
 
     def _on_end(self, chunk: Chunk, index: int, life: int) -> float:
         worker = self._workers[index]
+        chunk.is_over = True
         if worker.life == life:
             worker.sent -= 1
             self._ranking.note(index)
@@ -290,8 +326,10 @@ class Simulation:
     def _put_back(self, chunks: list[Chunk]) -> float:
         """Take back what has not begun."""
         for chunk in reversed(chunks):
+            chunk.is_over = True
             if chunk.alone:
-                self._alone.appendleft(chunk)
+                again = Chunk(chunk.first, 1, crashes=chunk.crashes, alone=True)
+                self._alone.appendleft(again)
             else:
                 self._pending.appendleft(Range(chunk.first, chunk.count))
                 self._waiting += chunk.count

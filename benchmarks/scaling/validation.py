@@ -19,7 +19,7 @@ from hypernodes import Pipeline, ProcessPoolExecutor, RuntimeConfig, node
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ROUNDS = 3
+ROUNDS = 9
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,10 @@ class Cluster(ABC):
         return True
 
     def kill(self, place: str) -> None:
-        """End a worker that is busy with what nobody wants; by default, it is not ours to end."""
+        """End a worker that is busy with what nobody wants, or has older code than a new one has.
+
+        By default, it is not ours to end; where workers settle, another one has to join then.
+        """
         del place
 
     @abstractmethod

@@ -310,8 +310,14 @@ class DaskCluster(Cluster):
         with suppress(Exception):  # it is gone, and that is told elsewhere
             found = await self._client.run(_worker.look, DRIVER, numbers, **facts)
             for number, report in found[place].items():
+                if report.back == 0:  # it may wait for ever for what was lost
+                    self._listener.later(partial(self._drop, number))
                 self._listener.reported(number, report)
         self._listener.looked(numbers)
+
+    def _drop(self, number: int) -> None:
+        self._reports.pop(number, None)
+        self._results.pop(number, None)
 
     def release(self, numbers: Iterable[int]) -> None:
         for number in numbers:

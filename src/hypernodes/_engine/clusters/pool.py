@@ -25,7 +25,7 @@ from hypernodes._engine.shipping.crew import Dispatcher
 from hypernodes._engine.shipping.keeping import Kept, Reference, keepable
 from hypernodes._engine.shipping.pace import LONGEST, Pace
 from hypernodes._engine.shipping.parcels import Hold
-from hypernodes._engine.shipping.sources import Death, MapSource, SegmentSource
+from hypernodes._engine.shipping.sources import MapSource, SegmentSource
 from hypernodes._engine.workers import closed_error
 
 if TYPE_CHECKING:
@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 HIDES: Final = 20
 LOOK: Final = 0.2
 PATIENCE: Final = 2.0
+NUMBERS: Final = itertools.count(1)
+"""Those of chunks, of all pools: these may have workers in common."""
 MANY: Final = 2**31
-MOST_FRUITLESS: Final = 4
 
 
 class ClusterPool(Dispatcher):
@@ -60,10 +61,10 @@ class ClusterPool(Dispatcher):
         self._places: dict[str, Place] = {}
         self._flights: dict[int, Flight] = {}
         self._sources: deque[Source] = deque()
+        self._parked: list[Chunk] = []
         self._kept: dict[int, _Left] = {}
         self._references: WeakSet[Reference] = WeakSet()
         self._needs: WeakKeyDictionary[Source, Needs] = WeakKeyDictionary()
-        self._numbers = itertools.count(1)
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._closing = False
         self._closed = False
@@ -200,7 +201,8 @@ class ClusterPool(Dispatcher):
 
     def _timeout(self) -> float | None:
         now = time.monotonic()
-        waits = [source.due - now for source in self._sources if source.due is not None]
+        dues = (source.due for source in self._sources)
+        waits = [due - now for due in dues if due is not None and due > now]
         if any(self._may_look(flight) for flight in self._flights.values()):
             waits.append(LOOK / 2)
         doomed = (flight.doomed_at for flight in self._flights.values())
@@ -262,6 +264,7 @@ class ClusterPool(Dispatcher):
 
     def _stop_all(self, error: BaseException) -> None:
         flying = [flight.chunk.source for flight in self._flights.values()]
+        flying += [chunk.source for chunk in self._parked]
         for source in dict.fromkeys((*self._sources, *flying)):
             if not source.closed:
                 source.closed = True
@@ -280,6 +283,8 @@ class ClusterPool(Dispatcher):
 
     def _hand_out(self) -> None:
         """Give chunks to places: to idle ones first, then behind what is soon done."""
+        for parked in self._unparked():
+            self._give(parked, None)
         while self._sources:
             place = self._candidate()
             if place is None or not (place.has_room or self._may_wait()):
@@ -289,9 +294,16 @@ class ClusterPool(Dispatcher):
                 return
             self._give(chunk, place)
 
+    def _unparked(self) -> list[Chunk]:
+        """Take out chunks that have found no place yet."""
+        chunks, self._parked = self._parked, []
+        for chunk in chunks:
+            chunk.source.flying -= 1
+        return [chunk for chunk in chunks if not chunk.source.closed]
+
     def _candidate(self) -> Place | None:
         """Return the place that has the least to do, of those that may get more."""
-        places = [p for p in self._places.values() if not (p.needs or p.is_taken)]
+        places = [p for p in self._places.values() if p.is_open and not p.needs]
         places.sort(key=lambda place: len(place.flights) / place.capacity)
         if places and not places[0].is_empty and self._has_alone and places[0].capacity > 1:
             del places[0]  # until it is empty
@@ -326,8 +338,10 @@ class ClusterPool(Dispatcher):
         """Whether there may be more of a map where its resources are; segments wait there."""
         if not isinstance(source, MapSource):
             return True
+        if any(chunk.source is source for chunk in self._parked):
+            return False
         needs = self._needs_of(source, None)
-        return not needs or any(place.may_queue for place in self._suiting(needs))
+        return not needs or any(p.is_open and p.may_queue for p in self._suiting(needs))
 
     def _needs_of(self, source: Source, entry: Any) -> Needs:
         """Return what a piece needs; all items of a map need the same."""
@@ -342,51 +356,59 @@ class ClusterPool(Dispatcher):
             self._on_joined(name, 1, needs)
         return [p for p in self._places.values() if self._cluster.suits(p.name, needs)]
 
-    def _give(self, chunk: Chunk, place: Place) -> None:
-        """Send a chunk to a place, or to a better one."""
+    def _give(self, chunk: Chunk, place: Place | None) -> None:
+        """Send a chunk to a place, or to a better one; park it where there is none."""
         source = chunk.source
         if any(reference.lost for reference in chunk.references.values()):
             source.miss(chunk)
             return
         needs = self._needs_of(source, chunk.entries[0])
-        if needs or chunk.references:
+        if place is None or needs or chunk.references:
             place = self._best(chunk, place, needs)
-        number = next(self._numbers)
-        flight = Flight(number, chunk, place)
-        self._flights[number] = place.flights[number] = flight
         source.flying += 1
-        token, shipment = chunk.token, source.shipment
-        keeps = isinstance(source, SegmentSource) and bool(self._keepable(source, chunk))
-        spent = tuple(chunk.trouble.spent.items()) if chunk.trouble else ()
-        brief = Brief(
+        if place is None:
+            self._parked.append(chunk)
+            return
+        flight = Flight(next(NUMBERS), chunk, place)
+        self._flights[flight.number] = place.flights[flight.number] = flight
+        luggage = Luggage(source.shipment.settings, *source.shipment.parcels)
+        known, references = place.knows(chunk.token), tuple(chunk.references.values())
+        brief = self._brief(flight.number, chunk)
+        self._cluster.submit(Order(brief, place.name, luggage, known, references, needs))
+
+    def _brief(self, number: int, chunk: Chunk) -> Brief:
+        source, trouble = chunk.source, chunk.trouble
+        return Brief(
             DRIVER,
             number,
-            token,
+            chunk.token,
             chunk.parcel,
             tuple(chunk.references),
-            spent,
-            careful=chunk.trouble is not None,
-            keeps=keeps,
+            tuple(trouble.spent.items()) if trouble else (),
+            careful=trouble is not None,
+            keeps=isinstance(source, SegmentSource) and bool(self._keepable(source, chunk)),
             settles=self._cluster.settles,
         )
-        luggage = Luggage(shipment.settings, *shipment.parcels)
-        known, references = place.knows(token), tuple(chunk.references.values())
-        self._cluster.submit(Order(brief, place.name, luggage, known, references, needs))
 
     @staticmethod
     def _keepable(source: SegmentSource, chunk: Chunk) -> set[int]:
         return keepable(source.engine, source.engine.segments[chunk.entries[0].number])
 
-    def _best(self, chunk: Chunk, place: Place, needs: Needs) -> Place:
+    def _best(self, chunk: Chunk, hint: Place | None, needs: Needs) -> Place | None:
         """Return where a chunk is best off: where its resources are, and then its values."""
-        suiting = self._suiting(needs)
+        fit = [place for place in self._suiting(needs) if place.is_open]
+        if chunk.trouble is not None:
+            free = [p for p in fit if p.is_empty]
+        elif hint is None or hint.has_room:
+            free = [p for p in fit if p.has_room]
+        else:
+            free = [p for p in fit if p.has_room] or [p for p in fit if p.may_queue]
         there: Counter[str] = Counter()
         for reference in chunk.references.values():
             left = self._kept.get(reference.kept.number)
             if left is not None:
                 there[left.place] += reference.kept.size
-        free = [p for p in suiting if p.has_room and not p.is_taken] or suiting or [place]
-        return max(free, key=lambda p: (there[p.name], p is place, -len(p.flights)))
+        return max(free, key=lambda p: (there[p.name], p is hint, -len(p.flights)), default=None)
 
     # ------------------------------------------------------------ news of chunks
 
@@ -399,6 +421,8 @@ class ClusterPool(Dispatcher):
             self._on_trouble(flight, report)
             return
         flight.place.learn(chunk.token)
+        for notice in report.notices:
+            chunk.source.notify(*notice)
         flight.early.update({part.first: part for part in report.parts})
         flight.receive()
         if report.back is not None:
@@ -431,6 +455,9 @@ class ClusterPool(Dispatcher):
         chunk = flight.chunk
         self._land(flight)
         flight.place.forget(chunk.token)
+        if report.trouble == "stale":
+            self.renewed |= frozenset(report.strangers)
+            self._retire(flight.place)
         if chunk.source.closed:
             return
         if report.error is None:
@@ -440,16 +467,23 @@ class ClusterPool(Dispatcher):
         else:
             chunk.source.unreadable(chunk, report.error)
 
+    def _retire(self, place: Place) -> None:
+        """End a worker that has older code than a new one would have."""
+        place.is_retired = True
+        if place.is_empty and self._places.get(place.name) is place:
+            self._cluster.kill(place.name)
+
     def _land(self, flight: Flight) -> None:
         del self._flights[flight.number]
         flight.place.flights.pop(flight.number, None)
         flight.chunk.source.flying -= 1
+        if flight.place.is_retired:
+            self._retire(flight.place)
 
     def _on_announced(self, attempt: Attempt) -> None:
         flight = self._flights.get(attempt.number)
         if flight is not None:
-            _, path, ordinal, count, policy = attempt
-            flight.death = Death(path=path, ordinal=ordinal, attempt=count, policy=policy)
+            flight.learn(attempt)
 
     # ------------------------------------------------------------ places that come and go
 
@@ -490,28 +524,35 @@ class ClusterPool(Dispatcher):
         else:
             chunk.source.put_back(chunk, chunk.entries[chunk.received :])
 
-    def _bury(self, flight: Flight) -> None:
+    @staticmethod
+    def _bury(flight: Flight) -> None:
         """Decide about a chunk that ran, as far as known, when its worker died."""
         chunk = flight.chunk
-        if chunk.source.closed or chunk.received >= len(chunk.entries):
+        source = chunk.source
+        if source.closed or chunk.received >= len(chunk.entries):
             return
-        if chunk.trouble is None and chunk.source.is_fruitless(MOST_FRUITLESS):
-            return
-        if len(chunk.entries) == 1:
-            chunk.source.bury(chunk, chunk.entries[0], flight.death)
+        if chunk.trouble is not None and not flight.begun:
+            # It would have announced that it is read: what it shares with others came before that.
+            source.bury_fruitless(flight.sent_at)
+            source.put_back(chunk, chunk.entries)
+        elif len(chunk.entries) == 1:
+            source.bury(chunk, chunk.entries[0], flight.death)
         else:
-            chunk.source.suspect(chunk)
+            source.suspect(chunk, flight.ran, flight.death)
 
     def _lose(self, gone: Collection[int]) -> None:
-        """Take note that what chunks have left is gone, and take back what needs it."""
+        """Take note that what chunks have left is gone, and take back what waits for it.
+
+        What has what it needs already runs on.
+        """
         for number in gone:
             self._kept.pop(number, None)
         for reference in tuple(self._references):
             reference.lost = reference.lost or reference.kept.number in gone
-        for flight in tuple(self._flights.values()):
+        for flight in self._flights.values():
             if any(reference.lost for reference in flight.chunk.references.values()):
-                self._cluster.look(flight.place.name, [flight.number], back=True, void=True)
-                self._on_mislaid(flight.number)
+                flight.looking = True
+                self._cluster.look(flight.place.name, [flight.number], back=True, void=False)
 
     def _on_broken(self, error: BaseException) -> None:
         self._closing = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import ray
@@ -19,6 +19,7 @@ from hypernodes._engine.clusters.briefs import DRIVER, Report
 from hypernodes._engine.clusters.cluster import Cluster
 from hypernodes._engine.clusters.ray_seats import HEAR
 from hypernodes._engine.clusters.ray_watch import Watch, connection, left_by_user
+from hypernodes._engine.clusters.versions import differing, inquiry, mismatch
 from hypernodes.exceptions import HyperNodesError
 
 if TYPE_CHECKING:
@@ -150,9 +151,15 @@ class RayCluster(Cluster):
 
     def _start(self, seat: Seat) -> None:
         seat.start()
-        self._then(seat.ask("answer"), seat, self._on_ready, self._on_lost)
+        asked = seat.ask("answer", *_question())
+        self._then(asked, seat, self._on_answer, self._on_lost)
 
-    def _on_ready(self, seat: Seat, node: str) -> None:
+    def _on_answer(self, seat: Seat, found: tuple[str, dict[str, Any]]) -> None:
+        node, there = found
+        words = differing(_question()[1], there)
+        if words:
+            self._listener.broken(mismatch([(f"the Ray worker on node {node}", words)]))
+            return
         seat.node, seat.busy_at = node, time.monotonic()
         self._stillborn = 0
         self._hear(seat, 0)
@@ -317,10 +324,17 @@ class _Kept(NamedTuple):
     node: str
 
 
+@cache
+def _question() -> tuple[str, dict[str, Any]]:
+    """Return what workers are asked for, and what they should have."""
+    question = inquiry()
+    return question, eval(question)  # noqa: S307 - it is our own
+
+
 def _unfit(error: BaseException) -> HyperNodesError:
     found = HyperNodesError(
-        f"a Ray worker cannot run chunks of hypernodes ({type(error).__name__}: {error}); it needs "
-        f"the same version of hypernodes, cloudpickle and Python as this process"
+        f"a Ray worker cannot run chunks of hypernodes ({type(error).__name__}: {error}); see "
+        f"whether its runtime_env can be set up, and whether hypernodes can be imported there"
     )
     found.__cause__ = error
     return found

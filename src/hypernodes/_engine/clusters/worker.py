@@ -9,14 +9,15 @@ import sys
 import threading
 from collections import OrderedDict, deque
 from contextlib import suppress
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from functools import partial
 from itertools import islice, repeat
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._dispatch.plugins import REGISTRY as PLUGINS
 from hypernodes._engine.clusters.briefs import DRIVER, Attempt, Part, Report, Result
+from hypernodes._engine.clusters.hearing import HEARING, overhear
 from hypernodes._engine.clusters.share import Share
 from hypernodes._engine.shipping import settings
 from hypernodes._engine.shipping.account import Account
@@ -33,13 +34,14 @@ from hypernodes._engine.shipping.work import (
     run_segment,
     taken_records,
 )
-from hypernodes._engine.watch import NEW_WATCH, Call, Watch
+from hypernodes._engine.watch import NEW_WATCH, UNWATCHED, Call, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from hypernodes._engine.clusters.briefs import Brief, Luggage
+    from hypernodes._engine.clusters.briefs import Brief, Luggage, Notice
     from hypernodes._engine.plan import Slot
+    from hypernodes._engine.shipping.account import Key
     from hypernodes._engine.shipping.parcels import Parcel
 
     Announce = Callable[[Attempt], None]
@@ -51,7 +53,8 @@ KEPT_FROM: Final = 1 << 16
 
 PACKER: Final = Hold()
 _lock: Final = threading.RLock()
-_jobs: Final[OrderedDict[tuple[str, int], _Plan | PackedError]] = OrderedDict()
+_jobs: Final[OrderedDict[tuple[str, int], Job | PackedError]] = OrderedDict()
+_drivers: Final[set[str]] = set()
 _running: Final[dict[tuple[str, int], _Running]] = {}
 _ended: Final[OrderedDict[tuple[str, int], None]] = OrderedDict()
 _refused: Final[OrderedDict[tuple[str, int], None]] = OrderedDict()
@@ -137,22 +140,13 @@ def _flush() -> None:
 # ---------------------------------------------------------------- jobs
 
 
-class _Plan(NamedTuple):
-    """A plan that has arrived, and who keeps account of attempts, where they are announced."""
-
-    job: Job
-    account: _Account | None
-
-
-def _plan_for(
-    brief: Brief, luggage: Luggage | None, announce: Announce
-) -> _Plan | PackedError | None:
+def _job_for(brief: Brief, luggage: Luggage | None) -> Job | PackedError | None:
     """Return the plan of a chunk, compiled when it is first needed; None where it is not there."""
     key = brief.driver, brief.token
     with _lock:
         found = _jobs.get(key)
         if found is None and luggage is not None:
-            found = _loaded(brief, luggage, announce)
+            found = _loaded(brief, luggage)
             if len(_jobs) >= JOBS_KEPT:
                 _jobs.popitem(last=False)
         if found is not None:
@@ -161,62 +155,107 @@ def _plan_for(
     return found
 
 
-def _loaded(brief: Brief, luggage: Luggage, announce: Announce) -> _Plan | PackedError:
+def _loaded(brief: Brief, luggage: Luggage) -> Job | PackedError:
+    is_first = not _drivers
+    _drivers.add(brief.driver)
     if brief.driver != DRIVER:  # else this is a thread beside it
         PLUGINS.mute()  # those of the driver observe
+        overhear()
         if brief.settles:
             settings.apply(unpack(luggage.settings))
-    context, account = copy_context(), _Account(announce)
-    if brief.careful:
-        context.run(NEW_WATCH.set, account.new_watch)
+    context, watches = copy_context(), _Watches(careful=brief.careful)
+    context.run(NEW_WATCH.set, watches)
     try:
         job = context.run(load, luggage.engine, luggage.inputs, luggage.facts)
     except BaseException as error:  # noqa: BLE001 - whatever the user's classes raise
         return pack_error(error)
-    return _Plan(job, account if brief.careful else None)
+    is_stale = job.is_stale and brief.settles and not is_first  # else no other would do better
+    return job._replace(is_watched=watches.count > 0, is_stale=is_stale)
+
+
+# ---------------------------------------------------------------- attempts
 
 
 class _Account(Account):
-    """Announces every attempt, for a driver that has to know what a worker dies of."""
+    """What the piece of a chunk that runs has attempted; tells a driver that has to know.
 
-    def __init__(self, announce: Announce) -> None:
+    Args:
+        number: The chunk.
+        announce: Tells the driver of an attempt.
+    """
+
+    def __init__(self, number: int, announce: Announce) -> None:
         super().__init__()
-        self.announce = announce
-        self.number = 0
+        self._number = number
+        self._announce = announce
+        self._piece = -1
 
-    def new_watch(self, path: tuple[str, ...], _timeout: Any, policy: Any, _later: Any) -> Watch:
+    def open(self, spent: Mapping[Key, int]) -> None:
+        super().open(spent)
+        self._piece += 1
+
+    def announce(self, path: tuple[str, ...], policy: Any) -> None:
+        """Announce the attempt that is about to be made."""
+        facts = self._number, self._piece, path, self.ordinal, self.attempts, policy
+        self._announce(Attempt(*facts))
+
+
+_ACCOUNT: Final[ContextVar[_Account]] = ContextVar("hypernodes_account")
+"""That of the chunk that runs: a process may run several of one plan at once."""
+
+
+class _Watches:
+    """Makes the watches of a plan.
+
+    Args:
+        careful: Whether all attempts at all nodes are announced, for a driver that has to know what
+            a worker dies of; else only those are that follow others.
+
+    Attributes:
+        count: How many it has made.
+    """
+
+    def __init__(self, *, careful: bool) -> None:
+        self._first = 1 if careful else 2
+        self.count = 0
+
+    def __call__(self, path: tuple[str, ...], _timeout: Any, policy: Any, _later: Any) -> Watch:
         """Return the watch of a node."""
-        return _Announcing(self, path, policy)
+        if policy is None and self._first > 1:
+            return UNWATCHED
+        self.count += 1
+        return _Announcing(path, policy, self._first)
 
 
 class _Announcing(Watch):
-    def __init__(self, account: _Account, path: tuple[str, ...], policy: Any) -> None:
-        self._account = account
+    def __init__(self, path: tuple[str, ...], policy: Any, first: int) -> None:
         self._path = path
         self._policy = policy
+        self._first = first
 
     def whole(self, call: Call) -> Call:
-        account, path = self._account, self._path
+        path = self._path
 
         def whole(*args: Any, **kwargs: Any) -> Any:
-            account.enter(path)
+            _ACCOUNT.get().enter(path)
             return call(*args, **kwargs)
 
         return whole
 
     def attempt(self, call: Call) -> Call:
-        account, path, policy = self._account, self._path, self._policy
+        path, policy, first = self._path, self._policy, self._first
 
         def attempt(*args: Any, **kwargs: Any) -> Any:
+            account = _ACCOUNT.get()
             account.attempts += 1
-            facts = account.number, path, account.ordinal, account.attempts, policy
-            account.announce(Attempt(*facts))
+            if account.attempts >= first:
+                account.announce(path, policy)
             return call(*args, **kwargs)
 
         return attempt
 
     def made(self) -> int:
-        return self._account.before
+        return _ACCOUNT.get().before
 
 
 # ---------------------------------------------------------------- chunks
@@ -229,28 +268,31 @@ def _worked(
     taken: Sequence[Parcel],
     announce: Announce,
 ) -> Result:
-    plan = _plan_for(brief, luggage, announce)
-    if plan is None:
+    job = _job_for(brief, luggage)
+    if job is None:
         return Result(Report(done=0, trouble="unknown"), {})
-    if isinstance(plan, PackedError):
-        return Result(Report(done=0, trouble="unloadable", error=plan), {})
+    if isinstance(job, PackedError):
+        return Result(Report(done=0, trouble="unloadable", error=job), {})
+    if job.is_stale:
+        return Result(Report(done=0, trouble="stale", strangers=job.strangers), {})
+    if brief.careful:
+        announce(Attempt(brief.number))
     try:
         kind, body = unpack(brief.parcel)
         values = {slot: unpack(parcel) for slot, parcel in zip(brief.places, taken, strict=True)}
     except BaseException as error:  # noqa: BLE001 - whatever the user's classes raise
         return Result(Report(done=0, trouble="unreadable", error=pack_error(error)), {})
-    account = plan.account
-    if account is not None:
-        account.number = brief.number
-    if kind == "share" and account is None:
-        running.begin(plan.job, body[0][1], Share(plan.job, body))
+    account = _Account(brief.number, announce) if job.is_watched else None
+    if kind == "share" and not brief.careful:
+        account = None
+        running.begin(job, body[0][1], Share(job, body))
     elif kind == "segment":
         body[1].update(values)
-        running.begin(plan.job, (body[2],), partial(run_segment, plan.job, body))
+        running.begin(job, (body[2],), partial(run_segment, job, body))
     else:  # also of a share, one that is to be watched closely
         body = body[0] if kind == "share" else body
-        running.begin(plan.job, body[1], partial(run_items, plan.job, body))
-    running.run(None if account is None else partial(account.open, dict(brief.spent)))
+        running.begin(job, body[1], partial(run_items, job, body))
+    running.run(account, dict(brief.spent), is_segment=kind == "segment")
     kept = running.keep(brief, body[0]) if brief.keeps and kind == "segment" else {}
     return Result(running.report(), kept)
 
@@ -268,6 +310,7 @@ class _Running:
         self._indices: Sequence[int | None] = ()
         self._reported = 0
         self._seconds = 0.0
+        self.notices: deque[Notice] = deque()
 
     def begin(
         self, job: Job, indices: Sequence[int | None], run: Callable[..., None] | Share
@@ -276,16 +319,38 @@ class _Running:
         self._indices, self._run = indices, run
         self._job = job
 
-    def run(self, begin: Callable[[], None] | None) -> None:
+    def run(self, account: _Account | None, spent: dict[Key, int], *, is_segment: bool) -> None:
         """Run the pieces; what is no `Exception` ends the run, in the driver."""
-        assert self._job is not None  # noqa: S101 - it has begun
+        job = self._job
+        assert job is not None  # noqa: S101 - it has begun
+        begin = None if account is None else partial(account.open, spent)
         claims = Claims(self._cells, 0, begin)
+        context = job.context.copy()
+        context.run(HEARING.set, self.notices)
+        if account is not None:
+            context.run(_ACCOUNT.set, account)
         started = perf_counter()
         try:
-            self._job.context.copy().run(self._run, claims, self._done.append)
+            context.run(self._check, job, is_segment=is_segment)
+            context.run(self._run, claims, self._done.append)
+            if is_segment:
+                context.run(self._doubt, job)
         except BaseException as error:  # noqa: BLE001
             self._done.append(Raised(pack_error(error)))
         self._seconds = perf_counter() - started
+
+    def _check(self, job: Job, *, is_segment: bool) -> None:
+        if job.strangers:
+            self._doubt(job, [name for name, _ in job.strangers])
+        elif is_segment:
+            self._doubt(job)
+
+    def _doubt(self, job: Job, strangers: Sequence[str] = ()) -> None:
+        """See whether what is made here is what the driver would make; else it is not kept."""
+        doubt = job.engine.doubt(job.inputs, strangers)
+        if doubt is not None:
+            self.notices.append(("distrust", doubt))
+            job.engine.distrust(job.inputs, doubt)
 
     def look(self, *, back: bool, void: bool) -> Report:
         """Report what is done by now."""
@@ -297,7 +362,7 @@ class _Running:
         elif back and cells[LIMIT] == NO_LIMIT:
             cells[LIMIT] = cells[CURSOR]
             given = max(cells[CURSOR], cells[LIMIT])
-        return Report(self._take(), back=given)
+        return Report(self._take(), back=given, notices=self._noticed())
 
     def _stop(self) -> None:
         if self._job is not None and isinstance(self._run, Share):
@@ -306,7 +371,11 @@ class _Running:
     def report(self) -> Report:
         """Report what has not been reported, at the end."""
         parts = self._take()
-        return Report(parts, done=self._reported, seconds=self._seconds)
+        done, notices = self._reported, self._noticed()
+        return Report(parts, done=done, seconds=self._seconds, notices=notices)
+
+    def _noticed(self) -> tuple[Notice, ...]:
+        return tuple(map(deque.popleft, repeat(self.notices, len(self.notices))))
 
     def _take(self) -> tuple[Part, ...]:
         with self._lock:
