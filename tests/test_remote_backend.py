@@ -884,3 +884,24 @@ def test_tls(tmp_path):
             assert single(pid_of).run({"x": 1}, config=config) == {"y": pid}
     finally:
         remote.end()
+
+
+# ---------------------------------------------------------------- attempts
+
+
+def test_attempts_are_made_where_the_node_runs(each, tmp_path):
+    def third_time(x):
+        with (tmp_path / f"tries{x}").open("a") as file:
+            file.write("t")
+        if len((tmp_path / f"tries{x}").read_text()) < 3:
+            raise OSError(x)
+        return x
+
+    inner = single(third_time, name="each")
+    mapped = inner.as_node(map_over="xs", input_mapping={"xs": "x"})
+    outer = Pipeline([node("xs")(lambda n: [10 * n, 10 * n + 1]), mapped])
+    config = each.replace(retries=3)
+    assert single(third_time).run({"x": 1}, config=config) == {"y": 1}
+    found = outer.map({"n": range(1, 7)}, map_over="n", output_name="each", config=config)
+    assert found == [{"each": [10 * n, 10 * n + 1]} for n in range(1, 7)]
+    assert {len(path.read_text()) for path in tmp_path.glob("tries*")} == {3}

@@ -200,6 +200,19 @@ class _Account(Account):
         self._announce(Attempt(*facts))
 
 
+class _Unheard(_Account):
+    """That of a share, whose executor runs several pieces at once: nothing is told of them.
+
+    What loses its worker then runs alone, with an account of its own.
+    """
+
+    def enter(self, path: tuple[str, ...]) -> None:
+        del path
+
+    def announce(self, path: tuple[str, ...], policy: Any) -> None:
+        del path, policy
+
+
 _ACCOUNT: Final[ContextVar[_Account]] = ContextVar("hypernodes_account")
 """That of the chunk that runs: a process may run several of one plan at once."""
 
@@ -282,9 +295,9 @@ def _worked(
         values = {slot: unpack(parcel) for slot, parcel in zip(brief.places, taken, strict=True)}
     except BaseException as error:  # noqa: BLE001 - whatever the user's classes raise
         return Result(Report(done=0, trouble="unreadable", error=pack_error(error)), {})
-    account = _Account(brief.number, announce) if job.is_watched else None
-    if kind == "share" and not brief.careful:
-        account = None
+    is_share = kind == "share" and not brief.careful
+    account = (_Unheard if is_share else _Account)(brief.number, announce)
+    if is_share:
         running.begin(job, body[0][1], Share(job, body))
     elif kind == "segment":
         body[1].update(values)
@@ -292,7 +305,9 @@ def _worked(
     else:  # also of a share, one that is to be watched closely
         body = body[0] if kind == "share" else body
         running.begin(job, body[1], partial(run_items, job, body))
-    running.run(account, dict(brief.spent), is_segment=kind == "segment")
+    running.run(
+        account if job.is_watched else None, dict(brief.spent), is_segment=kind == "segment"
+    )
     kept = running.keep(brief, body[0]) if brief.keeps and kind == "segment" else {}
     return Result(running.report(), kept)
 
@@ -336,7 +351,8 @@ class _Running:
             if is_segment:
                 context.run(self._doubt, job)
         except BaseException as error:  # noqa: BLE001
-            self._done.append(Raised(pack_error(error)))
+            raised = Raised(pack_error(error))
+            self._done.append((0, raised) if isinstance(self._run, Share) else raised)
         self._seconds = perf_counter() - started
 
     def _check(self, job: Job, *, is_segment: bool) -> None:
