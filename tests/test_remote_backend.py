@@ -384,10 +384,10 @@ def nested(own):
     )
 
 
-def story_of(pipeline, config, call):
+def story_of(pipeline, config, call, own=None):
     story, checker = Story(), Checker()
     heard = [story, checker]
-    own = RuntimeConfig(executor=SequentialExecutor(), callbacks=heard)
+    own = (own or RuntimeConfig(executor="sequential")).replace(callbacks=heard)
     found = call(pipeline(own).with_config(config.replace(callbacks=heard)))
     checker.check()
     return found, Counter(story.told)
@@ -400,7 +400,7 @@ def outcome(call):
         return repr(error), error.__notes__
 
 
-@pytest.mark.parametrize(
+CALLS = pytest.mark.parametrize(
     "call",
     [
         lambda pipeline: pipeline.run({"x": 1}),
@@ -413,9 +413,24 @@ def outcome(call):
     ],
     ids=["run", "failing run", "map", "failing map"],
 )
+
+
+@CALLS
 def test_what_is_told_is_what_is_told_of_a_local_run(each, call):
     expected = story_of(nested, each.replace(backend=LocalBackend(), executor="sequential"), call)
     found = story_of(nested, each, call)
+    assert found[0] == expected[0]
+    assert found[1] - expected[1] == Counter()
+    assert expected[1] - found[1] == Counter()
+
+
+@CALLS
+@pytest.mark.parametrize("kind", ["sequential", "async", "composite"])
+def test_what_is_told_of_parts_that_go_there_is_what_is_told_of_local_ones(backend, call, kind):
+    own = RuntimeConfig(backend=backend, executor=EXECUTORS[kind])
+    around = RuntimeConfig(executor="thread")
+    expected = story_of(nested, around, call)
+    found = story_of(nested, around, call, own)
     assert found[0] == expected[0]
     assert found[1] - expected[1] == Counter()
     assert expected[1] - found[1] == Counter()
