@@ -274,6 +274,7 @@ class ChaosExecutor(ClusteredExecutor):
     capacities: tuple[int, ...] = (1, 1)
     deaths: int = 0
     resources: tuple[str, ...] = ()
+    chunksize: int | None = None
 
     def open_cluster(self, options: dict[str, Any]) -> Cluster:
         del options
