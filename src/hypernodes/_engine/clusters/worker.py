@@ -289,9 +289,10 @@ def _worked(
         values = {slot: unpack(parcel) for slot, parcel in zip(brief.places, taken, strict=True)}
     except BaseException as error:  # noqa: BLE001 - whatever the user's classes raise
         return Result(Report(done=0, trouble="unreadable", error=pack_error(error)), {})
-    account = _Account(brief.number, announce) if job.is_watched else None
-    if kind == "share" and not brief.careful:
-        account = None
+    is_share = kind == "share" and not brief.careful
+    is_followed = job.is_watched and not is_share
+    account = _Account(brief.number, announce) if is_followed else None
+    if is_share:
         running.begin(job, body[0][1], Share(job, body))
     elif kind == "segment":
         body[1].update(values)
@@ -343,7 +344,8 @@ class _Running:
             if is_segment:
                 context.run(self._doubt, job)
         except BaseException as error:  # noqa: BLE001
-            self._done.append(Raised(pack_error(error)))
+            raised = Raised(pack_error(error))
+            self._done.append((0, raised) if isinstance(self._run, Share) else raised)
         self._seconds = perf_counter() - started
 
     def _check(self, job: Job, *, is_segment: bool) -> None:
