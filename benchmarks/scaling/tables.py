@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from benchmarks.scaling import rules
-from benchmarks.scaling.costs import DASK, FIND, PROCESSES, RAY, STORE, TELL_ITEMS, TELL_NODES
+from benchmarks.scaling.costs import DASK, FIND, PROCESSES, STORE, TELL_ITEMS, TELL_NODES
 from benchmarks.scaling.parts import Work
 from benchmarks.scaling.simulation import Simulation
 
