@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from hypernodes import (
     CacheSpec,
     Callback,
+    CompositeExecutor,
     DaskExecutor,
     Failure,
     HyperNodesError,
@@ -961,3 +962,25 @@ def test_code_that_waits_for_its_own_worker_by_another_executor_lends_its_place(
         config = RuntimeConfig(executor=executor)
         found = single(total).map({"x": [2, 3]}, map_over="x", config=config)
     assert [each["y"] for each in found] == [3, 6]
+
+
+def test_an_executor_that_differs_runs_right_in_the_worker_whose_cluster_it_leads_to(
+    config, remote
+):
+    address = remote.address
+
+    @node(output_name="z")
+    def outer(x):
+        other = RuntimeConfig(executor=DaskExecutor(address, chunksize=1))
+        rows = single(lambda x: x + 1).map({"x": [x] * 3}, map_over="x", config=other)
+        return [row["y"] for row in rows]
+
+    found = Pipeline([outer]).map({"x": range(6)}, map_over="x", config=config)
+    assert [row["z"] for row in found] == [[x + 1] * 3 for x in range(6)]
+    both = CompositeExecutor(
+        map_executor=config.executor, node_executor=DaskExecutor(address, chunksize=1)
+    )
+    found = single(lambda x: x + 1).map(
+        {"x": range(6)}, map_over="x", config=RuntimeConfig(executor=both)
+    )
+    assert [row["y"] for row in found] == list(range(1, 7))

@@ -85,6 +85,7 @@ class DaskCluster(Cluster):
         kill: Callable[[Any], None] | None = None,
     ) -> None:
         self.settles = settles
+        self.ground = "dask", lifeline.scheduler
         self._client = client
         self._lifeline = lifeline
         self._fitness = fitness
