@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, ref
 
 from hypernodes._engine.clusters.briefs import DRIVER, Brief, Luggage
 from hypernodes._engine.clusters.cluster import Order
@@ -67,7 +67,7 @@ class ClusterPool(Dispatcher):
         self._sources: deque[Source] = deque()
         self._parked: list[Chunk] = []
         self._kept: dict[int, _Left] = {}
-        self._references: WeakSet[Reference] = WeakSet()
+        self._references: dict[Kept, ref[Reference]] = {}
         self._needs: WeakKeyDictionary[Source, Needs] = WeakKeyDictionary()
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._closing = False
@@ -554,8 +554,10 @@ class ClusterPool(Dispatcher):
         """
         for number in gone:
             self._kept.pop(number, None)
-        for reference in tuple(self._references):
-            reference.lost = reference.lost or reference.kept.number in gone
+        for kept, known in self._references.items():
+            reference = known()
+            if reference is not None and kept.number in gone:
+                reference.lost = True
         for flight in self._flights.values():
             if any(reference.lost for reference in flight.chunk.references.values()):
                 flight.looking = True
@@ -582,14 +584,18 @@ class ClusterPool(Dispatcher):
 
     def _reference(self, kept: Kept) -> Reference:
         reference = Reference(kept, self._let_go)
-        self._references.add(reference)
-        reference.lost = kept.number not in self._kept
+        self.later(partial(self._keep_track, reference))
         return reference
+
+    def _keep_track(self, reference: Reference) -> None:
+        self._references[reference.kept] = ref(reference)
+        reference.lost = reference.kept.number not in self._kept
 
     def _let_go(self, reference: Reference) -> None:
         self.later(partial(self._drop_kept, reference.kept))
 
     def _drop_kept(self, kept: Kept) -> None:
+        self._references.pop(kept, None)
         left = self._kept.get(kept.number)
         if left is None:
             return

@@ -53,6 +53,7 @@ KEPT_FROM: Final = 1 << 16
 
 PACKER: Final = Hold()
 _lock: Final = threading.RLock()
+_loading: Final = threading.RLock()
 _jobs: Final[OrderedDict[tuple[str, int], Job | PackedError]] = OrderedDict()
 _drivers: Final[set[str]] = set()
 _running: Final[dict[tuple[str, int], _Running]] = {}
@@ -125,8 +126,10 @@ def forget(driver: str, tokens: Iterable[int]) -> None:
             _jobs.pop((driver, token), None)
 
 
-def _remember(there: OrderedDict[tuple[str, int], Any], key: tuple[str, int], most: int) -> None:
-    there[key] = None
+def _remember(
+    there: OrderedDict[tuple[str, int], Any], key: tuple[str, int], most: int, what: Any = None
+) -> None:
+    there[key] = what
     if len(there) > most:
         there.popitem(last=False)
 
@@ -143,14 +146,19 @@ def _flush() -> None:
 def _job_for(brief: Brief, luggage: Luggage | None) -> Job | PackedError | None:
     """Return the plan of a chunk, compiled when it is first needed; None where it is not there."""
     key = brief.driver, brief.token
+    found = _known(key)
+    if found is None and luggage is not None:
+        with _loading:  # users' code runs: who only looks must not wait for it
+            found = _known(key) or _loaded(brief, luggage)
+            with _lock:
+                _remember(_jobs, key, JOBS_KEPT, found)
+    return found
+
+
+def _known(key: tuple[str, int]) -> Job | PackedError | None:
     with _lock:
         found = _jobs.get(key)
-        if found is None and luggage is not None:
-            found = _loaded(brief, luggage)
-            if len(_jobs) >= JOBS_KEPT:
-                _jobs.popitem(last=False)
         if found is not None:
-            _jobs[key] = found
             _jobs.move_to_end(key)
     return found
 
