@@ -25,6 +25,9 @@ RUNNING = threading.local()
 """Its `site` is the worker whose node runs in this thread, if any."""
 
 
+SIZES: list[int] = []
+"""How many bytes chunks have had."""
+
 CALLS: Counter[int] = Counter()
 """How often nodes were called, by what with."""
 
@@ -119,6 +122,7 @@ class Chaos(Cluster):
         if site is None or not site.alive:
             return  # it is told, or will be, that it is gone
         site.queue.append(order)
+        SIZES.append(order.brief.parcel.size)
         self._wake()
 
     def look(self, place: str, numbers: Collection[int], *, back: bool, void: bool) -> None:

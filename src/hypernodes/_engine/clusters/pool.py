@@ -22,14 +22,14 @@ from hypernodes._engine.clusters.cluster import Order
 from hypernodes._engine.clusters.needs import NOTHING, check_needs, needs_of
 from hypernodes._engine.clusters.places import Flight, Place
 from hypernodes._engine.shipping.crew import Dispatcher
-from hypernodes._engine.shipping.keeping import Kept, Reference, keepable
+from hypernodes._engine.shipping.keeping import Kept, Reference, copyable, keepable
 from hypernodes._engine.shipping.pace import LONGEST, Pace
 from hypernodes._engine.shipping.parcels import Hold
 from hypernodes._engine.shipping.sources import MapSource, SegmentSource
 from hypernodes._engine.workers import closed_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from hypernodes._engine.clusters.briefs import Attempt, Report
     from hypernodes._engine.clusters.cluster import Cluster
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 HIDES: Final = 20
 LOOK: Final = 0.2
+"""Seconds after which what others could run at once is taken back."""
+FRESH: Final = 0.5
+"""Seconds after which what is done is fetched."""
 PATIENCE: Final = 2.0
 NUMBERS: Final = itertools.count(1)
 """Those of chunks, of all pools: these may have workers in common."""
@@ -56,6 +59,7 @@ class ClusterPool(Dispatcher):
     def __init__(self, cluster: Cluster, *, chunksize: int | None) -> None:
         self.packer = Hold()
         self._cluster = cluster
+        self.ground = cluster.ground
         self.patience = LONGEST
         self._chunksize = chunksize
         self._places: dict[str, Place] = {}
@@ -203,34 +207,41 @@ class ClusterPool(Dispatcher):
         now = time.monotonic()
         dues = (source.due for source in self._sources)
         waits = [due - now for due in dues if due is not None and due > now]
-        if any(self._may_look(flight) for flight in self._flights.values()):
-            waits.append(LOOK / 2)
+        looks = (look for place in self._places.values() for look in self._looks(place))
+        waits += [due - now for _, due in looks]
         doomed = (flight.doomed_at for flight in self._flights.values())
         waits += [at - now for at in doomed if at is not None]
         return max(0.001, min(waits)) if waits else None
 
     def _tick(self) -> None:
         now = time.monotonic()
-        slow: dict[Place, list[int]] = {}
-        for flight in tuple(self._flights.values()):
+        for flight in self._flights.values():
             if flight.doomed_at is not None and now >= flight.doomed_at:
                 flight.doomed_at = None
                 self._cluster.kill(flight.place.name)
-            if self._may_look(flight) and now - flight.looked_at > LOOK:
+        for place in self._places.values():
+            slow = [flight for flight, due in self._looks(place) if due <= now]
+            for flight in slow:
                 flight.looked_at, flight.looking = now, True
-                slow.setdefault(flight.place, []).append(flight.number)
-        idle = {place.needs for place in self._places.values() if place.has_room}
-        done = not any(source.waiting for source in self._sources)
-        for place, numbers in slow.items():
-            self._cluster.look(place.name, numbers, back=done and place.needs in idle, void=False)
+            if slow:
+                numbers, back = [flight.number for flight in slow], self._wants_back(place)
+                self._cluster.look(place.name, numbers, back=back, void=False)
 
-    @staticmethod
-    def _may_look(flight: Flight) -> bool:
-        """Whether there may be news of a chunk before its end."""
-        if flight.looking or flight.end is not None or flight.chunk.source.closed:
-            return False
-        waits = next(iter(flight.place.flights.values())) is not flight
-        return waits or len(flight.chunk.entries) > 1
+    def _wants_back(self, place: Place) -> bool:
+        """Whether what has not begun at a place could run at once at another."""
+        idle = {p.needs for p in self._places.values() if p.is_open and p.has_room}
+        return place.needs in idle and not any(source.waiting for source in self._sources)
+
+    def _looks(self, place: Place) -> Iterator[tuple[Flight, float]]:
+        """Yield the flights of a place of which there may be news before their end, and when."""
+        back = self._wants_back(place)
+        for number, flight in enumerate(place.flights.values()):
+            if flight.looking or flight.end is not None or flight.chunk.source.closed:
+                continue
+            if back and (number >= place.capacity or len(flight.chunk.entries) > 1):
+                yield flight, flight.looked_at + LOOK
+            elif number < place.capacity and len(flight.chunk.entries) > 1:
+                yield flight, flight.looked_at + FRESH
 
     # ------------------------------------------------------------ letters of runs
 
@@ -386,13 +397,9 @@ class ClusterPool(Dispatcher):
             tuple(chunk.references),
             tuple(trouble.spent.items()) if trouble else (),
             careful=trouble is not None,
-            keeps=isinstance(source, SegmentSource) and bool(self._keepable(source, chunk)),
+            keeps=isinstance(source, SegmentSource) and _may_keep(source, chunk.entries[0].number),
             settles=self._cluster.settles,
         )
-
-    @staticmethod
-    def _keepable(source: SegmentSource, chunk: Chunk) -> set[int]:
-        return keepable(source.engine, source.engine.segments[chunk.entries[0].number])
 
     def _best(self, chunk: Chunk, hint: Place | None, needs: Needs) -> Place | None:
         """Return where a chunk is best off: where its resources are, and then its values."""
@@ -595,6 +602,11 @@ class ClusterPool(Dispatcher):
             del self._kept[number]
         if numbers:
             self._cluster.release(numbers)
+
+
+def _may_keep(source: SegmentSource, number: int) -> bool:
+    segment = source.engine.segments[number]
+    return bool(keepable(source.engine, segment) or copyable(source.engine, segment))
 
 
 class _Left:

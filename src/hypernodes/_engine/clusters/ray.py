@@ -65,6 +65,7 @@ class RayCluster(Cluster):
     ) -> None:
         self.settles = settles
         self._patience = patience
+        self.ground = "ray", ray.get_runtime_context().gcs_address
         self._job = connection()
         self._floor = floor
         self._closing = tuple(closing)

@@ -24,7 +24,7 @@ from hypernodes._engine.shipping.account import Account
 from hypernodes._engine.shipping.claims import CURSOR, LIMIT, NO_LIMIT, VOID, Claims
 from hypernodes._engine.shipping.errors import PackedError, pack_error
 from hypernodes._engine.shipping.events import Raised, Told, pack_records
-from hypernodes._engine.shipping.keeping import Kept, keepable
+from hypernodes._engine.shipping.keeping import Kept, beside, copyable, keepable
 from hypernodes._engine.shipping.parcels import Hold, check_readable, unpack
 from hypernodes._engine.shipping.work import (
     Job,
@@ -200,8 +200,11 @@ class _Account(Account):
         self._announce(Attempt(*facts))
 
 
-_ACCOUNT: Final[ContextVar[_Account]] = ContextVar("hypernodes_account")
-"""That of the chunk that runs: a process may run several of one plan at once."""
+_ACCOUNT: Final[ContextVar[_Account | None]] = ContextVar("hypernodes_account", default=None)
+"""That of the chunk that runs: a process may run several of one plan at once.
+
+None where pieces of a chunk run at once: then nobody could tell whose attempt it is.
+"""
 
 
 class _Watches:
@@ -237,7 +240,9 @@ class _Announcing(Watch):
         path = self._path
 
         def whole(*args: Any, **kwargs: Any) -> Any:
-            _ACCOUNT.get().enter(path)
+            account = _ACCOUNT.get()
+            if account is not None:
+                account.enter(path)
             return call(*args, **kwargs)
 
         return whole
@@ -247,15 +252,17 @@ class _Announcing(Watch):
 
         def attempt(*args: Any, **kwargs: Any) -> Any:
             account = _ACCOUNT.get()
-            account.attempts += 1
-            if account.attempts >= first:
-                account.announce(path, policy)
+            if account is not None:
+                account.attempts += 1
+                if account.attempts >= first:
+                    account.announce(path, policy)
             return call(*args, **kwargs)
 
         return attempt
 
     def made(self) -> int:
-        return _ACCOUNT.get().before
+        account = _ACCOUNT.get()
+        return 0 if account is None else account.before
 
 
 # ---------------------------------------------------------------- chunks
@@ -282,9 +289,10 @@ def _worked(
         values = {slot: unpack(parcel) for slot, parcel in zip(brief.places, taken, strict=True)}
     except BaseException as error:  # noqa: BLE001 - whatever the user's classes raise
         return Result(Report(done=0, trouble="unreadable", error=pack_error(error)), {})
-    account = _Account(brief.number, announce) if job.is_watched else None
-    if kind == "share" and not brief.careful:
-        account = None
+    is_share = kind == "share" and not brief.careful
+    is_followed = job.is_watched and not is_share
+    account = _Account(brief.number, announce) if is_followed else None
+    if is_share:
         running.begin(job, body[0][1], Share(job, body))
     elif kind == "segment":
         body[1].update(values)
@@ -336,7 +344,8 @@ class _Running:
             if is_segment:
                 context.run(self._doubt, job)
         except BaseException as error:  # noqa: BLE001
-            self._done.append(Raised(pack_error(error)))
+            raised = Raised(pack_error(error))
+            self._done.append((0, raised) if isinstance(self._run, Share) else raised)
         self._seconds = perf_counter() - started
 
     def _check(self, job: Job, *, is_segment: bool) -> None:
@@ -407,12 +416,15 @@ class _Running:
         job = self._job
         if type(given) is not dict or job is None:
             return {}
-        kept: dict[Slot, Parcel] = {}
-        for slot in keepable(job.engine, job.engine.segments[number]):
+        segment, kept = job.engine.segments[number], {}
+        places = {slot: slot for slot in keepable(job.engine, segment)}
+        if self._indices[0] is None:  # a run: it has few of them, and is over soon after
+            places |= {slot: beside(slot) for slot in copyable(job.engine, segment)}
+        for slot, place in places.items():
             parcel = _packed(given.get(slot))
             if parcel is not None and parcel.size >= KEPT_FROM:
                 kept[slot] = parcel
-                given[slot] = Kept(brief.number, slot, parcel.size)
+                given[place] = Kept(brief.number, slot, parcel.size)
         return kept
 
 
