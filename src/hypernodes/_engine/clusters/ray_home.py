@@ -26,10 +26,6 @@ _abandoned: list[threading.Thread] = []
 """Threads that still start a Ray which nobody waits for, and end it then."""
 
 
-INHERITED: Final[dict[str, str]] = {}
-"""In a worker of a Ray of our own: the environment variables that its processes have got."""
-
-
 def enter(address: str | None, brought_up: Callable[[], Home]) -> Home | None:
     """Make sure that the program is connected to Ray.
 
