@@ -437,16 +437,6 @@ def test_what_a_node_runs_on_an_equal_executor_runs_right_there(config):
         assert inner == [{"y": pid}] * 3
 
 
-def test_code_in_a_node_may_use_another_ray_executor(config):
-    def outer(x):
-        other = RuntimeConfig(executor=RayExecutor(num_cpus=1))
-        return single(pid_of).map(items(3), map_over="x", config=other), os.getpid()
-
-    for each in single(outer).map(items(4), map_over="x", config=config):
-        inner, pid = each["y"]
-        assert pid not in {item["y"] for item in inner}
-
-
 @pytest.mark.parametrize("inside", ["thread", "async", "sequential"])
 def test_items_run_on_ray_and_their_nodes_inside(executor, inside):
     composite = CompositeExecutor(map_executor=executor, node_executor=inside)

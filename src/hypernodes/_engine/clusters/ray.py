@@ -82,6 +82,9 @@ class RayCluster(Cluster):
     def is_over(self) -> bool:
         return connection() != self._job
 
+    def explained(self, error: BaseException) -> BaseException:
+        return left_by_user() if self.is_over else error
+
     def open(self, listener: Listener) -> None:
         self._listener = listener
         self._on_nodes(ray_floor.nodes())
@@ -92,6 +95,8 @@ class RayCluster(Cluster):
 
     def _look_around(self, there: Nodes) -> None:
         """Take note of nodes that have come or gone, and let idle workers go."""
+        if self.is_over:
+            return
         self._on_nodes(there)
         self._vanish([n for n, kept in self._results.items() if kept.node not in there])
         for seat in [s for s in self._seats.values() if s.kind.node and s.kind.node not in there]:
@@ -216,7 +221,7 @@ class RayCluster(Cluster):
             self._listener.later(partial(read, future))
 
         def read(future: futures.Future[Any]) -> None:
-            if seat.turn != turn:
+            if seat.turn != turn or self.is_over:  # the watch tells that it is
                 return
             error = future.exception()
             if error is None:
@@ -320,7 +325,7 @@ class RayCluster(Cluster):
 
     def kill(self, place: str) -> None:
         seat = self._seats.get(place)
-        if seat is not None and seat.actor is not None:
+        if seat is not None and seat.actor is not None and not self.is_over:
             ray.kill(seat.actor)
 
     def close(self) -> None:

@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 
 _lock: Final = threading.Lock()
 _current: list[Home] = []
-
-
-INHERITED: Final[dict[str, str]] = {}
-"""In a worker of a Ray of our own: the environment variables that its processes have got."""
+_abandoned: list[threading.Thread] = []
+"""Threads that still start a Ray which nobody waits for, and end it then."""
 
 
 def enter(address: str | None, brought_up: Callable[[], Home]) -> Home | None:
@@ -42,6 +40,9 @@ def enter(address: str | None, brought_up: Callable[[], Home]) -> Home | None:
         HyperNodesError: The program is connected to another one, or there is none at the address.
     """
     with _lock:
+        while _abandoned:
+            _abandoned[0].join()
+            del _abandoned[0]
         _current[:] = [home for home in _current if home.is_up]
         if ray.is_initialized():
             _check_same(address)
@@ -83,6 +84,7 @@ class Home:
             self._up.wait()
         except BaseException:  # Ctrl-C: it is left as soon as it is there
             self._leaving.set()
+            _abandoned.append(self._thread)
             raise
         if self._error is not None:
             raise self._error

@@ -12,7 +12,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 
 from hypernodes._engine.clusters.ray import RayCluster
 from hypernodes._engine.clusters.ray_floor import Floor, GroupFloor, nodes
-from hypernodes._engine.clusters.ray_home import INHERITED, Home, enter
+from hypernodes._engine.clusters.ray_home import Home, enter
 from hypernodes._engine.cores import usable_cores
 from hypernodes._engine.shipping.settings import import_path
 from hypernodes.exceptions import HyperNodesError, InputError, ResourceError, hint
@@ -97,9 +97,9 @@ def open_ray(wishes: Wishes) -> RayCluster:
 def _cluster(wishes: Wishes, home: Home | None, closing: list[Callable[[], None]]) -> RayCluster:
     is_own, is_new = home is not None and home.is_own, home is not None and home.guests == 1
     env = {} if is_new else _env(wishes)  # a new one has been told of it
-    environment = home.environment if home is not None and home.is_own else INHERITED
-    settles = bool(environment) and not ELSEWHERE.intersection(wishes.runtime_env)
-    facts = (import_path(), environment) if settles else (None, None)
+    facts: tuple[Any, ...] = (None, None)
+    if home is not None and home.is_own and not ELSEWHERE.intersection(wishes.runtime_env):
+        facts = import_path(), home.environment
     floor: Floor
     if wishes.placement_group is None:
         floor = Floor(facts, env, most=wishes.num_cpus)
@@ -107,7 +107,7 @@ def _cluster(wishes: Wishes, home: Home | None, closing: list[Callable[[], None]
         group = _group(wishes.placement_group, closing, wishes.timeout)
         floor = GroupFloor(group, facts, env, most=wishes.num_cpus)
     patience = math.inf if is_own else IDLE
-    return RayCluster(floor, settles=settles, patience=patience, closing=closing)
+    return RayCluster(floor, settles=facts[0] is not None, patience=patience, closing=closing)
 
 
 def _init_options(wishes: Wishes, *, is_own: bool) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from hypernodes._engine.clusters import worker as _worker
-from hypernodes._engine.clusters.ray_home import INHERITED
 from hypernodes._engine.shipping import settings
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ class Desk:
 
     def __init__(self, environment: Mapping[str, str] | None) -> None:
         if environment is not None:
-            INHERITED.update(environment)
             settings.keep_variables(_own_variables(environment))
         self._outbox = _Outbox()
 
