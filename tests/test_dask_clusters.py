@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent import futures
 from functools import partial
 from pathlib import Path
 
@@ -984,3 +985,37 @@ def test_an_executor_that_differs_runs_right_in_the_worker_whose_cluster_it_lead
         {"x": range(6)}, map_over="x", config=RuntimeConfig(executor=both)
     )
     assert [row["y"] for row in found] == list(range(1, 7))
+
+
+@pytest.mark.parametrize("way", ["run", "map"])
+def test_a_resource_that_leaves_with_its_only_worker_ends_the_run_after_a_while(
+    cluster, marks, monkeypatch, way
+):
+    monkeypatch.setattr("hypernodes._engine.clusters.pool.SCARCE", 1.0)
+    cluster.add("plain")
+    cluster.add("special", "--resources", "tape=1")
+
+    def work(x):
+        (marks / str(os.getpid())).touch()
+        time.sleep(30)
+        return x
+
+    pipeline = single(work, resources={"tape": 1})
+    with DaskExecutor(cluster.address) as executor, futures.ThreadPoolExecutor(1) as thread:
+        config = RuntimeConfig(executor=executor)
+        one = partial(pipeline.run, {"x": 1}, config=config)
+        many = partial(pipeline.map, {"x": range(9)}, map_over="x", config=config)
+        running = thread.submit(one if way == "run" else many)
+        wait_until(lambda: any(marks.iterdir()))
+        cluster.end_worker("special")
+        with pytest.raises(ResourceError) as caught:
+            running.result(60)
+    assert (caught.value.node, caught.value.resource) == ("y", "tape")
+
+
+def test_nodes_can_ask_dask_which_worker_they_are_in(remote, config):
+    def own_name(x):
+        return distributed.get_worker().name
+
+    names = single(own_name).map({"x": range(4)}, map_over="x", config=config)
+    assert {row["y"] for row in names} <= {str(name) for name in remote.workers}

@@ -10,23 +10,24 @@ import itertools
 import os
 import threading
 import time
-from collections import Counter, deque
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary, ref
 
+from hypernodes._engine.clusters.allotment import Allotment
 from hypernodes._engine.clusters.briefs import DRIVER, Brief, Luggage
 from hypernodes._engine.clusters.cluster import Order
-from hypernodes._engine.clusters.needs import NOTHING, check_needs, needs_of
+from hypernodes._engine.clusters.keepsakes import Keepsakes
+from hypernodes._engine.clusters.needs import NOTHING, check_needs
 from hypernodes._engine.clusters.places import Flight, Place
 from hypernodes._engine.shipping.crew import Dispatcher
-from hypernodes._engine.shipping.keeping import Kept, Reference, copyable, keepable
+from hypernodes._engine.shipping.keeping import Kept, copyable, keepable
 from hypernodes._engine.shipping.pace import LONGEST, Pace
 from hypernodes._engine.shipping.parcels import Hold
-from hypernodes._engine.shipping.sources import MapSource, SegmentSource
+from hypernodes._engine.shipping.sources import SegmentSource
 from hypernodes._engine.workers import closed_error
+from hypernodes.exceptions import ResourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -43,9 +44,10 @@ LOOK: Final = 0.2
 FRESH: Final = 0.5
 """Seconds after which what is done is fetched."""
 PATIENCE: Final = 2.0
+SCARCE: Final = 60.0
+"""Seconds for which a run waits for a worker with resources that have left with another."""
 NUMBERS: Final = itertools.count(1)
 """Those of chunks, of all pools: these may have workers in common."""
-MANY: Final = 2**31
 
 
 class ClusterPool(Dispatcher):
@@ -62,14 +64,12 @@ class ClusterPool(Dispatcher):
         self.ground = cluster.ground
         self.patience = LONGEST
         self._chunksize = chunksize
-        self._places: dict[str, Place] = {}
         self._flights: dict[int, Flight] = {}
-        self._sources: deque[Source] = deque()
-        self._parked: list[Chunk] = []
-        self._kept: dict[int, _Left] = {}
-        self._references: dict[Kept, ref[Reference]] = {}
-        self._needs: WeakKeyDictionary[Source, Needs] = WeakKeyDictionary()
+        self._kept = Keepsakes(cluster.release, self.later)
+        self._allotment = Allotment(cluster, self._kept)
+        self._places, self._sources = self._allotment.places, self._allotment.sources
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._stranded_at: float | None = None
         self._closing = False
         self._closed = False
         self._retired = False
@@ -86,7 +86,7 @@ class ClusterPool(Dispatcher):
 
     @property
     def size(self) -> int:
-        return max(1, sum(place.capacity for place in tuple(self._places.values())))
+        return self._allotment.size
 
     @property
     def is_over(self) -> bool:
@@ -120,7 +120,7 @@ class ClusterPool(Dispatcher):
         if type(given) is not dict:
             return given
         kept = (slot for slot, value in given.items() if type(value) is Kept)
-        return given | {slot: self._reference(given[slot]) for slot in kept}
+        return given | {slot: self._kept.refer(given[slot]) for slot in kept}
 
     def close(self) -> None:
         if os.getpid() != self._pid or self._closed:
@@ -211,10 +211,27 @@ class ClusterPool(Dispatcher):
         waits += [due - now for _, due in looks]
         doomed = (flight.doomed_at for flight in self._flights.values())
         waits += [at - now for at in doomed if at is not None]
+        if self._stranded_at is not None:
+            waits.append(self._stranded_at + SCARCE - now)
         return max(0.001, min(waits)) if waits else None
+
+    def _end_stranded(self, now: float) -> None:
+        """End runs that wait for resources which have left with their workers."""
+        stranded = self._allotment.stranded()
+        if not stranded:
+            self._stranded_at = None
+        elif self._stranded_at is None:
+            self._stranded_at = now
+        elif now - self._stranded_at >= SCARCE:
+            for source in stranded:
+                try:
+                    self.check(source.engine)
+                except ResourceError as error:
+                    source.stop(error)
 
     def _tick(self) -> None:
         now = time.monotonic()
+        self._end_stranded(now)
         for flight in self._flights.values():
             if flight.doomed_at is not None and now >= flight.doomed_at:
                 flight.doomed_at = None
@@ -262,7 +279,7 @@ class ClusterPool(Dispatcher):
                 void.setdefault(flight.place, []).append(flight.number)
         for place, numbers in void.items():
             self._cluster.look(place.name, numbers, back=True, void=True)
-        self._release([number for number, left in self._kept.items() if left.source is source])
+        self._kept.drop(source)
         tokens = source.token, source.careful_token
         for place in self._places.values():
             for token in tokens:
@@ -275,7 +292,7 @@ class ClusterPool(Dispatcher):
 
     def _stop_all(self, error: BaseException) -> None:
         flying = [flight.chunk.source for flight in self._flights.values()]
-        flying += [chunk.source for chunk in self._parked]
+        flying += [chunk.source for chunk in self._allotment.parked]
         for source in dict.fromkeys((*self._sources, *flying)):
             if not source.closed:
                 source.closed = True
@@ -294,78 +311,16 @@ class ClusterPool(Dispatcher):
 
     def _hand_out(self) -> None:
         """Give chunks to places: to idle ones first, then behind what is soon done."""
-        for parked in self._unparked():
+        for parked in self._allotment.unparked():
             self._give(parked, None)
         while self._sources:
-            place = self._candidate()
-            if place is None or not (place.has_room or self._may_wait()):
+            place = self._allotment.candidate()
+            if place is None or not (place.has_room or self._allotment.may_wait()):
                 return
-            chunk = self._draw(place)
+            chunk = self._allotment.draw(place)
             if chunk is None:
                 return
             self._give(chunk, place)
-
-    def _unparked(self) -> list[Chunk]:
-        """Take out chunks that have found no place yet."""
-        chunks, self._parked = self._parked, []
-        for chunk in chunks:
-            chunk.source.flying -= 1
-        return [chunk for chunk in chunks if not chunk.source.closed]
-
-    def _candidate(self) -> Place | None:
-        """Return the place that has the least to do, of those that may get more."""
-        places = [p for p in self._places.values() if p.is_open and not p.needs]
-        places.sort(key=lambda place: len(place.flights) / place.capacity)
-        if places and not places[0].is_empty and self._has_alone and places[0].capacity > 1:
-            del places[0]  # until it is empty
-        return places[0] if places and places[0].may_queue else None
-
-    @property
-    def _has_alone(self) -> bool:
-        """Whether something waits that has to run alone."""
-        now = time.monotonic()
-        return any(source.due is not None and source.due <= now for source in self._sources)
-
-    def _may_wait(self) -> bool:
-        """Whether chunks may wait behind others: not while something waits for an idle worker."""
-        now = time.monotonic()
-        return not any(source.needs_idle(now) for source in self._sources)
-
-    def _draw(self, place: Place) -> Chunk | None:
-        """Return the next chunk of the source whose turn it is."""
-        alone = self._cluster.isolates or place.is_empty or place.capacity == 1
-        behind = not place.has_room
-        for _ in range(len(self._sources)):
-            source = self._sources[0]
-            self._sources.rotate(-1)
-            if not self._has_room_for(source):
-                continue
-            chunk = source.take(self.size, behind=behind, most=MANY, alone=alone)
-            if chunk is not None:
-                return chunk
-        return None
-
-    def _has_room_for(self, source: Source) -> bool:
-        """Whether there may be more of a map where its resources are; segments wait there."""
-        if not isinstance(source, MapSource):
-            return True
-        if any(chunk.source is source for chunk in self._parked):
-            return False
-        needs = self._needs_of(source, None)
-        return not needs or any(p.is_open and p.may_queue for p in self._suiting(needs))
-
-    def _needs_of(self, source: Source, entry: Any) -> Needs:
-        """Return what a piece needs; all items of a map need the same."""
-        if not isinstance(source, MapSource):
-            return needs_of(source.steps_of(entry))
-        if source not in self._needs:
-            self._needs[source] = needs_of(source.steps_of(entry))
-        return self._needs[source]
-
-    def _suiting(self, needs: Needs) -> list[Place]:
-        for name in self._cluster.provide(needs):
-            self._on_joined(name, 1, needs)
-        return [p for p in self._places.values() if self._cluster.suits(p.name, needs)]
 
     def _give(self, chunk: Chunk, place: Place | None) -> None:
         """Send a chunk to a place, or to a better one; park it where there is none."""
@@ -373,12 +328,12 @@ class ClusterPool(Dispatcher):
         if any(reference.lost for reference in chunk.references.values()):
             source.miss(chunk)
             return
-        needs = self._needs_of(source, chunk.entries[0])
+        needs = self._allotment.needs_of(source, chunk.entries[0])
         if place is None or needs or chunk.references:
-            place = self._best(chunk, place, needs)
+            place = self._allotment.best(chunk, place, needs)
         source.flying += 1
         if place is None:
-            self._parked.append(chunk)
+            self._allotment.parked.append(chunk)
             return
         flight = Flight(next(NUMBERS), chunk, place)
         self._flights[flight.number] = place.flights[flight.number] = flight
@@ -400,22 +355,6 @@ class ClusterPool(Dispatcher):
             keeps=isinstance(source, SegmentSource) and _may_keep(source, chunk.entries[0].number),
             settles=self._cluster.settles,
         )
-
-    def _best(self, chunk: Chunk, hint: Place | None, needs: Needs) -> Place | None:
-        """Return where a chunk is best off: where its resources are, and then its values."""
-        fit = [place for place in self._suiting(needs) if place.is_open]
-        if chunk.trouble is not None:
-            free = [p for p in fit if p.is_empty]
-        elif hint is None or hint.has_room:
-            free = [p for p in fit if p.has_room]
-        else:
-            free = [p for p in fit if p.has_room] or [p for p in fit if p.may_queue]
-        there: Counter[str] = Counter()
-        for reference in chunk.references.values():
-            left = self._kept.get(reference.kept.number)
-            if left is not None:
-                there[left.place] += reference.kept.size
-        return max(free, key=lambda p: (there[p.name], p is hint, -len(p.flights)), default=None)
 
     # ------------------------------------------------------------ news of chunks
 
@@ -495,7 +434,7 @@ class ClusterPool(Dispatcher):
     # ------------------------------------------------------------ places that come and go
 
     def _on_joined(self, name: str, capacity: int, needs: Needs) -> None:
-        self._places[name] = Place(name, capacity, needs)
+        self._allotment.add(Place(name, capacity, needs))
 
     def _on_left(self, name: str) -> None:
         place = self._places.pop(name, None)
@@ -512,7 +451,7 @@ class ClusterPool(Dispatcher):
                 chunk = flight.chunk
                 chunk.source.put_back(chunk, chunk.entries[chunk.received :])
         if not self._cluster.values_outlive:
-            self._lose({number for number, left in self._kept.items() if left.place == name})
+            self._lose(self._kept.at(name))
 
     def _on_crash(self, number: int) -> None:
         flight = self._flights.get(number)
@@ -552,12 +491,7 @@ class ClusterPool(Dispatcher):
 
         What has what it needs already runs on.
         """
-        for number in gone:
-            self._kept.pop(number, None)
-        for kept, known in self._references.items():
-            reference = known()
-            if reference is not None and kept.number in gone:
-                reference.lost = True
+        self._kept.lose(gone)
         for flight in self._flights.values():
             if any(reference.lost for reference in flight.chunk.references.values()):
                 flight.looking = True
@@ -580,45 +514,9 @@ class ClusterPool(Dispatcher):
         if flight is None or flight.chunk.source.closed:
             self._cluster.release([number])
         else:
-            self._kept[number] = _Left(flight.chunk.source, flight.place.name, set(slots))
-
-    def _reference(self, kept: Kept) -> Reference:
-        reference = Reference(kept, self._let_go)
-        self.later(partial(self._keep_track, reference))
-        return reference
-
-    def _keep_track(self, reference: Reference) -> None:
-        self._references[reference.kept] = ref(reference)
-        reference.lost = reference.kept.number not in self._kept
-
-    def _let_go(self, reference: Reference) -> None:
-        self.later(partial(self._drop_kept, reference.kept))
-
-    def _drop_kept(self, kept: Kept) -> None:
-        self._references.pop(kept, None)
-        left = self._kept.get(kept.number)
-        if left is None:
-            return
-        left.slots.discard(kept.slot)
-        if not left.slots:
-            self._release([kept.number])
-
-    def _release(self, numbers: list[int]) -> None:
-        for number in numbers:
-            del self._kept[number]
-        if numbers:
-            self._cluster.release(numbers)
+            self._kept.add(number, flight.chunk.source, flight.place.name, slots)
 
 
 def _may_keep(source: SegmentSource, number: int) -> bool:
     segment = source.engine.segments[number]
     return bool(keepable(source.engine, segment) or copyable(source.engine, segment))
-
-
-class _Left:
-    """Values that a chunk has left where it ran."""
-
-    def __init__(self, source: Source, place: str, slots: set[int]) -> None:
-        self.source = source
-        self.place = place
-        self.slots = slots

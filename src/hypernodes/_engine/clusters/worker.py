@@ -9,18 +9,18 @@ import sys
 import threading
 from collections import OrderedDict, deque
 from contextlib import suppress
-from contextvars import ContextVar, copy_context
+from contextvars import copy_context
 from functools import partial
 from itertools import islice, repeat
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._dispatch.plugins import REGISTRY as PLUGINS
+from hypernodes._engine.clusters.attempts import ACCOUNT, ChunkAccount, Watches
 from hypernodes._engine.clusters.briefs import DRIVER, Attempt, Part, Report, Result
 from hypernodes._engine.clusters.hearing import HEARING, overhear
 from hypernodes._engine.clusters.share import Share
 from hypernodes._engine.shipping import settings
-from hypernodes._engine.shipping.account import Account
 from hypernodes._engine.shipping.claims import CURSOR, LIMIT, NO_LIMIT, VOID, Claims
 from hypernodes._engine.shipping.errors import PackedError, pack_error
 from hypernodes._engine.shipping.events import Raised, Told, pack_records
@@ -34,10 +34,10 @@ from hypernodes._engine.shipping.work import (
     run_segment,
     taken_records,
 )
-from hypernodes._engine.watch import NEW_WATCH, UNWATCHED, Call, Watch
+from hypernodes._engine.watch import NEW_WATCH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from hypernodes._engine.clusters.briefs import Brief, Luggage, Notice
     from hypernodes._engine.plan import Slot
@@ -171,7 +171,7 @@ def _loaded(brief: Brief, luggage: Luggage) -> Job | PackedError:
         overhear()
         if brief.settles:
             settings.apply(unpack(luggage.settings))
-    context, watches = copy_context(), _Watches(careful=brief.careful)
+    context, watches = copy_context(), Watches(careful=brief.careful)
     context.run(NEW_WATCH.set, watches)
     try:
         job = context.run(load, luggage.engine, luggage.inputs, luggage.facts)
@@ -179,98 +179,6 @@ def _loaded(brief: Brief, luggage: Luggage) -> Job | PackedError:
         return pack_error(error)
     is_stale = job.is_stale and brief.settles and not is_first  # else no other would do better
     return job._replace(is_watched=watches.count > 0, is_stale=is_stale)
-
-
-# ---------------------------------------------------------------- attempts
-
-
-class _Account(Account):
-    """What the piece of a chunk that runs has attempted; tells a driver that has to know.
-
-    Args:
-        number: The chunk.
-        announce: Tells the driver of an attempt.
-    """
-
-    def __init__(self, number: int, announce: Announce) -> None:
-        super().__init__()
-        self._number = number
-        self._announce = announce
-        self._piece = -1
-
-    def open(self, spent: Mapping[Key, int]) -> None:
-        super().open(spent)
-        self._piece += 1
-
-    def announce(self, path: tuple[str, ...], policy: Any) -> None:
-        """Announce the attempt that is about to be made."""
-        facts = self._number, self._piece, path, self.ordinal, self.attempts, policy
-        self._announce(Attempt(*facts))
-
-
-_ACCOUNT: Final[ContextVar[_Account | None]] = ContextVar("hypernodes_account", default=None)
-"""That of the chunk that runs: a process may run several of one plan at once.
-
-None where pieces of a chunk run at once: then nobody could tell whose attempt it is.
-"""
-
-
-class _Watches:
-    """Makes the watches of a plan.
-
-    Args:
-        careful: Whether all attempts at all nodes are announced, for a driver that has to know what
-            a worker dies of; else only those are that follow others.
-
-    Attributes:
-        count: How many it has made.
-    """
-
-    def __init__(self, *, careful: bool) -> None:
-        self._first = 1 if careful else 2
-        self.count = 0
-
-    def __call__(self, path: tuple[str, ...], _timeout: Any, policy: Any, _later: Any) -> Watch:
-        """Return the watch of a node."""
-        if policy is None and self._first > 1:
-            return UNWATCHED
-        self.count += 1
-        return _Announcing(path, policy, self._first)
-
-
-class _Announcing(Watch):
-    def __init__(self, path: tuple[str, ...], policy: Any, first: int) -> None:
-        self._path = path
-        self._policy = policy
-        self._first = first
-
-    def whole(self, call: Call) -> Call:
-        path = self._path
-
-        def whole(*args: Any, **kwargs: Any) -> Any:
-            account = _ACCOUNT.get()
-            if account is not None:
-                account.enter(path)
-            return call(*args, **kwargs)
-
-        return whole
-
-    def attempt(self, call: Call) -> Call:
-        path, policy, first = self._path, self._policy, self._first
-
-        def attempt(*args: Any, **kwargs: Any) -> Any:
-            account = _ACCOUNT.get()
-            if account is not None:
-                account.attempts += 1
-                if account.attempts >= first:
-                    account.announce(path, policy)
-            return call(*args, **kwargs)
-
-        return attempt
-
-    def made(self) -> int:
-        account = _ACCOUNT.get()
-        return 0 if account is None else account.before
 
 
 # ---------------------------------------------------------------- chunks
@@ -299,7 +207,7 @@ def _worked(
         return Result(Report(done=0, trouble="unreadable", error=pack_error(error)), {})
     is_share = kind == "share" and not brief.careful
     is_followed = job.is_watched and not is_share
-    account = _Account(brief.number, announce) if is_followed else None
+    account = ChunkAccount(brief.number, announce) if is_followed else None
     if is_share:
         running.begin(job, body[0][1], Share(job, body))
     elif kind == "segment":
@@ -335,16 +243,18 @@ class _Running:
         self._indices, self._run = indices, run
         self._job = job
 
-    def run(self, account: _Account | None, spent: dict[Key, int], *, is_segment: bool) -> None:
+    def run(self, account: ChunkAccount | None, spent: dict[Key, int], *, is_segment: bool) -> None:
         """Run the pieces; what is no `Exception` ends the run, in the driver."""
         job = self._job
         assert job is not None  # noqa: S101 - it has begun
         begin = None if account is None else partial(account.open, spent)
         claims = Claims(self._cells, 0, begin)
-        context = job.context.copy()
+        context = copy_context()  # where the engine keeps what its users ask it for
+        for variable, value in job.context.items():
+            context.run(variable.set, value)
         context.run(HEARING.set, self.notices)
         if account is not None:
-            context.run(_ACCOUNT.set, account)
+            context.run(ACCOUNT.set, account)
         started = perf_counter()
         try:
             context.run(self._check, job, is_segment=is_segment)
