@@ -53,7 +53,7 @@ class RemoteDask:
         self.scheduler = self._run(
             "dask_scheduler",
             *("--host", f"{self.protocol}://127.0.0.1", "--port", str(port)),
-            *("--no-dashboard", "--scheduler-file", file),
+            *("--no-dashboard", "--idle-timeout", "900", "--scheduler-file", file),
         )
         wait_until(lambda: file.exists() and file.read_text(encoding="utf-8").endswith("}"))
         self.address = json.loads(file.read_text(encoding="utf-8"))["address"]
@@ -64,7 +64,7 @@ class RemoteDask:
             "dask_worker",
             *(self.address, "--host", "127.0.0.1", "--name", name),
             *("--nanny" if nanny else "--no-nanny", "--no-dashboard"),
-            *("--local-directory", self.folder, *options),
+            *("--death-timeout", "60", "--local-directory", self.folder, *options),
             env=env,
             python=python,
         )

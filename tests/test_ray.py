@@ -26,6 +26,7 @@ from hypernodes import (
 )
 from hypernodes._engine.shipping import crew
 from hypernodes.testing._work import Gate, Marks, mixing
+from remote_dask import wait_until
 
 ray = pytest.importorskip("ray")
 numpy = pytest.importorskip("numpy")
@@ -71,13 +72,6 @@ def pids(config, count=40):
 
 def items(count):
     return {"x": range(count)}
-
-
-def wait_until(condition):
-    end = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < end, "it does not come about"
-        time.sleep(0.005)
 
 
 # ---------------------------------------------------------------- what it is
@@ -530,3 +524,21 @@ def test_a_placement_group_that_no_node_has_room_for_is_refused(config):
         pids(other)
     assert caught.value.resource == "GPU"
     assert pids(config)
+
+
+def test_an_executor_that_differs_runs_right_in_the_worker_whose_cluster_it_leads_to(config):
+    @node(output_name="z")
+    def outer(x):
+        other = RuntimeConfig(executor=RayExecutor(num_cpus=2, chunksize=1))
+        rows = single(lambda x: x + 1).map({"x": [x] * 3}, map_over="x", config=other)
+        return [row["y"] for row in rows]
+
+    found = Pipeline([outer]).map({"x": range(6)}, map_over="x", config=config)
+    assert [row["z"] for row in found] == [[x + 1] * 3 for x in range(6)]
+    both = CompositeExecutor(
+        map_executor=config.executor, node_executor=RayExecutor(num_cpus=2, chunksize=1)
+    )
+    found = single(lambda x: x + 1).map(
+        {"x": range(6)}, map_over="x", config=RuntimeConfig(executor=both)
+    )
+    assert [row["y"] for row in found] == list(range(1, 7))

@@ -18,6 +18,7 @@ from hypernodes import (
     CacheSpec,
     Callback,
     CompositeExecutor,
+    DaskExecutor,
     DiskCache,
     Failure,
     HyperNodesError,
@@ -161,6 +162,17 @@ def test_spark_is_refused_and_what_is_possible_named():
         RemoteBackend(**fields)
     with pytest.raises(HyperNodesError, match="kind='dask' and kind='ray'"):
         RuntimeConfig(backend=fields)
+
+
+def test_an_executor_for_the_very_cluster_is_refused():
+    backend = RemoteBackend("dask", "tcp://127.0.0.1:9")
+    same = DaskExecutor(scheduler_address="tcp://127.0.0.1:9")
+    items = CompositeExecutor(map_executor=same, node_executor="thread")
+    own = single(pid_of, config=RuntimeConfig(executor=same))
+    for pipeline, executor in [(single(pid_of), same), (single(pid_of), items), (own, "thread")]:
+        config = RuntimeConfig(backend=backend, executor=executor)
+        with pytest.raises(InputError, match="would wait inside a worker"):
+            pipeline.with_config(config).run({"x": 1})
 
 
 # ---------------------------------------------------------------- where things run
@@ -372,10 +384,10 @@ def nested(own):
     )
 
 
-def story_of(pipeline, config, call):
+def story_of(pipeline, config, call, own=None):
     story, checker = Story(), Checker()
     heard = [story, checker]
-    own = RuntimeConfig(executor=SequentialExecutor(), callbacks=heard)
+    own = (own or RuntimeConfig(executor="sequential")).replace(callbacks=heard)
     found = call(pipeline(own).with_config(config.replace(callbacks=heard)))
     checker.check()
     return found, Counter(story.told)
@@ -388,7 +400,7 @@ def outcome(call):
         return repr(error), error.__notes__
 
 
-@pytest.mark.parametrize(
+CALLS = pytest.mark.parametrize(
     "call",
     [
         lambda pipeline: pipeline.run({"x": 1}),
@@ -401,9 +413,24 @@ def outcome(call):
     ],
     ids=["run", "failing run", "map", "failing map"],
 )
+
+
+@CALLS
 def test_what_is_told_is_what_is_told_of_a_local_run(each, call):
     expected = story_of(nested, each.replace(backend=LocalBackend(), executor="sequential"), call)
     found = story_of(nested, each, call)
+    assert found[0] == expected[0]
+    assert found[1] - expected[1] == Counter()
+    assert expected[1] - found[1] == Counter()
+
+
+@CALLS
+@pytest.mark.parametrize("kind", ["sequential", "async", "composite"])
+def test_what_is_told_of_parts_that_go_there_is_what_is_told_of_local_ones(backend, call, kind):
+    own = RuntimeConfig(backend=backend, executor=EXECUTORS[kind])
+    around = RuntimeConfig(executor="thread")
+    expected = story_of(nested, around, call)
+    found = story_of(nested, around, call, own)
     assert found[0] == expected[0]
     assert found[1] - expected[1] == Counter()
     assert expected[1] - found[1] == Counter()
@@ -872,3 +899,24 @@ def test_tls(tmp_path):
             assert single(pid_of).run({"x": 1}, config=config) == {"y": pid}
     finally:
         remote.end()
+
+
+# ---------------------------------------------------------------- attempts
+
+
+def test_attempts_are_made_where_the_node_runs(each, tmp_path):
+    def third_time(x):
+        with (tmp_path / f"tries{x}").open("a") as file:
+            file.write("t")
+        if len((tmp_path / f"tries{x}").read_text()) < 3:
+            raise OSError(x)
+        return x
+
+    inner = single(third_time, name="each")
+    mapped = inner.as_node(map_over="xs", input_mapping={"xs": "x"})
+    outer = Pipeline([node("xs")(lambda n: [10 * n, 10 * n + 1]), mapped])
+    config = each.replace(retries=3)
+    assert single(third_time).run({"x": 1}, config=config) == {"y": 1}
+    found = outer.map({"n": range(1, 7)}, map_over="n", output_name="each", config=config)
+    assert found == [{"each": [10 * n, 10 * n + 1]} for n in range(1, 7)]
+    assert {len(path.read_text()) for path in tmp_path.glob("tries*")} == {3}

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from benchmarks.scaling import rules
 from benchmarks.scaling.parts import Costs
+from hypernodes._engine.clusters.dask import COST as DASK_COST
+from hypernodes._engine.clusters.ray import COST as RAY_COST
 
 US: Final = 1e-6
 
@@ -19,17 +22,39 @@ PROCESSES: Final = Costs(
 )
 """Worker processes of one machine."""
 
-CLUSTER: Final = replace(
+DASK: Final = replace(
     PROCESSES,
-    driver_chunk=(41 + 192) * US,
-    scheduler_chunk=370 * US,
+    driver_item=3.5 * US,
+    driver_chunk=1100 * US,
+    driver_worker=0.12 * US,
+    driver_turn=0.42 * US,
+    driver_look=550 * US,
+    scheduler_chunk=1300 * US,
+    scheduler_look=360 * US,
+    worker_item=2.0 * US,
+    worker_chunk=1700 * US,
     latency=500 * US,  # assumed
-    hides=0.04,
-    verdict=4.0,
+    looks=rules.LOOK,
+    hides=rules.HIDES * DASK_COST,
+    patience=rules.CLUSTER_PATIENCE,
+    verdict=4.0,  # assumed
     restart=30.0,  # assumed
     is_isolating=False,
 )
-"""Workers behind a Dask scheduler: a task for each chunk, on top of what processes cost."""
+"""Workers behind a Dask scheduler: a task for each chunk."""
+
+RAY: Final = replace(
+    DASK,
+    driver_item=2.5 * US,
+    driver_chunk=420 * US,
+    driver_look=420 * US,  # assumed: a call of an actor, as a chunk is
+    scheduler_chunk=0.0,
+    scheduler_look=0.0,
+    worker_item=1.8 * US,
+    worker_chunk=415 * US,
+    hides=rules.HIDES * RAY_COST,
+)
+"""Workers that are actors of Ray: nobody is between them and the driver."""
 
 FIND: Final = 6.3 * US
 """To sign an item and look for it in a `DiskCache`, found or not."""

@@ -6,13 +6,13 @@ matters little. Each figure is the least of several rounds.
 
 from __future__ import annotations
 
-import math
 import os
 import socket
 import tempfile
 import time
 import tracemalloc
 from collections import deque
+from functools import partial
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,7 +31,11 @@ from hypernodes import (
 from hypernodes.cache._sweep import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from hypernodes.abc import Executor
+
+    Meter = Callable[[], float]
 
 ROUNDS = 5
 MANY, LARGE = 200_000, 1_000
@@ -40,7 +44,7 @@ CROWD = 1_000
 MORE = 64
 LOOPS = 100
 SLEEPY = 50
-TASKS = 2_000
+ON_DRIVER = {"driver": process_time}
 PAUSE = 0.5
 
 
@@ -87,12 +91,14 @@ def consumed(results: Iterable[Any]) -> None:
 
 def figures() -> Iterator[Figure]:
     """Measure one thing after another."""
+    from benchmarks.scaling.clusters import of_clusters
+
     yield from of_processes()
     yield from of_crowds()
     yield from of_events()
     yield from of_caches()
     yield from of_memory()
-    yield from of_dask()
+    yield from of_clusters()
 
 
 # ---------------------------------------------------------------- processes
@@ -100,30 +106,49 @@ def figures() -> Iterator[Figure]:
 
 def of_processes() -> Iterator[Figure]:
     """Yield what items and chunks cost the driver and workers."""
-    many = [driver_and_workers(MANY, chunksize=LARGE) for _ in range(ROUNDS)]
-    single = [driver_and_workers(FEW, chunksize=1) for _ in range(ROUNDS)]
-    for name, place in (("driver", 0), ("worker", 1)):
-        each = min(sample[place] for sample in many) / MANY
-        alone = min(sample[place] for sample in single) / FEW
+    yield from by_parts(partial(ProcessPoolExecutor, max_workers=2), "process", FEW, MANY)
+
+
+def by_parts(
+    executor: Callable[..., Executor],
+    name: str,
+    few: int,
+    many: int,
+    meters: Mapping[str, Meter] = ON_DRIVER,
+) -> Iterator[Figure]:
+    """Yield what an item and a chunk cost the driver, a worker, and whatever else is metered.
+
+    Args:
+        executor: Makes where they run, for a `chunksize`.
+        name: What it is called.
+        few: How many items there are, in chunks of one.
+        many: How many there are, in large chunks.
+        meters: Of the processor time of those who take part.
+    """
+    bulk = [parts(executor(chunksize=LARGE), many, meters) for _ in range(ROUNDS)]
+    single = [parts(executor(chunksize=1), few, meters) for _ in range(ROUNDS)]
+    for part in bulk[0]:
+        each = min(sample[part] for sample in bulk) / many
+        alone = min(sample[part] for sample in single) / few
         chunk = (alone - each) / (1 - 1 / LARGE)
-        yield Figure(f"{name}, an item", (each - chunk / LARGE) * 1e6, "us")
-        yield Figure(f"{name}, a chunk", chunk * 1e6, "us")
+        yield Figure(f"{name}, {part}, an item", (each - chunk / LARGE) * 1e6, "us")
+        yield Figure(f"{name}, {part}, a chunk", chunk * 1e6, "us")
 
 
-def driver_and_workers(items: int, chunksize: int, workers: int = 2) -> tuple[float, float]:
-    """Return the processor time of a map of items that do nothing, here and in the workers."""
+def parts(executor: Executor, items: int, meters: Mapping[str, Meter]) -> dict[str, float]:
+    """Return the processor time of a map of items that do nothing, by who has used it."""
     pipeline = Pipeline([node("y")(used)])
-    with ProcessPoolExecutor(max_workers=workers, chunksize=chunksize) as executor:
+    with executor:
         config = RuntimeConfig(executor=executor)
-        pipeline.map({"x": range(4 * workers)}, map_over="x", config=config)
-        before = process_time()
+        pipeline.map({"x": range(8)}, map_over="x", config=config)
+        before = {name: spent() for name, spent in meters.items()}
         results = pipeline.map({"x": range(items)}, map_over="x", config=config)
-        spent = process_time() - before
+        found = {name: spent() - before[name] for name, spent in meters.items()}
     seen: dict[int, list[float]] = {}
     for result in results:
         pid, clock = result["y"]
         seen.setdefault(pid, []).append(clock)
-    return spent, sum(max(clocks) - min(clocks) for clocks in seen.values())
+    return found | {"worker": sum(max(clocks) - min(clocks) for clocks in seen.values())}
 
 
 def of_crowds() -> Iterator[Figure]:
@@ -287,41 +312,3 @@ def allocated(call: Callable[[], Any]) -> tuple[int, int]:
     tracemalloc.stop()
     del result
     return kept, peak
-
-
-# ---------------------------------------------------------------- Dask
-
-
-def of_dask() -> Iterator[Figure]:
-    """Yield what a task costs a Dask client, scheduler and worker, with two workers."""
-    from distributed.deploy.subprocess import SubprocessCluster
-
-    with (
-        SubprocessCluster(n_workers=2, worker_kwargs={"nthreads": 1}) as cluster,
-        cluster.get_client() as client,
-    ):
-        client.wait_for_workers(2)
-        places = list(client.scheduler_info()["workers"])
-        pid = client.run_on_scheduler(os.getpid)
-        samples = [tasks(client, places, pid) for _ in range(ROUNDS)]
-    for place, name in enumerate(("client, processor", "scheduler, processor", "by the clock")):
-        value = min(sample[place] for sample in samples) / TASKS
-        yield Figure(f"Dask, a task, {name}", value * 1e6, "us")
-
-
-def tasks(client: Any, places: list[str], pid: int) -> tuple[float, float, float]:
-    """Return what pinned tasks cost client and scheduler, and how long they take."""
-    import psutil
-
-    scheduler = psutil.Process(pid)
-    spent = lambda: sum(scheduler.cpu_times()[:2])  # noqa: E731
-    before = process_time(), spent(), perf_counter()
-    futures = [
-        client.submit(math.sqrt, number, pure=False, workers=[places[number % 2]])
-        for number in range(TASKS)
-    ]
-    client.gather(futures)
-    after = process_time(), spent(), perf_counter()
-    del futures
-    time.sleep(0.5)
-    return tuple(b - a for a, b in zip(before, after, strict=True))  # type: ignore[return-value]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from benchmarks.scaling import rules
-from benchmarks.scaling.costs import CLUSTER, FIND, PROCESSES, STORE, TELL_ITEMS, TELL_NODES
+from benchmarks.scaling.costs import DASK, FIND, PROCESSES, STORE, TELL_ITEMS, TELL_NODES
 from benchmarks.scaling.parts import Work
 from benchmarks.scaling.simulation import Simulation
 
@@ -40,7 +40,7 @@ class Table(NamedTuple):
 
 
 def simulated(
-    work: Work, workers: int = WORKERS, costs: Costs = CLUSTER, *, least: int = SAMPLE
+    work: Work, workers: int = WORKERS, costs: Costs = DASK, *, least: int = SAMPLE
 ) -> Outcome:
     """Simulate so many items of a map that beginning and end do not matter."""
     steady = int(MIN_WORK / work.seconds)  # until chunks are as long as they get
@@ -150,7 +150,7 @@ class Remedy(NamedTuple):
 
     work: Work
     workers: int = WORKERS
-    costs: Costs = CLUSTER
+    costs: Costs = DASK
     drivers: int = 1
     inner: int = 1
 
@@ -190,8 +190,8 @@ def by_lifetime() -> Table:
         for seconds in (1.0, 60.0):
             work = Work(items=ITEMS, seconds=seconds, spread=0.5)
             sample = replace(work, items=LARGE_SAMPLE)
-            plain = Simulation(sample, WORKERS, CLUSTER).run()
-            found = Simulation(sample, WORKERS, CLUSTER, lifetime=lifetime).run()
+            plain = Simulation(sample, WORKERS, DASK).run()
+            found = Simulation(sample, WORKERS, DASK, lifetime=lifetime).run()
             lost = ITEMS * seconds / lifetime
             rows.append(
                 (
@@ -266,7 +266,7 @@ def by_end() -> Table:
                 known=True,
             )
             least = (work.seconds + share * slow) * items / WORKERS
-            found = Simulation(work, WORKERS, CLUSTER).run()
+            found = Simulation(work, WORKERS, DASK).run()
             cells.append(f"{found.seconds - least:.3g} s of {found.seconds:.3g} s")
         what = "all alike" if not (spread or share) else ""
         what = what or (
@@ -281,10 +281,10 @@ def host_lost() -> Table:
     """Return what becomes of a map when a host is lost."""
     rows = []
     work = Work(items=100_000, seconds=1.0, known=True)
-    plain = Simulation(work, WORKERS, CLUSTER).run()
+    plain = Simulation(work, WORKERS, DASK).run()
     for lost in (1, HOST, 10 * HOST):
         deaths = [(20.0, index) for index in range(lost)]
-        found = Simulation(work, WORKERS, CLUSTER, deaths=deaths).run()
+        found = Simulation(work, WORKERS, DASK, deaths=deaths).run()
         more = found.seconds - plain.seconds
         rows.append((str(lost), str(found.again), str(found.failed), f"{more:.2g} s"))
     columns = ("workers lost at once", "items again", "failed", "longer by")

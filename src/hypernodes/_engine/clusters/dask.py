@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import pickle
 from collections import deque
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from functools import partial
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from distributed import KilledWorker, get_worker
+from distributed import KilledWorker, get_worker, rejoin, secede
+from distributed.system import MEMORY_LIMIT
 from distributed.utils import sync
 
 from hypernodes._engine.clusters import worker as _worker
@@ -22,10 +26,12 @@ from hypernodes._engine.clusters.cluster import Cluster
 from hypernodes._engine.clusters.errands import Errands, insist
 from hypernodes._engine.clusters.lifeline import disconnected
 from hypernodes._engine.threads import DaemonThreads
+from hypernodes._lending import lend_by
 from hypernodes.exceptions import HyperNodesError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Iterator
+    from contextvars import Context
 
     from hypernodes._engine.clusters.briefs import Luggage, Report, Result
     from hypernodes._engine.clusters.cluster import Listener, Order
@@ -79,9 +85,12 @@ class DaskCluster(Cluster):
         kill: Callable[[Any], None] | None = None,
     ) -> None:
         self.settles = settles
+        self.ground = "dask", lifeline.scheduler
         self._client = client
         self._lifeline = lifeline
         self._fitness = fitness
+        # What a worker without a limit can have: of others' machines nobody knows.
+        self._memory = MEMORY_LIMIT if fitness is None else math.inf
         self._kill = kill
         self._closing = tuple(closing)
         self._workers: dict[str, Any] = {}
@@ -179,7 +188,9 @@ class DaskCluster(Cluster):
 
     def suits(self, place: str, needs: Needs) -> bool:
         facts = self._workers.get(place)
-        return facts is not None and all(_fits(facts, name, amount) for name, amount in needs)
+        return facts is not None and all(
+            _fits(facts, name, amount, self._memory) for name, amount in needs
+        )
 
     # ------------------------------------------------------------ chunks
 
@@ -362,11 +373,11 @@ def _topic() -> str:
     return f"{TOPIC}-{DRIVER}"
 
 
-def _fits(facts: Any, name: str, amount: float) -> bool:
+def _fits(facts: Any, name: str, amount: float, memory: float) -> bool:
     if name == "num_cpus":
         return bool(facts["nthreads"] >= amount)
     if name == "memory":
-        return not facts["memory_limit"] or bool(facts["memory_limit"] >= amount)
+        return bool((facts["memory_limit"] or memory) >= amount)
     return bool(facts["resources"].get(GPU.get(name, name), 0) >= amount)
 
 
@@ -394,6 +405,7 @@ def _unfit(error: Any) -> HyperNodesError:
 
 def _run(load: Any, shared: Any, *taken: Result) -> Result:
     brief, luggage = pickle.loads(load) if isinstance(load, bytes) else load  # noqa: S301 - ours
+    lend_by(partial(_lent, copy_context(), get_ident()))
     values = [result.kept[slot] for slot, result in zip(brief.places, taken, strict=True)]
     return _worker.work(
         brief, luggage or shared, values, partial(_announce, get_worker(), brief.driver)
@@ -406,6 +418,24 @@ def _run_and_report(load: Any, shared: Any, *taken: Result) -> tuple[Report, tup
 
 def _report_of(result: Result) -> tuple[Report, tuple[int, ...]]:
     return result.report, tuple(result.kept)
+
+
+@contextmanager
+def _lent(task: Context, thread: int) -> Iterator[None]:
+    """Let another task run here while this one waits: perhaps it waits for that.
+
+    Args:
+        task: Where Dask knows which task this is.
+        thread: Where it runs; others, that time it, have no place to lend.
+    """
+    if get_ident() != thread:
+        yield
+        return
+    task.run(secede)
+    try:
+        yield
+    finally:
+        task.run(rejoin)
 
 
 def _announce(worker: Any, driver: str, attempt: Attempt) -> None:

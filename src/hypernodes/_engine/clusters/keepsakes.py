@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import ref
 
 from hypernodes._engine.shipping.keeping import Reference
 
@@ -32,7 +32,7 @@ class Keepsakes:
         self._release = release
         self._later = later
         self._left: dict[int, _Left] = {}
-        self._references: WeakSet[Reference] = WeakSet()
+        self._references: dict[Kept, ref[Reference]] = {}
 
     def __len__(self) -> int:
         return len(self._left)
@@ -51,9 +51,12 @@ class Keepsakes:
     def refer(self, kept: Kept) -> Reference:
         """Return a reference to a value; with the last one, the value is let go."""
         reference = Reference(kept, self._let_go)
-        self._references.add(reference)
-        reference.lost = kept.number not in self._left
+        self._later(partial(self._keep_track, reference))
         return reference
+
+    def _keep_track(self, reference: Reference) -> None:
+        self._references[reference.kept] = ref(reference)
+        reference.lost = reference.kept.number not in self._left
 
     def sizes(self, references: Iterable[Reference]) -> Counter[str]:
         """Return how many bytes of some values are at each place."""
@@ -72,8 +75,10 @@ class Keepsakes:
         """Take note that what chunks have left is gone."""
         for number in numbers:
             self._left.pop(number, None)
-        for reference in tuple(self._references):
-            reference.lost = reference.lost or reference.kept.number in numbers
+        for kept, known in self._references.items():
+            reference = known()
+            if reference is not None and kept.number in numbers:
+                reference.lost = True
 
     def drop(self, source: Source) -> None:
         """Let go of all that the chunks of a source have left."""
@@ -83,6 +88,7 @@ class Keepsakes:
         self._later(partial(self._drop_one, reference.kept))
 
     def _drop_one(self, kept: Kept) -> None:
+        self._references.pop(kept, None)
         left = self._left.get(kept.number)
         if left is None:
             return

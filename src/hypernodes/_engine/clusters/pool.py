@@ -58,6 +58,7 @@ class ClusterPool(Dispatcher):
     def __init__(self, cluster: Cluster, *, chunksize: int | None) -> None:
         self.packer = Hold()
         self._cluster = cluster
+        self.ground = cluster.ground
         self.patience = LONGEST
         self._chunksize = chunksize
         self._flights: dict[int, Flight] = {}

@@ -6,6 +6,7 @@ executors that are open, and left by the last of them.
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from contextlib import suppress
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _lock: Final = threading.Lock()
 _current: list[Home] = []
+_abandoned: list[threading.Thread] = []
+"""Threads that still start a Ray which nobody waits for, and end it then."""
 
 
 def enter(address: str | None, brought_up: Callable[[], Home]) -> Home | None:
@@ -37,6 +40,9 @@ def enter(address: str | None, brought_up: Callable[[], Home]) -> Home | None:
         HyperNodesError: The program is connected to another one, or there is none at the address.
     """
     with _lock:
+        while _abandoned:
+            _abandoned[0].join()
+            del _abandoned[0]
         _current[:] = [home for home in _current if home.is_up]
         if ray.is_initialized():
             _check_same(address)
@@ -60,21 +66,28 @@ class Home:
     Attributes:
         is_own: Whether we have started it.
         guests: How many executors use it.
+        environment: The environment variables that its processes have got.
     """
 
     def __init__(self, address: str | None, options: dict[str, Any]) -> None:
         self.is_own = address is None
         self.guests = 0
+        self.environment = dict(os.environ)
+        self._connection = ""
         self._address = address
         self._options = options
         self._error: BaseException | None = None
         self._up, self._leaving = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._keep, name="hypernodes-ray", daemon=True)
         self._thread.start()
-        self._up.wait()
+        try:
+            self._up.wait()
+        except BaseException:  # Ctrl-C: it is left as soon as it is there
+            self._leaving.set()
+            _abandoned.append(self._thread)
+            raise
         if self._error is not None:
             raise self._error
-        self._connection = connection()
 
     @property
     def is_up(self) -> bool:
@@ -92,6 +105,7 @@ class Home:
     def _keep(self) -> None:
         try:
             self._init()
+            self._connection = connection()
         except BaseException as error:  # noqa: BLE001 - raised by who waits
             self._error = error
             return

@@ -8,7 +8,6 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 from hypernodes._engine.clusters.ray import RayCluster
@@ -85,25 +84,22 @@ def open_ray(wishes: Wishes) -> RayCluster:
         ResourceError: No node has what a bundle of the placement group asks for.
     """
     address = wishes.address or os.environ.get(ADDRESS)
-    is_there = ray.is_initialized()
     home = enter(wishes.address, partial(Home, address, _init_options(wishes, is_own=not address)))
     closing: list[Callable[[], None]] = [] if home is None else [home.leave]
     try:
-        return _cluster(
-            wishes, closing, is_own=home is not None and home.is_own, was_there=is_there
-        )
+        return _cluster(wishes, home, closing)
     except BaseException:
         for close in closing:
             close()
         raise
 
 
-def _cluster(
-    wishes: Wishes, closing: list[Callable[[], None]], *, is_own: bool, was_there: bool
-) -> RayCluster:
-    env = _env(wishes) if was_there else {}  # else Ray has been told already
-    settles = is_own and not ELSEWHERE.intersection(wishes.runtime_env)
-    facts = (import_path(), dict(os.environ)) if settles else (None, None)
+def _cluster(wishes: Wishes, home: Home | None, closing: list[Callable[[], None]]) -> RayCluster:
+    is_own, is_new = home is not None and home.is_own, home is not None and home.guests == 1
+    env = {} if is_new else _env(wishes)  # a new one has been told of it
+    facts: tuple[Any, ...] = (None, None)
+    if home is not None and home.is_own and not ELSEWHERE.intersection(wishes.runtime_env):
+        facts = import_path(), home.environment
     floor: Floor
     if wishes.placement_group is None:
         floor = Floor(facts, env, most=wishes.num_cpus)
@@ -111,7 +107,7 @@ def _cluster(
         group = _group(wishes.placement_group, closing, wishes.timeout)
         floor = GroupFloor(group, facts, env, most=wishes.num_cpus)
     patience = math.inf if is_own else IDLE
-    return RayCluster(floor, settles=settles, patience=patience, closing=closing)
+    return RayCluster(floor, settles=facts[0] is not None, patience=patience, closing=closing)
 
 
 def _init_options(wishes: Wishes, *, is_own: bool) -> dict[str, Any]:

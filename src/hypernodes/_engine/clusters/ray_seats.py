@@ -50,7 +50,7 @@ class Seat:
         turn: How often it has been started or stopped: news of another turn are old.
         node: The node of the cluster where it is, while the actor is ready; else empty.
         waiting: Chunks for when the actor is ready, by number.
-        flying: Chunks that have been sent and have not come back.
+        flying: Chunks that have been sent and have not come back, by number.
         tokens: Plans that have been sent.
         busy_at: When it had something to do for the last time.
     """
@@ -62,7 +62,7 @@ class Seat:
         self.turn = 0
         self.node = ""
         self.waiting: dict[int, Order] = {}
-        self.flying: set[int] = set()
+        self.flying: dict[int, Order] = {}
         self.tokens: set[int] = set()
         self.busy_at = time.monotonic()
         self._facts = facts

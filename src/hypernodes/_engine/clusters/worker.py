@@ -53,6 +53,7 @@ KEPT_FROM: Final = 1 << 16
 
 PACKER: Final = Hold()
 _lock: Final = threading.RLock()
+_loading: Final = threading.RLock()
 _jobs: Final[OrderedDict[tuple[str, int], Job | PackedError]] = OrderedDict()
 _drivers: Final[set[str]] = set()
 _running: Final[dict[tuple[str, int], _Running]] = {}
@@ -125,8 +126,10 @@ def forget(driver: str, tokens: Iterable[int]) -> None:
             _jobs.pop((driver, token), None)
 
 
-def _remember(there: OrderedDict[tuple[str, int], Any], key: tuple[str, int], most: int) -> None:
-    there[key] = None
+def _remember(
+    there: OrderedDict[tuple[str, int], Any], key: tuple[str, int], most: int, what: Any = None
+) -> None:
+    there[key] = what
     if len(there) > most:
         there.popitem(last=False)
 
@@ -143,14 +146,19 @@ def _flush() -> None:
 def _job_for(brief: Brief, luggage: Luggage | None) -> Job | PackedError | None:
     """Return the plan of a chunk, compiled when it is first needed; None where it is not there."""
     key = brief.driver, brief.token
+    found = _known(key)
+    if found is None and luggage is not None:
+        with _loading:  # users' code runs: who only looks must not wait for it
+            found = _known(key) or _loaded(brief, luggage)
+            with _lock:
+                _remember(_jobs, key, JOBS_KEPT, found)
+    return found
+
+
+def _known(key: tuple[str, int]) -> Job | PackedError | None:
     with _lock:
         found = _jobs.get(key)
-        if found is None and luggage is not None:
-            found = _loaded(brief, luggage)
-            if len(_jobs) >= JOBS_KEPT:
-                _jobs.popitem(last=False)
         if found is not None:
-            _jobs[key] = found
             _jobs.move_to_end(key)
     return found
 
@@ -197,9 +205,10 @@ def _worked(
         values = {slot: unpack(parcel) for slot, parcel in zip(brief.places, taken, strict=True)}
     except BaseException as error:  # noqa: BLE001 - whatever the user's classes raise
         return Result(Report(done=0, trouble="unreadable", error=pack_error(error)), {})
-    account = ChunkAccount(brief.number, announce) if job.is_watched else None
-    if kind == "share" and not brief.careful:
-        account = None
+    is_share = kind == "share" and not brief.careful
+    is_followed = job.is_watched and not is_share
+    account = ChunkAccount(brief.number, announce) if is_followed else None
+    if is_share:
         running.begin(job, body[0][1], Share(job, body))
     elif kind == "segment":
         body[1].update(values)
@@ -251,7 +260,8 @@ class _Running:
             if is_segment:
                 context.run(self._doubt, job)
         except BaseException as error:  # noqa: BLE001
-            self._done.append(Raised(pack_error(error)))
+            raised = Raised(pack_error(error))
+            self._done.append((0, raised) if isinstance(self._run, Share) else raised)
         self._seconds = perf_counter() - started
 
     def _check(self, job: Job, *, is_segment: bool) -> None:

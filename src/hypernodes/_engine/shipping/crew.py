@@ -99,7 +99,7 @@ class ShippingCrew(Crew):
         self.patience = pool.patience
         self.farthest = max(MOST_AHEAD, AHEAD * pool.size)
         self._post = post
-        self._facts = current_config(), OCCUPIED.get() | {executor}
+        self._facts = current_config(), OCCUPIED.get() | {executor, pool.ground} - {None}
         self._settings: Parcel | None = None
         self._engines: dict[int, Parcel] = {}
         self._segments: dict[tuple[int, int], tuple[SegmentSource, Any]] = {}
