@@ -49,12 +49,12 @@ class Keepsakes:
         self._left[number] = _Left(source, place, set(slots))
 
     def refer(self, kept: Kept) -> Reference:
-        """Return the reference to a value; with it, the value is let go."""
+        """Return a reference to a value; with the last one, the value is let go."""
         reference = Reference(kept, self._let_go)
-        self._later(partial(self._follow, reference))
+        self._later(partial(self._keep_track, reference))
         return reference
 
-    def _follow(self, reference: Reference) -> None:
+    def _keep_track(self, reference: Reference) -> None:
         self._references[reference.kept] = ref(reference)
         reference.lost = reference.kept.number not in self._left
 
