@@ -348,7 +348,7 @@ class DaskCluster(Cluster):
 
     def close(self) -> None:
         self._lifeline.stop()
-        if self._reports and self._client.status == "running":
+        if self._reports and self._lifeline.lost is None and self._client.status == "running":
             self._abandon()
         self._reports.clear()
         self._results.clear()
