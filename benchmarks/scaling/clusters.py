@@ -6,7 +6,6 @@ import math
 import os
 import time
 from contextlib import contextmanager
-from time import process_time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch

@@ -110,7 +110,11 @@ def of_processes() -> Iterator[Figure]:
 
 
 def by_parts(
-    executor: Callable[..., Executor], name: str, few: int, many: int, meters: Mapping[str, Meter] = ON_DRIVER
+    executor: Callable[..., Executor],
+    name: str,
+    few: int,
+    many: int,
+    meters: Mapping[str, Meter] = ON_DRIVER,
 ) -> Iterator[Figure]:
     """Yield what an item and a chunk cost the driver, a worker, and whatever else is metered.
 
@@ -308,5 +312,3 @@ def allocated(call: Callable[[], Any]) -> tuple[int, int]:
     tracemalloc.stop()
     del result
     return kept, peak
-
-
