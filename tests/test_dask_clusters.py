@@ -1010,7 +1010,7 @@ def test_a_resource_that_leaves_with_its_only_worker_ends_the_run_after_a_while(
         cluster.end_worker("special")
         with pytest.raises(ResourceError) as caught:
             running.result(60)
-    assert (caught.value.node, caught.value.resource) == ("y", "tape")
+    assert (caught.value.node, caught.value.resource) == ("work", "tape")
 
 
 def test_nodes_can_ask_dask_which_worker_they_are_in(remote, config):

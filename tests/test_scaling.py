@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from benchmarks.scaling import rules
 from benchmarks.scaling.parts import Chunk, Costs, Outcome, Ranking, SlowItems, Work, Worker
 from benchmarks.scaling.simulation import Simulation
+from benchmarks.scaling.standin import StandInExecutor
 from benchmarks.scaling.tables import Table, in_time, percent
+from hypernodes import Pipeline, RuntimeConfig, node
 from hypernodes._engine.jobs import Stream
 
 FREE = Costs()
@@ -232,6 +234,29 @@ def test_items_are_taken_ahead_as_the_library_takes_them():
             clock += 0.0001
     assert window.ahead == 0
     assert window.taken > 1_000
+
+
+@pytest.mark.parametrize("workers", [2, 64])
+@pytest.mark.parametrize("known", [10, 10**9])
+def test_items_that_are_at_hand_are_taken_for_every_worker(workers, known):
+    executor = StandInExecutor(places=workers, chunks=0)
+    pool = executor.open_workers()
+    crew = pool.crew(executor, post=lambda message: message())
+    pool.close()
+    assert crew.farthest == crew.at_hand == rules.farthest(workers)
+    first = max(2 * workers, min(known, crew.at_hand))
+    assert rules.first_ahead(workers, known=known) == first
+
+
+def test_a_map_through_the_pool_that_is_measured_gives_its_results():
+    @node(output_name="y")
+    def same(x):
+        return x
+
+    with StandInExecutor(places=5, chunks=300, chunksize=1) as executor:
+        config = RuntimeConfig(executor=executor)
+        found = Pipeline([same]).map({"x": range(300)}, map_over="x", config=config)
+    assert found == [{"y": number} for number in range(300)]
 
 
 def test_chunks_grow_with_time_as_the_library_has_it():

@@ -24,15 +24,15 @@ PROCESSES: Final = Costs(
 
 DASK: Final = replace(
     PROCESSES,
-    driver_item=3.5 * US,
-    driver_chunk=1100 * US,
+    driver_item=2.0 * US,
+    driver_chunk=1200 * US,
     driver_worker=0.12 * US,
     driver_turn=0.42 * US,
-    driver_look=550 * US,
-    scheduler_chunk=1300 * US,
-    scheduler_look=360 * US,
-    worker_item=2.0 * US,
-    worker_chunk=1700 * US,
+    driver_look=700 * US,
+    scheduler_chunk=1470 * US,
+    scheduler_look=450 * US,
+    worker_item=2.3 * US,
+    worker_chunk=1970 * US,
     latency=500 * US,  # assumed
     looks=rules.LOOK,
     hides=rules.HIDES * DASK_COST,
@@ -42,6 +42,10 @@ DASK: Final = replace(
     is_isolating=False,
 )
 """Workers behind a Dask scheduler: a task for each chunk."""
+
+BARE_DRIVER: Final = 225 * US
+BARE_SCHEDULER: Final = 485 * US
+"""What a task of Dask costs without anything of hypernodes."""
 
 RAY: Final = replace(
     DASK,

@@ -127,7 +127,7 @@ def first_ahead(size: int, *, known: int) -> int:
         size: How many workers there are.
         known: How many items there are; 0 where that is not known beforehand.
     """
-    return max(2 * size, min(known, crew.ShippingCrew.at_hand))
+    return max(2 * size, min(known, farthest(size)))
 
 
 def farthest(size: int) -> int:

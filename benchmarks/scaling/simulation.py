@@ -223,10 +223,19 @@ class Simulation:
         is_alone = chunk.count == 1 and worker.chunks and worker.chunks[0] is chunk
         if is_alone:
             return
+        if not self._driver_works and (wakes := self._wakes_at) > self._now:
+            self._at(wakes, partial(self._glance, chunk, index, life))
+            return
         asked = self._asked.setdefault(index, [])
         asked.append(chunk)
         if len(asked) == 1:
             self._arrive(lambda: self._ask(index, life))
+
+    @property
+    def _wakes_at(self) -> float:
+        """When an idle driver looks again whom to ask."""
+        tick = self._costs.looks / 2
+        return tick * math.ceil(self._now / tick - 1e-9)
 
     def _ask(self, index: int, life: int) -> float:
         """Ask how far a worker is: all that is to be asked at once."""

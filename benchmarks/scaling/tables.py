@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from benchmarks.scaling import rules
-from benchmarks.scaling.costs import DASK, FIND, PROCESSES, STORE, TELL_ITEMS, TELL_NODES
+from benchmarks.scaling.costs import (
+    BARE_DRIVER,
+    BARE_SCHEDULER,
+    DASK,
+    FIND,
+    RAY,
+    STORE,
+    TELL_ITEMS,
+    TELL_NODES,
+)
 from benchmarks.scaling.parts import Work
 from benchmarks.scaling.simulation import Simulation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from benchmarks.scaling.parts import Costs, Outcome
 
 ITEMS: Final = 10**9
 WORKERS: Final = 1_000
-SAMPLE: Final = 50_000
-LARGE_SAMPLE: Final = 200_000
-MIN_WORK: Final = 1_000.0
-"""Seconds of work that a sample has at least."""
+SAMPLE: Final = 20_000
+LARGE_SAMPLE: Final = 50_000
+MOST: Final = 1_000_000
+STEADY: Final = 10.0
+"""Seconds of work that a sample has at least for each worker, up to `MOST` items."""
 HOUR, DAY = 3600.0, 86400.0
 HOST: Final = 32
 """How many workers a host has that is lost as a whole."""
@@ -40,12 +50,17 @@ class Table(NamedTuple):
 
 
 def simulated(
-    work: Work, workers: int = WORKERS, costs: Costs = DASK, *, least: int = SAMPLE
+    work: Work,
+    workers: int = WORKERS,
+    costs: Costs = DASK,
+    *,
+    least: int = SAMPLE,
+    known: bool = True,
 ) -> Outcome:
     """Simulate so many items of a map that beginning and end do not matter."""
-    steady = int(MIN_WORK / work.seconds)  # until chunks are as long as they get
-    size = max(least, steady, 8 * max(work.first or 0, 2 * workers))
-    return Simulation(replace(work, items=size), workers, costs).run()
+    steady = min(int(STEADY * workers / work.seconds), MOST)
+    sample = replace(work, items=max(least, steady), known=known)
+    return Simulation(sample, workers, costs).run()
 
 
 def working(work: Work, found: Outcome, workers: int = WORKERS) -> str:
@@ -67,11 +82,6 @@ def percent(share: float) -> str:
     return f"{share:.1%}" if share < 0.1 else f"{min(share, 1.0):.0%}"
 
 
-def wide(seconds: float, workers: int = WORKERS) -> int:
-    """Return how many items are six seconds of work for each worker, a million at the most."""
-    return min(int(6 * workers / seconds), 1_000_000)
-
-
 def facts(work: Work, found: Outcome) -> tuple[str, ...]:
     """Return what most tables say of a run."""
     return (
@@ -87,54 +97,79 @@ def facts(work: Work, found: Outcome) -> tuple[str, ...]:
 FACTS: Final = ("items a second", "items a chunk", "driver", "scheduler", "workers", "10^9 items")
 
 
-def by_duration() -> Table:
+def by_duration(costs: Costs = DASK, name: str = "Dask") -> Table:
     """Return what becomes of items of all durations."""
     rows = []
-    for seconds in (0.001, 0.01, 0.1, 1.0, 10.0):
+    for seconds in (0.001, 0.01, 0.1, 1.0, 2.0, 10.0):
         work = Work(items=ITEMS, seconds=seconds)
         ideal = in_time(ITEMS * seconds / WORKERS)
-        rows.append((f"{seconds:g} s", *facts(work, simulated(work)), ideal))
+        rows.append((f"{seconds:g} s", *facts(work, simulated(work, costs=costs)), ideal))
     columns = ("an item", *FACTS, "if all workers worked")
-    return Table("By the duration of an item", columns, rows)
+    return Table(f"By the duration of an item, on {name}", columns, rows)
 
 
-def by_workers() -> Table:
+def by_workers(costs: Costs = DASK, name: str = "Dask") -> Table:
     """Return from how many workers on they have nothing to do."""
     rows = []
-    for workers in (10, 30, 100, 300, 1_000, 3_000):
+    for workers in (10, 100, 300, 1_000):
         cells = []
         for seconds in (0.01, 0.1, 1.0, 10.0):
             work = Work(items=ITEMS, seconds=seconds)
-            cells.append(working(work, simulated(work, workers), workers))
+            cells.append(working(work, simulated(work, workers, costs), workers))
         rows.append((f"{workers:,}", *cells))
-    return Table("What workers are busy, by their number", ("workers", *SECONDS), rows)
+    return Table(f"What workers are busy, by their number, on {name}", ("workers", *SECONDS), rows)
 
 
 SECONDS: Final = ("items of 10 ms", "of 100 ms", "of 1 s", "of 10 s")
 
 
 def by_remedy() -> Table:
-    """Return what lifts the limit for items of 10 ms."""
-    short, inner = 0.01, 100
-    ahead = wide(short)
+    """Return what lifts the limit for items of 10 ms, without a change of the library."""
+    short, inner = 0.01, 1_000
     outer = Work(items=ITEMS // inner, seconds=inner * short)
     plain = Remedy(Work(items=ITEMS, seconds=short))
-    outer = Remedy(Work(items=ITEMS // inner, seconds=inner * short), inner=inner)
     host = Work(items=ITEMS // 10_000, seconds=10_000 * short / HOST)
     cases: dict[str, Remedy] = {
-        "as it is": plain,
-        "no scheduler between": plain._replace(costs=PROCESSES),
-        "`chunksize=100`": plain._replace(work=replace(plain.work, chunksize=inner)),
-        f"{ahead:,} items ahead": plain._replace(work=replace(plain.work, first=ahead)),
-        "10 drivers, 100 workers each": plain._replace(workers=WORKERS // 10, drivers=10),
-        f"{inner} items in a nested map": outer,
+        "as it is, on Dask": plain,
+        "on Ray": plain._replace(costs=RAY),
+        "from a generator": plain._replace(known=False),
+        "`chunksize=500`": plain._replace(work=replace(plain.work, chunksize=500)),
+        "10 drivers, each with 100 workers and a scheduler": plain._replace(
+            workers=WORKERS // 10, drivers=10
+        ),
+        f"{inner:,} items in a nested map": Remedy(outer, inner=inner),
         f"10,000 items, mapped on a host with {HOST} workers": Remedy(
             host, WORKERS // HOST, inner=10_000
         ),
     }
-    rows = [(name, *remedy.facts(short)) for name, remedy in cases.items()]
-    columns = ("items of 10 ms", "items a second", "driver", "workers", "10^9 items")
-    return Table("What lifts it", columns, rows)
+    return _remedies("What lifts it", cases, short)
+
+
+def by_change() -> Table:
+    """Return what changes of the library would do for items of 10 ms."""
+    short = 0.01
+    plain = Remedy(Work(items=ITEMS, seconds=short))
+    generator = plain._replace(known=False)
+    seldom = replace(DASK, looks=WORKERS * 0.008)
+    bare = replace(seldom, driver_chunk=BARE_DRIVER, scheduler_chunk=BARE_SCHEDULER)
+    long = replace(plain.work, chunksize=200)
+    cases = {
+        "a range, as it is": plain,
+        "a generator, as it is": generator,
+        "a generator, patience of 4 s": generator._replace(costs=replace(DASK, patience=4.0)),
+        "looks every 8 s": plain._replace(costs=seldom),
+        "chunks of 2 s": plain._replace(work=long),
+        "both": plain._replace(work=long, costs=seldom),
+        "looks every 8 s, a chunk as cheap as a bare task": plain._replace(costs=bare),
+        "all three": plain._replace(work=long, costs=bare),
+    }
+    return _remedies("What changes of the library would do", cases, short)
+
+
+def _remedies(title: str, cases: Mapping[str, Remedy], seconds: float) -> Table:
+    rows = [(name, *remedy.facts(seconds)) for name, remedy in cases.items()]
+    columns = (f"items of {seconds * 1000:g} ms", "items a second", "driver", "scheduler")
+    return Table(title, (*columns, "workers", "10^9 items"), rows)
 
 
 class Remedy(NamedTuple):
@@ -146,6 +181,7 @@ class Remedy(NamedTuple):
         costs: What it costs.
         drivers: How many drivers there are.
         inner: How many items are in one that the driver sees.
+        known: Whether their number is known beforehand.
     """
 
     work: Work
@@ -153,42 +189,39 @@ class Remedy(NamedTuple):
     costs: Costs = DASK
     drivers: int = 1
     inner: int = 1
+    known: bool = True
 
     def facts(self, seconds: float) -> tuple[str, ...]:
         """Return what the table says of it, for items that take so long."""
-        found = simulated(self.work, self.workers, self.costs)
+        found = simulated(self.work, self.workers, self.costs, known=self.known)
         rate = found.rate * self.drivers * self.inner
         lasts = in_time(found.projected(self.work.items // self.drivers))
-        return f"{rate:,.0f}", percent(found.driver), percent(rate * seconds / WORKERS), lasts
+        busy = percent(found.driver), percent(found.scheduler), percent(rate * seconds / WORKERS)
+        return f"{rate:,.0f}", *busy, lasts
 
 
 def by_order() -> Table:
     """Return what slow items do to a consumer that wants results in order, and to others."""
     rows = []
-    for share, slow in ((0.0, 0.0), (1e-4, 10.0), (1e-4, 60.0), (1e-3, 60.0)):
+    for share, slow in ((0.0, 0.0), (1e-4, 60.0), (1e-3, 60.0), (1e-4, 600.0)):
         cells = []
-        for ordered, first in ((True, None), (False, None), (True, rules.FARTHEST)):
+        for ordered, known in ((True, True), (False, True), (True, False), (False, False)):
             work = Work(
-                items=ITEMS,
-                seconds=1.0,
-                slow_share=share,
-                slow_seconds=slow,
-                ordered=ordered,
-                first=first,
+                items=ITEMS, seconds=2.0, slow_share=share, slow_seconds=slow, ordered=ordered
             )
-            cells.append(working(work, simulated(work, least=LARGE_SAMPLE)))
+            cells.append(working(work, simulated(work, least=LARGE_SAMPLE, known=known)))
         what = f"1 in {1 / share:,.0f} takes {slow:g} s more" if share else "none is slow"
         rows.append((what, *cells))
-    columns = ("items of 1 s", "in order", "as they finish", f"in order, {rules.FARTHEST:,} ahead")
-    return Table("What workers are busy beside slow items", columns, rows)
+    columns = ("in order", "as they finish", "a generator, in order", "as they finish")
+    return Table("What workers are busy beside slow items", ("items of 2 s", *columns), rows)
 
 
 def by_lifetime() -> Table:
     """Return what it costs that workers die."""
     rows = []
     for name, lifetime in (("1 day", DAY), ("1 h", HOUR)):
-        for seconds in (1.0, 60.0):
-            work = Work(items=ITEMS, seconds=seconds, spread=0.5)
+        for seconds in (2.0, 60.0):
+            work = Work(items=ITEMS, seconds=seconds, spread=0.5, known=True)
             sample = replace(work, items=LARGE_SAMPLE)
             plain = Simulation(sample, WORKERS, DASK).run()
             found = Simulation(sample, WORKERS, DASK, lifetime=lifetime).run()
@@ -224,14 +257,12 @@ def by_cache() -> Table:
         ("0.5 ms away", FIND + trip, STORE + 2 * trip),
     ):
         for found in (0.0, 0.9, 1.0) if find else (0.0,):
-            work = Work(
-                items=ITEMS, seconds=0.1, first=wide(0.1), find=find, store=store, found=found
-            )
+            work = Work(items=ITEMS, seconds=0.1, find=find, store=store, found=found)
             got = simulated(work)
             rate, lasts = f"{got.rate:,.0f}", in_time(got.projected(ITEMS))
             rows.append((name, f"{found:.0%}", rate, percent(got.driver), lasts))
     columns = ("cache", "found", "items a second", "driver", "10^9 items")
-    return Table(f"Items of 100 ms, {wide(0.1):,} ahead, with a cache", columns, rows)
+    return Table("Items of 100 ms, with a cache", columns, rows)
 
 
 def by_events() -> Table:
@@ -243,11 +274,11 @@ def by_events() -> Table:
         ("starts and ends of a node", TELL_NODES),
         ("starts and ends of ten nodes", 10 * TELL_NODES),
     ):
-        work = Work(items=ITEMS, seconds=0.001, first=10**6, ahead=10**6, tell=tell)
+        work = Work(items=ITEMS, seconds=0.001, tell=tell)
         got = simulated(work)
         rows.append((name, f"{got.rate:,.0f}", in_time(got.projected(ITEMS))))
     columns = ("observed", "items a second", "10^9 items")
-    return Table("Items of 1 ms, a million ahead, observed", columns, rows)
+    return Table("Items of 1 ms, observed", columns, rows)
 
 
 def by_end() -> Table:
@@ -258,7 +289,7 @@ def by_end() -> Table:
         for items in (10_000, 100_000):
             work = Work(
                 items=items,
-                seconds=1.0,
+                seconds=2.0,
                 spread=spread,
                 slow_share=share,
                 slow_seconds=slow,
@@ -273,14 +304,14 @@ def by_end() -> Table:
             "as different as they are long" if spread else "1 in 10,000 takes 60 s more"
         )
         rows.append((what, *cells))
-    columns = ("items of 1 s", "10,000 items", "100,000 items")
+    columns = ("items of 2 s", "10,000 items", "100,000 items")
     return Table("What comes on top, at the beginning and the end", columns, rows)
 
 
 def host_lost() -> Table:
     """Return what becomes of a map when a host is lost."""
     rows = []
-    work = Work(items=100_000, seconds=1.0, known=True)
+    work = Work(items=100_000, seconds=2.0, known=True)
     plain = Simulation(work, WORKERS, DASK).run()
     for lost in (1, HOST, 10 * HOST):
         deaths = [(20.0, index) for index in range(lost)]
@@ -293,8 +324,11 @@ def host_lost() -> Table:
 
 TABLES: Final[Sequence[Callable[[], Table]]] = (
     by_duration,
+    partial(by_duration, RAY, "Ray"),
     by_workers,
+    partial(by_workers, RAY, "Ray"),
     by_remedy,
+    by_change,
     by_order,
     by_end,
     by_lifetime,

@@ -90,14 +90,13 @@ class Dispatcher(Workers):
 class ShippingCrew(Crew):
     """Sends chunks to workers that share no memory with this process; see `Crew`."""
 
-    at_hand = MOST_AHEAD
     items_of: ClassVar[type[MapSource]] = MapSource
     """Where the items of a map are taken from."""
 
     def __init__(self, pool: Dispatcher, executor: Hashable, post: Post) -> None:
         self._pool = pool
         self.patience = pool.patience
-        self.farthest = max(MOST_AHEAD, AHEAD * pool.size)
+        self.farthest = self.at_hand = max(MOST_AHEAD, AHEAD * pool.size)
         self._post = post
         self._facts = current_config(), OCCUPIED.get() | {executor, pool.ground} - {None}
         self._settings: Parcel | None = None
