@@ -1019,3 +1019,26 @@ def test_nodes_can_ask_dask_which_worker_they_are_in(remote, config):
 
     names = single(own_name).map({"x": range(4)}, map_over="x", config=config)
     assert {row["y"] for row in names} <= {str(name) for name in remote.workers}
+
+
+def plans_kept():
+    """Say, in a worker, how many plans it keeps."""
+    from hypernodes._engine.clusters import worker
+
+    return len(worker._jobs)
+
+
+def test_workers_let_go_of_plans_and_of_what_they_share(remote):
+    with (
+        DaskExecutor(remote.address) as executor,
+        distributed.Client(remote.address, set_as_default=False) as client,
+    ):
+        before = sum(client.run(plans_kept).values())
+        for size in (10, 3_000_000):
+            inputs = {"x": range(4), "shared": bytes(size)}
+            length = single(lambda x, shared: len(shared) + x)
+            length.map(inputs, map_over="x", config=RuntimeConfig(executor=executor))
+            few = 0 if size > 1 << 20 else len(remote.workers)
+            wait_until(lambda few=few: sum(client.run(plans_kept).values()) <= before + few)
+        executor.close()
+        wait_until(lambda: sum(client.run(plans_kept).values()) <= before)

@@ -46,6 +46,8 @@ GPU: Final = {"num_gpus": "GPU"}
 PAUSES: Final = (0.05, 0.2, 1.0)
 """Seconds between attempts to move something to or from a worker that may be about to go."""
 TOPIC: Final = "hypernodes"
+FEW: Final = 16
+"""Plans that a worker may keep when they are over, if they are small."""
 PARTING: Final = 2.0
 """Seconds for workers to hear that nobody wants any more what they do."""
 EVERYONE: Final = "all"
@@ -99,6 +101,8 @@ class DaskCluster(Cluster):
         self._reports: dict[int, _Task] = {}
         self._results: dict[int, _Task] = {}
         self._shared: dict[int, asyncio.Task[Any]] = {}
+        self._told: dict[str, dict[int, int]] = {}
+        self._over: dict[str, dict[int, int]] = {}
         self._done: deque[int] = deque()
         self._listener: Listener
         self._errands = Errands(client.loop)
@@ -169,6 +173,8 @@ class DaskCluster(Cluster):
         if self._workers.pop(address, None) is None:
             return
         self._errands.call_off(address)
+        self._told.pop(address, None)
+        self._over.pop(address, None)
         for tasks in (self._reports, self._results):
             for number in [n for n, task in tasks.items() if task.place == address]:
                 del tasks[number]
@@ -198,6 +204,7 @@ class DaskCluster(Cluster):
         brief, place = order.brief, order.place
         luggage = None if order.is_known else order.luggage
         self._reports[brief.number] = _Task(place)
+        self._told.setdefault(place, {})[brief.token] = order.luggage.size
         shares = luggage is not None and luggage.size >= SCATTERED
         if shares or brief.parcel.size >= SCATTERED:
             self._errands.run(place, self._scatter, order, luggage, shares)
@@ -337,6 +344,16 @@ class DaskCluster(Cluster):
     def forget(self, tokens: Collection[int]) -> None:
         for token in tokens:
             self._client.loop.add_callback(self._shared.pop, token, None)
+        for place, told in self._told.items():
+            over = self._over.setdefault(place, {})
+            over.update({token: told.pop(token) for token in tokens if token in told})
+            if len(over) > FEW or sum(over.values()) > SCATTERED:  # else it can wait for others
+                self._errands.run(place, self._forget, place, list(self._over.pop(place)))
+
+    async def _forget(self, place: str, tokens: list[int]) -> None:
+        with suppress(Exception):  # it is gone, and that is told elsewhere
+            options = {"workers": [place], "asynchronous": True}
+            await self._client.run(_worker.forget, DRIVER, tokens, **options)
 
     def bears(self) -> bool:
         found = self._client.run(eval, IS_DAEMON, on_error="return")
@@ -348,8 +365,8 @@ class DaskCluster(Cluster):
 
     def close(self) -> None:
         self._lifeline.stop()
-        if self._reports and self._lifeline.lost is None and self._client.status == "running":
-            self._abandon()
+        if self._told and self._lifeline.lost is None and self._client.status == "running":
+            self._leave()
         self._reports.clear()
         self._results.clear()
         self._errands.close()
@@ -361,9 +378,9 @@ class DaskCluster(Cluster):
                 close()
         self._eyes.shutdown(wait=False)
 
-    def _abandon(self) -> None:
-        """Have workers stop what they do for this process; they may go on, and it may not wait."""
-        asked = self._client.run(_worker.abandon, DRIVER, asynchronous=True)
+    def _leave(self) -> None:
+        """Have workers stop what they do for this process, and forget it; none is waited for."""
+        asked = self._client.run(_worker.take_leave, DRIVER, asynchronous=True)
         loop = self._client.loop.asyncio_loop
         with suppress(Exception):  # some of them may be gone
             asyncio.run_coroutine_threadsafe(asyncio.wait_for(asked, PARTING), loop).result()

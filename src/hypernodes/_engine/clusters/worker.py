@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.plan import Slot
     from hypernodes._engine.shipping.account import Key
     from hypernodes._engine.shipping.parcels import Parcel
+    from hypernodes.abc import Executor
 
     Announce = Callable[[Attempt], None]
 
@@ -56,6 +57,8 @@ _lock: Final = threading.RLock()
 _loading: Final = threading.RLock()
 _jobs: Final[OrderedDict[tuple[str, int], Job | PackedError]] = OrderedDict()
 _drivers: Final[set[str]] = set()
+_executors: Final[dict[str, set[Executor]]] = {}
+"""What runs shares, by the driver that sends them."""
 _running: Final[dict[tuple[str, int], _Running]] = {}
 _ended: Final[OrderedDict[tuple[str, int], None]] = OrderedDict()
 _refused: Final[OrderedDict[tuple[str, int], None]] = OrderedDict()
@@ -111,12 +114,17 @@ def _looked(driver: str, number: int, *, back: bool, void: bool) -> Report | Non
     return running.look(back=back, void=void)
 
 
-def abandon(driver: str) -> None:
-    """Stop all that runs here for a driver, which is about to leave."""
+def take_leave(driver: str) -> None:
+    """Stop all that runs here for a driver, and let go of all that is here for it."""
     with _lock:
         running = [found for (whose, _), found in _running.items() if whose == driver]
+        for key in [key for key in _jobs if key[0] == driver]:
+            del _jobs[key]
+        executors = _executors.pop(driver, set()).difference(*_executors.values())
     for each in running:
         each.look(back=True, void=True)
+    for executor in executors:  # which may take its time
+        threading.Thread(target=executor.close, name="hypernodes-leave", daemon=True).start()
 
 
 def forget(driver: str, tokens: Iterable[int]) -> None:
@@ -209,7 +217,7 @@ def _worked(
     is_followed = job.is_watched and not is_share
     account = ChunkAccount(brief.number, announce) if is_followed else None
     if is_share:
-        running.begin(job, body[0][1], Share(job, body))
+        running.begin(job, body[0][1], _share(brief.driver, job, body))
     elif kind == "segment":
         body[1].update(values)
         running.begin(job, (body[2],), partial(run_segment, job, body))
@@ -219,6 +227,13 @@ def _worked(
     running.run(account, dict(brief.spent), is_segment=kind == "segment")
     kept = running.keep(brief, body[0]) if brief.keeps and kind == "segment" else {}
     return Result(running.report(), kept)
+
+
+def _share(driver: str, job: Job, body: Any) -> Share:
+    with _lock:
+        used = _executors.setdefault(driver, set())
+        used.add(job.engine.plan.request.ctx.config.executor)
+    return Share(job, body)
 
 
 class _Running:
