@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hypernodes._nested import PipelineNode
     from hypernodes._node import Node, node
     from hypernodes.abc import MISS, Backend, Cache, CacheStats, Executor, RunContext
+    from hypernodes.backends import LocalBackend, RemoteBackend
     from hypernodes.cache import CacheSpec, DiskCache, MemoryCache
     from hypernodes.callbacks import (
         Callback,
@@ -80,6 +81,7 @@ __all__ = [
     "Failure",
     "HyperNodesError",
     "InputError",
+    "LocalBackend",
     "MemoryCache",
     "MissingDependencyError",
     "MissingInputError",
@@ -93,6 +95,7 @@ __all__ = [
     "PipelineNode",
     "ProcessPoolExecutor",
     "RayExecutor",
+    "RemoteBackend",
     "ResourceError",
     "RetryPolicy",
     "RunContext",
@@ -126,6 +129,7 @@ _PLACES = {
         "report",
         "unregister_plugins",
     ),
+    "hypernodes.backends": ("LocalBackend", "RemoteBackend"),
     "hypernodes.config": (
         "RetryPolicy",
         "RuntimeConfig",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import ConfigDict, PlainSerializer, field_validator, model_validator
 
+from hypernodes._engine.clusters.ray_address import check_ray_address
 from hypernodes._engine.failure import outputs_of
 from hypernodes._engine.flights import release_flights
 from hypernodes._engine.observing.opening import opened
@@ -125,11 +126,7 @@ class RemoteBackend(Backend):
             return self
         if self.security is not None:
             raise ValueError("security is for kind='dask'; Ray is told by its own environment")
-        if not self.address or self.address.startswith("ray://"):
-            raise ValueError(
-                f"{self.address!r} is no address of a cluster: give 'auto' or 'host:port'; Ray "
-                f"Client (ray://) is not supported: run this inside of the cluster's network"
-            )
+        check_ray_address(self.address)
         return self
 
     # ------------------------------------------------------------ runs and maps

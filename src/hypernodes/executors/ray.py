@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from hypernodes._described import Options
+from hypernodes._engine.clusters.ray_address import check_ray_address
 from hypernodes._extras import import_extra
 from hypernodes.exceptions import hint
 from hypernodes.executors.clustered import ClusteredExecutor
@@ -100,12 +101,8 @@ class RayExecutor(ClusteredExecutor):
     @field_validator("ray_address", mode="after")
     @classmethod
     def _check_address(cls, address: str | None) -> str | None:
-        if address is not None and (not address or address.startswith("ray://")):
-            raise ValueError(
-                f"{address!r} is no address of a cluster: give 'auto' or 'host:port'; Ray Client "
-                f"(ray://) is not supported, as values would come to the driver's proxy: run the "
-                f"driver inside of the cluster's network"
-            )
+        if address is not None:
+            check_ray_address(address)
         return address
 
     @field_validator("runtime_env", mode="after")
