@@ -18,6 +18,10 @@ from hypernodes import (
     set_default_config,
     unregister_plugins,
 )
+from remote_dask import RemoteDask
+
+# Ray reads it when it is imported: drivers that come by address have to show the token, too.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 # The fixtures that property tests take are values that never change: sharing them is fine.
 settings.register_profile(
@@ -91,6 +95,19 @@ def sequential():
 @pytest.fixture
 def threads():
     return RuntimeConfig(executor=ThreadPoolExecutor(max_workers=4))
+
+
+@pytest.fixture(scope="session")
+def remote(tmp_path_factory):
+    """A Dask cluster: a worker with two threads and devices, and one with one and less memory."""
+    distributed = pytest.importorskip("distributed")
+    remote = RemoteDask(tmp_path_factory.mktemp("dask"))
+    remote.add("big", "--nthreads", "2", "--memory-limit", "0", "--resources", "GPU=1,disk=2")
+    remote.add("small", "--nthreads", "1", "--memory-limit", "1GB")
+    with distributed.Client(remote.address, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)
+    yield remote
+    remote.end()
 
 
 @pytest.fixture

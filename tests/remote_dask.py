@@ -53,17 +53,18 @@ class RemoteDask:
         self.scheduler = self._run(
             "dask_scheduler",
             *("--host", f"{self.protocol}://127.0.0.1", "--port", str(port)),
-            *("--no-dashboard", "--scheduler-file", file),
+            *("--no-dashboard", "--idle-timeout", "900", "--scheduler-file", file),
         )
         wait_until(lambda: file.exists() and file.read_text(encoding="utf-8").endswith("}"))
         self.address = json.loads(file.read_text(encoding="utf-8"))["address"]
 
-    def add(self, name, *options, env=(), python=()):
+    def add(self, name, *options, env=(), python=(), nanny=False):
         """Start a worker; it joins by itself."""
         self.workers[name] = self._run(
             "dask_worker",
             *(self.address, "--host", "127.0.0.1", "--name", name),
-            *("--no-nanny", "--no-dashboard", "--local-directory", self.folder, *options),
+            *("--nanny" if nanny else "--no-nanny", "--no-dashboard"),
+            *("--death-timeout", "60", "--local-directory", self.folder, *options),
             env=env,
             python=python,
         )

@@ -150,3 +150,21 @@ def test_a_hook_that_uses_the_workers_that_are_being_opened_leaves_none_behind()
     executor.close()
     assert stopped == [executor]
     assert {*threading.enumerate()} <= before
+
+
+def test_a_lazy_map_tells_of_the_workers_that_it_opens():
+    told = []
+
+    class Tells(Callback):
+        def on_executor_start(self, executor):
+            told.append(executor)
+
+    with ThreadPoolExecutor(max_workers=6) as executor:
+        executor.close()
+        config = RuntimeConfig(executor=executor, callbacks=[Tells()])
+        one = Pipeline([node("y")(abs)])
+        assert list(one.map_iter({"x": [1, 2]}, map_over="x", config=config)) == [
+            {"y": 1},
+            {"y": 2},
+        ]
+    assert told == [executor]

@@ -1,5 +1,6 @@
 """Which Dask cluster is used, how it is opened and ended, and what is refused or lost there."""
 
+import asyncio
 import os
 import pickle
 import signal
@@ -7,36 +8,31 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent import futures
+from functools import partial
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from hypernodes import (
+    CacheSpec,
     Callback,
+    CompositeExecutor,
     DaskExecutor,
+    Failure,
     HyperNodesError,
     InputError,
     Pipeline,
+    ResourceError,
     RuntimeConfig,
+    ThreadPoolExecutor,
     node,
 )
 from hypernodes._engine.workers import REGISTRY
 from remote_dask import RemoteDask, is_alive, wait_until
 
 distributed = pytest.importorskip("distributed")
-
-
-@pytest.fixture(scope="session")
-def remote(tmp_path_factory):
-    """Two workers: one with two threads and devices, one with one thread and little memory."""
-    remote = RemoteDask(tmp_path_factory.mktemp("dask"))
-    remote.add("big", "--nthreads", "2", "--memory-limit", "0", "--resources", "GPU=1,disk=2")
-    remote.add("small", "--nthreads", "1", "--memory-limit", "1GB")
-    with distributed.Client(remote.address, set_as_default=False) as client:
-        client.wait_for_workers(2, timeout=60)
-    yield remote
-    remote.end()
 
 
 @pytest.fixture(scope="module")
@@ -605,3 +601,444 @@ def test_a_worker_with_other_versions_that_joins_later_is_left_out(cluster, tmp_
         wait_until(lambda: "has hypernodes 99.0" in caplog.text)
         assert "it is left out" in caplog.text
         assert pids(config) == {pid}
+
+
+# ---------------------------------------------------------------- a cluster that is lost
+
+
+def marking(folder, seconds=0.0):
+    """Return a function that leaves a mark for each call, and takes its time."""
+
+    def work(x):
+        with (folder / f"{x}-{time.monotonic_ns()}").open("w"):
+            time.sleep(seconds)
+        return x
+
+    return work
+
+
+def marks_of(folder):
+    """Return how often each item was called."""
+    names = [int(path.name.partition("-")[0]) for path in folder.iterdir()]
+    return {name: names.count(name) for name in names}
+
+
+@pytest.fixture
+def marks(tmp_path):
+    folder = tmp_path / "marks"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("way", ["killed", "restarted", "frozen"])
+def test_a_scheduler_that_is_lost_in_a_map_is_an_error_soon_and_can_come_back(
+    cluster, tmp_path, marks, monkeypatch, way
+):
+    monkeypatch.setattr("hypernodes._engine.clusters.lifeline.SILENCE", 3.0)
+    cluster.add("first")
+    cache = CacheSpec(kind="disk", path=str(tmp_path / "cache"))
+    one = single(marking(marks, 0.02), cache=True)
+    count = 400
+    with DaskExecutor(cluster.address, chunksize=4) as executor:
+        config = RuntimeConfig(executor=executor, cache=cache)
+        found = one.map_iter({"x": range(count)}, map_over="x", config=config)
+        for _ in range(20):
+            next(found)
+        lose(cluster, way)
+        begun = time.monotonic()
+        with pytest.raises(HyperNodesError, match="see whether it is up, and run again"):
+            list(found)
+        assert time.monotonic() - begun < 25
+        if way == "frozen":
+            cluster.thaw()
+        if way == "killed":
+            cluster.start()
+        if way != "frozen":
+            cluster.add("second")
+        done = set(finished(one, count, config))
+        assert len(done) >= 20
+        before = marks_of(marks)
+        results = one.map({"x": range(count)}, map_over="x", config=config)
+        assert [each["y"] for each in results] == list(range(count))
+        assert {x: n for x, n in marks_of(marks).items() if x in done} == {
+            x: before[x] for x in done
+        }
+
+
+def finished(one, count, config):
+    """Yield the items that are in the cache."""
+    for x in range(count):
+        if one.explain({"x": x}, config=config)["work"][0] == "hit":
+            yield x
+
+
+def lose(cluster, way):
+    if way == "frozen":
+        cluster.freeze()
+        return
+    cluster.end_scheduler()
+    if way == "restarted":
+        cluster.start()
+
+
+def test_a_run_that_waits_for_a_frozen_scheduler_ends(cluster, monkeypatch):
+    monkeypatch.setattr("hypernodes._engine.clusters.lifeline.SILENCE", 1.0)
+    cluster.add("one")
+    with DaskExecutor(cluster.address) as executor:
+        config = RuntimeConfig(executor=executor)
+        pids(config)
+        cluster.freeze()
+        many = bytes(5_000_000)  # goes by way of the scheduler, which is asked at once
+        with pytest.raises(HyperNodesError, match="not answered for 1 s"):
+            single(len).run({"obj": many}, config=config)
+        before = set(threading.enumerate())
+        executor.close()
+        wait_until(lambda: not lasting(before))
+        cluster.thaw()
+
+
+def test_a_scheduler_that_is_lost_between_runs_costs_the_next_one_nothing(cluster):
+    cluster.add("first")
+    with DaskExecutor(cluster.address) as executor:
+        config = RuntimeConfig(executor=executor)
+        pids(config)
+        cluster.end_scheduler()
+        cluster.start()
+        pid = cluster.add("second")
+        assert pids(config) == {pid}
+
+
+def test_a_cluster_whose_last_worker_is_gone_is_an_error_in_time(cluster):
+    cluster.add("one")
+    executor = DaskExecutor(cluster.address, chunksize=1)
+    config = RuntimeConfig(executor=executor, callbacks=[Start(timeout=2)])
+    found = single(lambda x: time.sleep(0.05)).map_iter(
+        {"x": range(1000)}, map_over="x", config=config
+    )
+    next(found)
+    cluster.end_worker("one")
+    with pytest.raises(HyperNodesError, match="no worker for 2 s"):
+        list(found)
+    executor.close()
+
+
+# ---------------------------------------------------------------- resources
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [
+        {"num_gpus": 1},
+        {"num_cpus": 2},
+        {"disk": 2},
+        {"num_gpus": 1, "disk": 1, "num_cpus": 2, "memory": 10**12},
+        {"num_gpus": 0, "tape": 0},
+    ],
+)
+def test_what_a_worker_has_can_be_asked_for(remote, config, resources):
+    with_it = single(pid_of, resources=resources)
+    found = with_it.map({"x": range(10)}, map_over="x", config=config)
+    expected = pids_of(remote) if not any(resources.values()) else {remote.workers["big"].pid}
+    assert {each["y"] for each in found} <= expected
+
+
+@pytest.mark.parametrize(
+    ("resources", "missing"),
+    [
+        ({"num_gpus": 2}, "num_gpus"),
+        ({"num_cpus": 3}, "num_cpus"),
+        ({"tape": 1}, "tape"),
+        ({"num_gpus": 1, "disk": 3}, "disk"),
+    ],
+)
+@pytest.mark.parametrize("way", ["run", "map", "map_iter", "nested", "mapped", "own config"])
+def test_what_no_worker_has_is_refused_before_anything_is_submitted(
+    config, marks, way, resources, missing
+):
+    def first(x):
+        (marks / str(x)).touch()
+        return x
+
+    needy = node("z", resources=resources)(lambda y: y)
+    one = Pipeline([node("y")(first), needy], name="one")
+    with pytest.raises(ResourceError) as found:
+        drive(one, way, config)
+    assert found.value.node == needy.name
+    assert found.value.resource == missing
+    assert "which no worker has" in str(found.value)
+    if way != "own config":
+        assert not list(marks.iterdir())
+
+
+def drive(one, way, config):
+    """Run a pipeline of `y` and `z` in one of several ways."""
+    if way == "run":
+        one.run({"x": 1}, config=config)
+    elif way == "map":
+        one.map({"x": [1, 2]}, map_over="x", config=config)
+    elif way == "map_iter":
+        list(one.map_iter({"x": [1, 2]}, map_over="x", config=config))
+    elif way == "nested":
+        Pipeline([one]).run({"x": 1}, config=config)
+    elif way == "mapped":
+        Pipeline([one.as_node(map_over="x")]).run({"x": [1, 2]}, config=config)
+    else:
+        first, needy = one.nodes
+        threads = RuntimeConfig(executor=ThreadPoolExecutor(max_workers=2))
+        Pipeline([first, needy.with_config(config)], config=threads).run({"x": 1})
+
+
+async def amapped(one, config):
+    return await one.amap({"x": [1, 2]}, map_over="x", config=config)
+
+
+def test_what_no_worker_has_is_refused_by_amap_too(config):
+    with pytest.raises(ResourceError):
+        asyncio.run(amapped(single(pid_of, resources={"tape": 1}), config))
+
+
+def test_a_cluster_of_our_own_has_no_more_memory_than_its_machine(own):
+    config = RuntimeConfig(executor=own)
+    assert single(pid_of, resources={"memory": 1e6}).run({"x": 1}, config=config)
+    with pytest.raises(ResourceError, match="'memory'"):
+        single(pid_of, resources={"memory": 1e18}).run({"x": 1}, config=config)
+
+
+def test_what_only_another_executor_is_asked_for_is_not_refused(config):
+    threads = RuntimeConfig(executor=ThreadPoolExecutor(max_workers=2))
+    first = node("y")(pid_of)
+    second = node("z", resources={"tape": 1}, config=threads)(lambda y: (y, os.getpid()))
+    (found,) = Pipeline([first, second], config=config).run({"x": 1}, output_name="z").values()
+    assert found[1] == os.getpid() != found[0]
+
+
+def test_two_nodes_never_have_the_same_device(config, marks):
+    def alone(x):
+        lock = marks / "lock"
+        lock.touch(exist_ok=False)  # fails where another one is at it
+        time.sleep(0.02)
+        lock.unlink()
+        return x
+
+    devices = single(alone, resources={"num_gpus": 1})
+    found = devices.map({"x": range(20)}, map_over="x", config=config)
+    assert [each["y"] for each in found] == list(range(20))
+    several = Pipeline(
+        [
+            node(f"y{n}", resources={"num_gpus": 1})(partial(lambda n, x: alone(x), n))
+            for n in range(4)
+        ]
+    )
+    assert set(several.run({"x": 3}, config=config).values()) == {3}
+
+
+def test_a_worker_with_two_threads_runs_two_nodes_at_once(remote, config, marks):
+    def meets(x):
+        (marks / str(x)).touch()
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            if len(list(marks.iterdir())) == 2:
+                return os.getpid()
+            time.sleep(0.01)
+        return None
+
+    def meets_too(y):
+        return meets(y)
+
+    both = Pipeline(
+        [
+            node("a", resources={"disk": 1})(meets),
+            node("b", resources={"disk": 1})(meets_too),
+        ]
+    )
+    pid = remote.workers["big"].pid
+    assert both.run({"x": 1, "y": 2}, config=config) == {"a": pid, "b": pid}
+
+
+# ---------------------------------------------------------------- workers that come and go
+
+
+def test_workers_that_join_in_a_map_take_part(cluster):
+    cluster.add("first")
+    with DaskExecutor(cluster.address, chunksize=1) as executor:
+        found = single(slow_pid).map_iter(
+            {"x": range(10_000)}, map_over="x", config=RuntimeConfig(executor=executor)
+        )
+        next(found)
+        late = cluster.add("late")
+        assert any(each["y"] == late for each in found)
+        found.close()
+
+
+def slow_pid(x):
+    time.sleep(0.01)
+    return os.getpid()
+
+
+def test_workers_that_retire_in_a_map_finish_what_they_run(cluster, marks):
+    cluster.add("first")
+    cluster.add("second")
+    count = 200
+    with (
+        distributed.Client(cluster.address, set_as_default=False) as client,
+        DaskExecutor(cluster.address, chunksize=2) as executor,
+    ):
+        client.wait_for_workers(2, timeout=60)
+        found = single(marking(marks, 0.02)).map_iter(
+            {"x": range(count)}, map_over="x", config=RuntimeConfig(executor=executor)
+        )
+        first = [next(found) for _ in range(10)]
+        leaving = next(iter(client.scheduler_info()["workers"]))
+        client.retire_workers([leaving])
+        assert [each["y"] for each in (*first, *found)] == list(range(count))
+    assert set(marks_of(marks)) == set(range(count))
+
+
+def test_a_cluster_that_adapts_starts_workers_for_a_run_and_ends_them():
+    with distributed.LocalCluster(
+        n_workers=0, threads_per_worker=1, processes=False, dashboard_address=":0"
+    ) as cluster:
+        cluster.adapt(minimum=0, maximum=2, interval="100ms", wait_count=2)
+        with distributed.Client(cluster), DaskExecutor() as executor:
+            config = RuntimeConfig(executor=executor)
+            assert pids(config) == {os.getpid()}
+            wait_until(lambda: not cluster.scheduler_info["workers"])
+            assert pids(config) == {os.getpid()}
+
+
+# ---------------------------------------------------------------- threads and logs
+
+
+def test_a_cluster_of_our_own_in_threads_runs_all_here():
+    with DaskExecutor(num_workers=2, scheduler="threads") as executor:
+        config = RuntimeConfig(executor=executor)
+        found = single(lambda x: x + 1).map({"x": range(50)}, map_over="x", config=config)
+        failed = single(lambda x: 1 // x).map(
+            {"x": [0, 1]}, map_over="x", config=config, on_error="return"
+        )
+        assert pids(config) == {os.getpid()}
+    assert [each["y"] for each in found] == list(range(1, 51))
+    assert isinstance(failed[0], Failure)
+    assert failed[1] == {"y": 1}
+
+
+LOGS = """
+import asyncio
+import logging
+import distributed
+handler = logging.StreamHandler()
+logging.getLogger("distributed").addHandler(handler)
+logging.getLogger("distributed").setLevel(logging.DEBUG)
+from hypernodes import DaskExecutor, Pipeline, RuntimeConfig, node
+one = Pipeline([node("y")(lambda x: x)])
+with DaskExecutor(num_workers=1) as executor:
+    one.run({"x": 1}, config=RuntimeConfig(executor=executor))
+    logging.getLogger("distributed.scheduler").warning("of the user")
+assert handler.level == 0
+assert logging.getLogger("distributed").level == logging.DEBUG
+assert not handler.filters
+"""
+
+
+def test_logs_of_our_cluster_are_kept_away_and_those_of_the_user_are_not(run_script):
+    result = run_script(LOGS, seconds=120)
+    lines = {line for line in result.stderr.splitlines() if "of the user" not in line}
+    assert "of the user" in result.stderr
+    assert lines == set()
+
+
+# ---------------------------------------------------------------- code that runs more
+
+
+def test_code_that_waits_for_its_own_worker_by_another_executor_lends_its_place(cluster):
+    cluster.add("only", "--nthreads", "1")
+    inside = RuntimeConfig(executor=DaskExecutor(cluster.address, chunksize=1))
+    inner = single(lambda x: x + 1)
+
+    def total(x):
+        found = inner.map({"x": range(x)}, map_over="x", config=inside)
+        return sum(each["y"] for each in found)
+
+    with DaskExecutor(cluster.address) as executor:
+        config = RuntimeConfig(executor=executor)
+        found = single(total).map({"x": [2, 3]}, map_over="x", config=config)
+    assert [each["y"] for each in found] == [3, 6]
+
+
+def test_an_executor_that_differs_runs_right_in_the_worker_whose_cluster_it_leads_to(
+    config, remote
+):
+    address = remote.address
+
+    @node(output_name="z")
+    def outer(x):
+        other = RuntimeConfig(executor=DaskExecutor(address, chunksize=1))
+        rows = single(lambda x: x + 1).map({"x": [x] * 3}, map_over="x", config=other)
+        return [row["y"] for row in rows]
+
+    found = Pipeline([outer]).map({"x": range(6)}, map_over="x", config=config)
+    assert [row["z"] for row in found] == [[x + 1] * 3 for x in range(6)]
+    both = CompositeExecutor(
+        map_executor=config.executor, node_executor=DaskExecutor(address, chunksize=1)
+    )
+    found = single(lambda x: x + 1).map(
+        {"x": range(6)}, map_over="x", config=RuntimeConfig(executor=both)
+    )
+    assert [row["y"] for row in found] == list(range(1, 7))
+
+
+@pytest.mark.parametrize("way", ["run", "map"])
+def test_a_resource_that_leaves_with_its_only_worker_ends_the_run_after_a_while(
+    cluster, marks, monkeypatch, way
+):
+    monkeypatch.setattr("hypernodes._engine.clusters.pool.SCARCE", 1.0)
+    cluster.add("plain")
+    cluster.add("special", "--resources", "tape=1")
+
+    def work(x):
+        (marks / str(os.getpid())).touch()
+        time.sleep(30)
+        return x
+
+    pipeline = single(work, resources={"tape": 1})
+    with DaskExecutor(cluster.address) as executor, futures.ThreadPoolExecutor(1) as thread:
+        config = RuntimeConfig(executor=executor)
+        one = partial(pipeline.run, {"x": 1}, config=config)
+        many = partial(pipeline.map, {"x": range(9)}, map_over="x", config=config)
+        running = thread.submit(one if way == "run" else many)
+        wait_until(lambda: any(marks.iterdir()))
+        cluster.end_worker("special")
+        with pytest.raises(ResourceError) as caught:
+            running.result(60)
+    assert (caught.value.node, caught.value.resource) == ("work", "tape")
+
+
+def test_nodes_can_ask_dask_which_worker_they_are_in(remote, config):
+    def own_name(x):
+        return distributed.get_worker().name
+
+    names = single(own_name).map({"x": range(4)}, map_over="x", config=config)
+    assert {row["y"] for row in names} <= {str(name) for name in remote.workers}
+
+
+def plans_kept():
+    """Say, in a worker, how many plans it keeps."""
+    from hypernodes._engine.clusters import worker
+
+    return len(worker._jobs)
+
+
+def test_workers_let_go_of_plans_and_of_what_they_share(remote):
+    with (
+        DaskExecutor(remote.address) as executor,
+        distributed.Client(remote.address, set_as_default=False) as client,
+    ):
+        before = sum(client.run(plans_kept).values())
+        for size in (10, 3_000_000):
+            inputs = {"x": range(4), "shared": bytes(size)}
+            length = single(lambda x, shared: len(shared) + x)
+            length.map(inputs, map_over="x", config=RuntimeConfig(executor=executor))
+            few = 0 if size > 1 << 20 else len(remote.workers)
+            wait_until(lambda few=few: sum(client.run(plans_kept).values()) <= before + few)
+        executor.close()
+        wait_until(lambda: sum(client.run(plans_kept).values()) <= before)

@@ -136,7 +136,8 @@ class RuntimeConfig(Described):
     `RuntimeConfig.use`, the global default. Each level replaces the whole config.
 
     Attributes:
-        backend: A `Backend`, its short name (`"local"`) or a table with a `kind`.
+        backend: A `Backend`, its short name (`"local"`) or a table with a `kind` (`"dask"` or
+            `"ray"` with an `address`, for `RemoteBackend`).
         executor: An `Executor`, its short name (`"sequential"`, `"thread"`, `"async"`, `"process"`)
             or a table with a `kind` (`"composite"` with two of these).
         cache: Where results are kept: a `Cache`, a `CacheSpec`, a function without arguments that

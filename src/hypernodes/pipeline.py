@@ -17,6 +17,7 @@ from hypernodes._engine.failure import Failure, remember
 from hypernodes._engine.graph import Graph
 from hypernodes._engine.mapping import Gathered, Items, check_mode, read_names, split_items
 from hypernodes._engine.observing.outermost import ObservedMap, observed_run
+from hypernodes._engine.observing.runs import SCENE
 from hypernodes._engine.observing.script import audience_of
 from hypernodes._engine.plan import Request
 from hypernodes._engine.requests import (
@@ -326,6 +327,7 @@ class Pipeline:
         context = copy_context()
 
         def start() -> Iterable[Any]:
+            context.run(SCENE.set, SCENE.get())  # of who observes, which has only begun now
             return context.run(mapped, self, items.items, items.shared, ctx, asked)
 
         observed = ObservedMap(self, inputs, ctx, count=items.count)

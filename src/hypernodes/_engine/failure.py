@@ -106,10 +106,10 @@ def renumbered(failure: Failure, path: tuple[str, ...], index: int) -> Failure:
     error, before = failure.error, failure.index
     if before is None or before == index:
         return replace(failure, index=index)
-    of_item = _item_note(path, before)
-    if of_item in getattr(error, "__notes__", ()):
-        annotate(error, _item_note(path, index), instead_of=of_item)
-    elif failure.path:
+    notes = getattr(error, "__notes__", ())
+    if _item_note(path, before) in notes:
+        annotate(error, _item_note(path, index), instead_of=_item_note(path, before))
+    elif failure.path and _item_note(path, index) not in notes:
         annotate(error, node_note(failure.path, index), instead_of=node_note(failure.path, before))
     if isinstance(error, HyperNodesError) and getattr(error, "index", None) == before:
         error.args = (str(error).replace(f"item {before}", f"item {index}", 1), *error.args[1:])

@@ -35,9 +35,12 @@ class Workers(ABC):
 
     Attributes:
         farewell: Called once, when they have ended.
+        ground: Where they are, if others, opened for another executor, may be there as well: what
+            runs there waits for none of them. None for workers of their own.
     """
 
     farewell: Callable[[], None] | None = None
+    ground: Hashable | None = None
 
     def part(self) -> None:
         """Tell who wants to know that they have ended."""

@@ -17,8 +17,8 @@ from hypernodes._engine.requests import open_items
 from hypernodes._engine.workers import OCCUPIED, REGISTRY
 from hypernodes._extras import import_extra
 from hypernodes._kinds import EXECUTORS, import_place
-from hypernodes.abc import Backend, OutputName, RunContext
-from hypernodes.exceptions import HyperNodesError
+from hypernodes.abc import Backend, Executor, OutputName, RunContext
+from hypernodes.exceptions import HyperNodesError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from hypernodes._engine.clusters.remote import RemotePool, RemoteScheduler
     from hypernodes._engine.failure import Failure
     from hypernodes._engine.kernel import PipelineExecutionEngine
-    from hypernodes.config import RuntimeConfig
     from hypernodes.pipeline import Pipeline
 
 NO_SPARK: Final = (
@@ -123,8 +122,14 @@ class RemoteBackend(Backend):
 
             check_address(self.address)
             check_security(self.address, self.security)
-        elif self.security is not None:
+            return self
+        if self.security is not None:
             raise ValueError("security is for kind='dask'; Ray is told by its own environment")
+        if not self.address or self.address.startswith("ray://"):
+            raise ValueError(
+                f"{self.address!r} is no address of a cluster: give 'auto' or 'host:port'; Ray "
+                f"Client (ray://) is not supported: run this inside of the cluster's network"
+            )
         return self
 
     # ------------------------------------------------------------ runs and maps
@@ -216,13 +221,30 @@ class RemoteBackend(Backend):
         )
 
         ctx = engine.plan.request.ctx
+        self._check_executors(engine.plan.pipeline, ctx)
         release_flights()
         pool = REGISTRY.of(self, partial(opened, self, ctx.config, self._open))
         assert isinstance(pool, RemotePool)  # noqa: S101 - what we have opened
         pool.check(engine)
-        if not pool.bears and _has_processes(engine.plan.pipeline, ctx):
+        if not pool.bears and any(map(_is_of_processes, _executors(engine.plan.pipeline, ctx))):
             warnings.warn(NO_CHILDREN, RuntimeWarning, stacklevel=2)
         return RemoteScheduler(self, pool, ctx.config.executor)
+
+    def _check_executors(self, pipeline: Pipeline, ctx: RunContext) -> None:
+        """Refuse executors that would wait, inside of a worker, for workers of this cluster.
+
+        Raises:
+            InputError: There is such an executor.
+        """
+        field = "ray_address" if self.kind == "ray" else "scheduler_address"
+        own = {self.address, None, "auto"} if self.kind == "ray" else {self.address}
+        for executor in _executors(pipeline, ctx):
+            if field in type(executor).model_fields and getattr(executor, field) in own:
+                message = (
+                    f"{executor!r} would wait inside a worker of the cluster at {self.address!r} "
+                    f"for others of that cluster; use it without the backend, or another executor"
+                )
+                raise InputError(message, name="executor")
 
     def _open(self, options: dict[str, Any]) -> RemotePool:
         from hypernodes._engine.clusters.remote import RemotePool  # noqa: PLC0415 - users pay
@@ -230,6 +252,10 @@ class RemoteBackend(Backend):
         return RemotePool(self._cluster(options))
 
     def _cluster(self, options: dict[str, Any]) -> Cluster:
+        if self.kind == "ray":
+            from hypernodes._engine.clusters.ray_opening import Wishes, open_ray  # noqa: PLC0415
+
+            return open_ray(Wishes(self.address, None, None, {}).with_options(options))
         from hypernodes._engine.clusters.opening import open_dask  # noqa: PLC0415 - users pay
 
         return open_dask(self.address, self.security, 1, processes=True, options=options)
@@ -242,14 +268,15 @@ def _whole(engine: PipelineExecutionEngine) -> PipelineExecutionEngine:
     return plan.pipeline.engine(plan.shared, request.ctx, tuple(plan.results), tuple(plan.mapped))
 
 
-def _has_processes(pipeline: Pipeline, ctx: RunContext) -> bool:
-    """Return whether a config that holds for a pipeline, or inside it, asks for processes."""
+def _executors(pipeline: Pipeline, ctx: RunContext) -> Iterator[Executor]:
+    """Yield the executors that a pipeline asks for: its own, those inside, and their parts."""
     inside = () if ctx.pinned else own_configs(pipeline)
-    return any(map(_asks_for_processes, (ctx.config, *inside)))
+    for config in (ctx.config, *inside):
+        executor: Any = config.executor
+        yield executor
+        parts = (getattr(executor, name) for name in type(executor).model_fields)
+        yield from (part for part in parts if isinstance(part, Executor))
 
 
-def _asks_for_processes(config: RuntimeConfig) -> bool:
-    kind = import_place(EXECUTORS["process"])
-    executor: Any = config.executor
-    parts = (executor, *(getattr(executor, name, None) for name in type(executor).model_fields))
-    return any(isinstance(part, kind) for part in parts)
+def _is_of_processes(executor: Executor) -> bool:
+    return isinstance(executor, import_place(EXECUTORS["process"]))

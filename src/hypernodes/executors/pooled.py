@@ -50,6 +50,25 @@ class Runner(Protocol):
         """
 
 
+class _RightHere:
+    """Runs plans in the caller's thread, which is that of a worker where others wait for it."""
+
+    def run(self, engine: PipelineExecutionEngine, inputs: Mapping[str, Any]) -> Outcome:
+        return engine.attempt(inputs)
+
+    def map(
+        self,
+        engine: PipelineExecutionEngine,
+        inputs: Mapping[str, Any],
+        items: Iterator[Mapping[str, Any]],
+        known: int,
+        *,
+        ordered: bool,
+    ) -> Iterator[tuple[int, Outcome]]:
+        del known, ordered
+        return engine.attempt_all(inputs, items)
+
+
 class PooledExecutor(Executor):
     """Runs what can overlap on workers; the rest, and what a worker of its own asks for, here."""
 
@@ -150,7 +169,10 @@ class PooledExecutor(Executor):
 
     def _scheduler(self, engine: PipelineExecutionEngine, ctx: RunContext) -> Runner:
         # A node that was sent here from another executor is to run here, and not with its sender.
-        return Scheduler(self, self._workers(engine, ctx), inline=not ctx.away)
+        workers = self._workers(engine, ctx)
+        if workers.ground is not None and workers.ground in OCCUPIED.get():
+            return _RightHere()
+        return Scheduler(self, workers, inline=not ctx.away)
 
     def _workers(self, engine: PipelineExecutionEngine, ctx: RunContext) -> Workers:
         """Return the workers of this executor and its equals; open them if there are none."""

@@ -34,20 +34,47 @@ def _as_options(given: object) -> object:
 class RayExecutor(ClusteredExecutor):
     """Runs nodes, and the items of a map, on workers of a Ray cluster.
 
-    With an address, the cluster there is used, and left running; without one, the Ray that the
-    program has initialised, else one of our own on this machine, started once and ended by `close`
-    or with the program. Values stay in the object store between nodes.
+    There is one Ray in a program, which all executors share. The first run that needs it decides
+    which one that is, in this order:
+
+    1. the Ray that the program has initialised;
+    2. the one at `ray_address`, or that the environment variable `RAY_ADDRESS` names;
+    3. one of our own on this machine.
+
+    The first two are used and left running; nodes may join and leave meanwhile. Before anything
+    runs there, the versions of Python, hypernodes and cloudpickle are compared with those here. Our
+    own is started once, and ended by `close`, by leaving `with`, or with the program, whatever its
+    end. Workers are actors, one for each CPU, which take no CPU in the books of Ray: so nodes may
+    use Ray themselves. Values stay in its object store between nodes.
+
+    What a node asks for by its `resources`: `num_cpus`, `num_gpus`, `memory` in bytes, and other
+    names as nodes of the cluster have them. They are held by workers of their own, and given back
+    when these are idle for some seconds.
+
+    Callbacks can have a say in the start, by `on_executor_start(ctx, executor, options)`. In
+    `options` they may set:
+
+    - `runtime_env`: more for the `runtime_env`; environment variables of both count.
+    - `placement_group`: where workers run and what they may hold: a `PlacementGroup`, which is left
+      as it is, or bundles (`[{"CPU": 2}, {"CPU": 1, "GPU": 1}]`), or a dict of arguments for
+      `ray.util.placement_group`, of which one is made, and removed in the end.
+    - `init_kwargs`: a dict of arguments for `ray.init`.
+    - `num_cpus`, `num_gpus`: in the place of those here.
+    - `timeout`: seconds to wait for the placement group (60).
 
     Attributes:
-        ray_address: Of a cluster that is there: `"auto"`, or `"host:port"`.
-        num_cpus: How many CPUs our own has, or how many of another are used at the most; None for
-            all.
-        num_gpus: How many GPUs our own has; None for all.
-        runtime_env: What workers run in, as Ray takes it.
+        ray_address: Of a cluster that is there: `"host:port"`, or `"auto"` for the one that runs on
+            this machine.
+        num_cpus: How many CPUs our own has, None for one for each core; or how many of another are
+            used at the most, None for all.
+        num_gpus: How many GPUs our own has; None for all that Ray finds.
+        runtime_env: What workers run in, as Ray takes it: `{"pip": [...], "env_vars": {...}}`.
         chunksize: How many items travel together; None for what takes long enough to hide the way.
 
     Raises:
         MissingDependencyError: Ray is not installed.
+        pydantic.ValidationError: An address, or something in the `runtime_env`, is wrong (a
+            `ValueError`).
 
     Example:
         >>> RayExecutor(num_cpus=2).num_cpus
@@ -69,6 +96,17 @@ class RayExecutor(ClusteredExecutor):
     def _check_installed(cls, value: Any) -> Any:
         import_extra("ray", extra="ray", user="RayExecutor")
         return value
+
+    @field_validator("ray_address", mode="after")
+    @classmethod
+    def _check_address(cls, address: str | None) -> str | None:
+        if address is not None and (not address or address.startswith("ray://")):
+            raise ValueError(
+                f"{address!r} is no address of a cluster: give 'auto' or 'host:port'; Ray Client "
+                f"(ray://) is not supported, as values would come to the driver's proxy: run the "
+                f"driver inside of the cluster's network"
+            )
+        return address
 
     @field_validator("runtime_env", mode="after")
     @classmethod

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from hypernodes._engine.shipping.parcels import Parcel
 
 
+Notice = tuple[Any, ...]
+"""The name of a method of the engine in the driver, and what to call it with."""
+
 DRIVER: Final = uuid4().hex
 """What workers call this process, where it drives them."""
 
@@ -27,7 +30,7 @@ class Brief(NamedTuple):
         parcel: The pieces.
         places: For each value that was kept by a cluster: its slot, in the order of these values.
         spent: Attempts at calls of nodes that workers have made that are gone.
-        careful: Whether every attempt is announced.
+        careful: Whether every attempt is announced, and not only those that follow others.
         keeps: Whether the cluster may keep what nobody but other tasks needs.
         settles: Whether the worker takes over where the driver is.
     """
@@ -85,8 +88,10 @@ class Report(NamedTuple):
         done: At the end, how many pieces have an outcome; None before.
         seconds: How long it took.
         trouble: What has gone wrong with all of it: "unknown" (the plan is not here), "unloadable",
-            "unreadable", or nothing.
+            "unreadable", "stale" (a new worker may have the driver's code), or nothing.
         error: What was raised then.
+        strangers: Names and hashes of code that a new worker may have as the driver has it.
+        notices: What the driver has to know of code and caches: see `Source`.
     """
 
     parts: tuple[Part, ...] = ()
@@ -95,6 +100,8 @@ class Report(NamedTuple):
     seconds: float = 0.0
     trouble: str = ""
     error: PackedError | None = None
+    strangers: tuple[tuple[str, str], ...] = ()
+    notices: tuple[Notice, ...] = ()
 
 
 class Result(NamedTuple):
@@ -110,18 +117,20 @@ class Result(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """An attempt at a node that is about to be made.
+    """An attempt at a node that is about to be made, or a chunk that is about to be read.
 
     Attributes:
         number: What the driver calls the chunk.
-        path: The node.
+        piece: The place of the piece in the chunk, from 0.
+        path: The node; none for a chunk whose plan is there, and that is read now.
         ordinal: Which call of it.
         attempt: Which attempt.
         policy: The node's retries.
     """
 
     number: int
-    path: tuple[str, ...]
-    ordinal: int
-    attempt: int
-    policy: Any
+    piece: int = 0
+    path: tuple[str, ...] = ()
+    ordinal: int = 0
+    attempt: int = 0
+    policy: Any = None

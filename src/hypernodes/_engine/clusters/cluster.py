@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Hashable, Iterable
 
     from hypernodes._engine.clusters.briefs import Attempt, Brief, Luggage, Report
     from hypernodes._engine.clusters.needs import Needs
@@ -78,6 +78,7 @@ class Cluster(ABC):
     """Runs chunks as tasks; all but the constructor is called in one thread.
 
     Attributes:
+        ground: What it is called by all who are connected to it.
         cost: What a task costs driver and workers besides its work, in seconds.
         isolates: Whether every task has a process to itself.
         values_outlive: Whether values outlive the place where they were made: then it is told which
@@ -86,6 +87,7 @@ class Cluster(ABC):
     """
 
     cost: float
+    ground: Hashable | None = None
     isolates: bool = False
     values_outlive: bool = False
     settles: bool = False
@@ -144,7 +146,10 @@ class Cluster(ABC):
         return True
 
     def kill(self, place: str) -> None:
-        """End a worker that is busy with what nobody wants; by default, it is not ours to end."""
+        """End a worker that is busy with what nobody wants, or has older code than a new one has.
+
+        By default, it is not ours to end; where workers settle, another one has to join then.
+        """
         del place
 
     @abstractmethod

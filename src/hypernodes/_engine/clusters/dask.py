@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import pickle
 from collections import deque
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from functools import partial
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from distributed import KilledWorker, get_worker
+from distributed import KilledWorker, get_worker, rejoin, secede
+from distributed.system import MEMORY_LIMIT
 from distributed.utils import sync
 
 from hypernodes._engine.clusters import worker as _worker
@@ -22,10 +26,12 @@ from hypernodes._engine.clusters.cluster import Cluster
 from hypernodes._engine.clusters.errands import Errands, insist
 from hypernodes._engine.clusters.lifeline import disconnected
 from hypernodes._engine.threads import DaemonThreads
+from hypernodes._lending import lend_by
 from hypernodes.exceptions import HyperNodesError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Iterator
+    from contextvars import Context
 
     from hypernodes._engine.clusters.briefs import Luggage, Report, Result
     from hypernodes._engine.clusters.cluster import Listener, Order
@@ -33,13 +39,17 @@ if TYPE_CHECKING:
     from hypernodes._engine.clusters.lifeline import Lifeline
     from hypernodes._engine.clusters.needs import Needs
 
-COST: Final = 0.002
+COST: Final = 0.003
 SCATTERED: Final = 1 << 20
 """Bytes from which on something is moved by workers among themselves, and not by the scheduler."""
 GPU: Final = {"num_gpus": "GPU"}
 PAUSES: Final = (0.05, 0.2, 1.0)
 """Seconds between attempts to move something to or from a worker that may be about to go."""
 TOPIC: Final = "hypernodes"
+FEW: Final = 16
+"""Plans that a worker may keep when they are over, if they are small."""
+PARTING: Final = 2.0
+"""Seconds for workers to hear that nobody wants any more what they do."""
 EVERYONE: Final = "all"
 IS_DAEMON: Final = "__import__('multiprocessing').current_process().daemon"
 _logger: Final = logging.getLogger("hypernodes.clusters")
@@ -77,9 +87,12 @@ class DaskCluster(Cluster):
         kill: Callable[[Any], None] | None = None,
     ) -> None:
         self.settles = settles
+        self.ground = "dask", lifeline.scheduler
         self._client = client
         self._lifeline = lifeline
         self._fitness = fitness
+        # What a worker without a limit can have: of others' machines nobody knows.
+        self._memory = MEMORY_LIMIT if fitness is None else math.inf
         self._kill = kill
         self._closing = tuple(closing)
         self._workers: dict[str, Any] = {}
@@ -88,6 +101,8 @@ class DaskCluster(Cluster):
         self._reports: dict[int, _Task] = {}
         self._results: dict[int, _Task] = {}
         self._shared: dict[int, asyncio.Task[Any]] = {}
+        self._told: dict[str, dict[int, int]] = {}
+        self._over: dict[str, dict[int, int]] = {}
         self._done: deque[int] = deque()
         self._listener: Listener
         self._errands = Errands(client.loop)
@@ -158,6 +173,8 @@ class DaskCluster(Cluster):
         if self._workers.pop(address, None) is None:
             return
         self._errands.call_off(address)
+        self._told.pop(address, None)
+        self._over.pop(address, None)
         for tasks in (self._reports, self._results):
             for number in [n for n, task in tasks.items() if task.place == address]:
                 del tasks[number]
@@ -177,7 +194,9 @@ class DaskCluster(Cluster):
 
     def suits(self, place: str, needs: Needs) -> bool:
         facts = self._workers.get(place)
-        return facts is not None and all(_fits(facts, name, amount) for name, amount in needs)
+        return facts is not None and all(
+            _fits(facts, name, amount, self._memory) for name, amount in needs
+        )
 
     # ------------------------------------------------------------ chunks
 
@@ -185,6 +204,7 @@ class DaskCluster(Cluster):
         brief, place = order.brief, order.place
         luggage = None if order.is_known else order.luggage
         self._reports[brief.number] = _Task(place)
+        self._told.setdefault(place, {})[brief.token] = order.luggage.size
         shares = luggage is not None and luggage.size >= SCATTERED
         if shares or brief.parcel.size >= SCATTERED:
             self._errands.run(place, self._scatter, order, luggage, shares)
@@ -308,8 +328,14 @@ class DaskCluster(Cluster):
         with suppress(Exception):  # it is gone, and that is told elsewhere
             found = await self._client.run(_worker.look, DRIVER, numbers, **facts)
             for number, report in found[place].items():
+                if report.back == 0:  # it may wait for ever for what was lost
+                    self._listener.later(partial(self._drop, number))
                 self._listener.reported(number, report)
         self._listener.looked(numbers)
+
+    def _drop(self, number: int) -> None:
+        self._reports.pop(number, None)
+        self._results.pop(number, None)
 
     def release(self, numbers: Iterable[int]) -> None:
         for number in numbers:
@@ -318,6 +344,16 @@ class DaskCluster(Cluster):
     def forget(self, tokens: Collection[int]) -> None:
         for token in tokens:
             self._client.loop.add_callback(self._shared.pop, token, None)
+        for place, told in self._told.items():
+            over = self._over.setdefault(place, {})
+            over.update({token: told.pop(token) for token in tokens if token in told})
+            if len(over) > FEW or sum(over.values()) > SCATTERED:  # else it can wait for others
+                self._errands.run(place, self._forget, place, list(self._over.pop(place)))
+
+    async def _forget(self, place: str, tokens: list[int]) -> None:
+        with suppress(Exception):  # it is gone, and that is told elsewhere
+            options = {"workers": [place], "asynchronous": True}
+            await self._client.run(_worker.forget, DRIVER, tokens, **options)
 
     def bears(self) -> bool:
         found = self._client.run(eval, IS_DAEMON, on_error="return")
@@ -329,6 +365,8 @@ class DaskCluster(Cluster):
 
     def close(self) -> None:
         self._lifeline.stop()
+        if self._told and self._lifeline.lost is None and self._client.status == "running":
+            self._leave()
         self._reports.clear()
         self._results.clear()
         self._errands.close()
@@ -340,16 +378,23 @@ class DaskCluster(Cluster):
                 close()
         self._eyes.shutdown(wait=False)
 
+    def _leave(self) -> None:
+        """Have workers stop what they do for this process, and forget it; none is waited for."""
+        asked = self._client.run(_worker.take_leave, DRIVER, asynchronous=True)
+        loop = self._client.loop.asyncio_loop
+        with suppress(Exception):  # some of them may be gone
+            asyncio.run_coroutine_threadsafe(asyncio.wait_for(asked, PARTING), loop).result()
+
 
 def _topic() -> str:
     return f"{TOPIC}-{DRIVER}"
 
 
-def _fits(facts: Any, name: str, amount: float) -> bool:
+def _fits(facts: Any, name: str, amount: float, memory: float) -> bool:
     if name == "num_cpus":
         return bool(facts["nthreads"] >= amount)
     if name == "memory":
-        return not facts["memory_limit"] or bool(facts["memory_limit"] >= amount)
+        return bool((facts["memory_limit"] or memory) >= amount)
     return bool(facts["resources"].get(GPU.get(name, name), 0) >= amount)
 
 
@@ -377,6 +422,7 @@ def _unfit(error: Any) -> HyperNodesError:
 
 def _run(load: Any, shared: Any, *taken: Result) -> Result:
     brief, luggage = pickle.loads(load) if isinstance(load, bytes) else load  # noqa: S301 - ours
+    lend_by(partial(_lent, copy_context(), get_ident()))
     values = [result.kept[slot] for slot, result in zip(brief.places, taken, strict=True)]
     return _worker.work(
         brief, luggage or shared, values, partial(_announce, get_worker(), brief.driver)
@@ -389,6 +435,24 @@ def _run_and_report(load: Any, shared: Any, *taken: Result) -> tuple[Report, tup
 
 def _report_of(result: Result) -> tuple[Report, tuple[int, ...]]:
     return result.report, tuple(result.kept)
+
+
+@contextmanager
+def _lent(task: Context, thread: int) -> Iterator[None]:
+    """Let another task run here while this one waits: perhaps it waits for that.
+
+    Args:
+        task: Where Dask knows which task this is.
+        thread: Where it runs; others, that time it, have no place to lend.
+    """
+    if get_ident() != thread:
+        yield
+        return
+    task.run(secede)
+    try:
+        yield
+    finally:
+        task.run(rejoin)
 
 
 def _announce(worker: Any, driver: str, attempt: Attempt) -> None:

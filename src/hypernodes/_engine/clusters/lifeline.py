@@ -41,6 +41,7 @@ class Lifeline:
         is_far: Whether the scheduler is in another process.
 
     Attributes:
+        scheduler: What the scheduler calls itself.
         lost: Why the cluster cannot be used any more; None as long as it can.
     """
 
@@ -61,7 +62,7 @@ class Lifeline:
         self._trouble = trouble
         self._wake = wake
         self._is_far = is_far
-        self._scheduler = client.scheduler_info(n_workers=0).get("id")
+        self.scheduler: str = client.scheduler_info(n_workers=0).get("id")
         self._asking = DaemonThreads(1, "hypernodes-dask-pulse")
         self._question: futures.Future[Any] | None = None
         self._asked_at = monotonic()
@@ -131,7 +132,7 @@ class Lifeline:
         question, self._question = self._question, None
         if question.exception() is not None:
             return None  # the next glance sees that the connection is lost
-        if question.result().get("id", self._scheduler) != self._scheduler:
+        if question.result().get("id", self.scheduler) != self.scheduler:
             return disconnected("the Dask scheduler was restarted")
         return None
 

@@ -52,9 +52,10 @@ def check_needs(engine: PipelineExecutionEngine, lacking: Callable[[Needs], str 
 
 
 def _own(step: Step) -> Needs:
-    if not isinstance(step.node, Node) or not step.node.resources:
-        return NOTHING
-    return tuple(sorted(step.node.resources.items()))
+    if step.inner is not None or not isinstance(step.node, Node) or not step.node.resources:
+        return NOTHING  # with a pipeline of its own, it runs elsewhere
+    # Nobody has to have nothing of something: an engine that is asked for it would wait for it.
+    return tuple(sorted((name, n) for name, n in step.node.resources.items() if n))
 
 
 def _all(steps: Iterable[Step]) -> Iterator[Step]:

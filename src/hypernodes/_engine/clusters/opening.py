@@ -146,7 +146,7 @@ def _loop(undo: ExitStack) -> LoopThread:
 def _connected(address: str, arguments: dict[str, Any]) -> Client:
     given = {"timeout": CONNECTS_IN, "name": "hypernodes", "set_as_default": False, **arguments}
     try:
-        return _Client(address, **given)
+        return Connection(address, **given)
     except Exception as error:  # also what TLS and addresses raise, of many kinds
         kind = type(error).__name__
         raise HyperNodesError(
@@ -155,7 +155,7 @@ def _connected(address: str, arguments: dict[str, Any]) -> Client:
         ) from error
 
 
-class _Client(Client):  # type: ignore[misc] # extras are Any
+class Connection(Client):  # type: ignore[misc] # extras are Any
     """A client that leaves nothing behind where it cannot connect."""
 
     def start(self, **kwargs: Any) -> None:
@@ -213,7 +213,7 @@ def _opened(
         loop = _loop(undo)
         nursery = Nursery(wish, loop.loop, processes=processes)
         undo.callback(nursery.cluster.close)
-        client = _Client(nursery.cluster, **{"set_as_default": False, **arguments})
+        client = Connection(nursery.cluster, **{"set_as_default": False, **arguments})
         undo.callback(_close, client)
         _await_births(client, nursery, wish.n_workers, patience)
         lifeline = Lifeline(

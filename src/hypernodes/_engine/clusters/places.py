@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from hypernodes._engine.shipping.sources import Death
 
 if TYPE_CHECKING:
-    from hypernodes._engine.clusters.briefs import Part, Report
+    from hypernodes._engine.clusters.briefs import Attempt, Part, Report
     from hypernodes._engine.clusters.needs import Needs
     from hypernodes._engine.shipping.sources import Chunk
 
@@ -30,9 +30,11 @@ class Flight:
         end: The last report, when it has come.
         looking: Whether it was asked how far it is, and has not answered.
         looked_at: When it was asked last, or was sent.
+        begun: Whether something was announced: its plan has been read.
         death: Which attempt was announced last.
+        ran: The piece of which that was.
+        sent_at: When it was sent.
         doomed_at: When its worker is killed if it does not end; None where that is not planned.
-        refused: Whether all of it has been given back, so that its end means nothing.
     """
 
     def __init__(self, number: int, chunk: Chunk, place: Place) -> None:
@@ -43,9 +45,17 @@ class Flight:
         self.early: dict[int, Part] = {}
         self.end: Report | None = None
         self.looking = False
-        self.looked_at = time.monotonic()
+        self.sent_at = self.looked_at = time.monotonic()
+        self.begun = False
         self.death = Death()
+        self.ran = -1
         self.doomed_at: float | None = None
+
+    def learn(self, attempt: Attempt) -> None:
+        """Take note of an attempt that is about to be made."""
+        _, self.ran, path, ordinal, count, policy = attempt
+        self.begun = True
+        self.death = Death(path=path, ordinal=ordinal, attempt=count, policy=policy)
 
     def receive(self) -> None:
         """Pass on outcomes, those of the first pieces first."""
@@ -82,6 +92,10 @@ class Place:
         name: What the cluster calls it.
         capacity: How many run at once.
         needs: What it is for; nothing for all that it has the resources for.
+
+    Attributes:
+        flights: What it has to do, in order.
+        is_retired: Whether it is ended when it has nothing to do.
     """
 
     def __init__(self, name: str, capacity: int, needs: Needs = ()) -> None:
@@ -89,6 +103,7 @@ class Place:
         self.capacity = capacity
         self.needs = needs
         self.flights: dict[int, Flight] = {}
+        self.is_retired = False
         self._known: OrderedDict[int, None] = OrderedDict()
 
     @property
@@ -107,9 +122,13 @@ class Place:
         return len(self.flights) < self.capacity * DEPTH
 
     @property
-    def is_taken(self) -> bool:
-        """Whether a piece runs there that has to be alone."""
-        return self.capacity > 1 and any(f.chunk.trouble for f in self.flights.values())
+    def is_open(self) -> bool:
+        """Whether it may be given something.
+
+        Not beside a piece that has to be alone, nor behind it: its report might be on its way when
+        the next one ends the worker.
+        """
+        return not self.is_retired and not any(f.chunk.trouble for f in self.flights.values())
 
     def knows(self, token: int) -> bool:
         """Whether a plan has arrived there."""

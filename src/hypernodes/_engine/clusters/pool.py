@@ -10,26 +10,27 @@ import itertools
 import os
 import threading
 import time
-from collections import Counter, deque
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary, WeakSet
 
+from hypernodes._engine.clusters.allotment import Allotment
 from hypernodes._engine.clusters.briefs import DRIVER, Brief, Luggage
 from hypernodes._engine.clusters.cluster import Order
-from hypernodes._engine.clusters.needs import NOTHING, check_needs, needs_of
+from hypernodes._engine.clusters.keepsakes import Keepsakes
+from hypernodes._engine.clusters.needs import NOTHING, check_needs
 from hypernodes._engine.clusters.places import Flight, Place
 from hypernodes._engine.shipping.crew import Dispatcher
-from hypernodes._engine.shipping.keeping import Kept, Reference, keepable
+from hypernodes._engine.shipping.keeping import Kept, copyable, keepable
 from hypernodes._engine.shipping.pace import LONGEST, Pace
 from hypernodes._engine.shipping.parcels import Hold
-from hypernodes._engine.shipping.sources import Death, MapSource, SegmentSource
+from hypernodes._engine.shipping.sources import SegmentSource
 from hypernodes._engine.workers import closed_error
+from hypernodes.exceptions import ResourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from hypernodes._engine.clusters.briefs import Attempt, Report
     from hypernodes._engine.clusters.cluster import Cluster
@@ -39,9 +40,14 @@ if TYPE_CHECKING:
 
 HIDES: Final = 20
 LOOK: Final = 0.2
+"""Seconds after which what others could run at once is taken back."""
+FRESH: Final = 0.5
+"""Seconds after which what is done is fetched."""
 PATIENCE: Final = 2.0
-MANY: Final = 2**31
-MOST_FRUITLESS: Final = 4
+SCARCE: Final = 60.0
+"""Seconds for which a run waits for a worker with resources that have left with another."""
+NUMBERS: Final = itertools.count(1)
+"""Those of chunks, of all pools: these may have workers in common."""
 
 
 class ClusterPool(Dispatcher):
@@ -55,16 +61,15 @@ class ClusterPool(Dispatcher):
     def __init__(self, cluster: Cluster, *, chunksize: int | None) -> None:
         self.packer = Hold()
         self._cluster = cluster
+        self.ground = cluster.ground
         self.patience = LONGEST
         self._chunksize = chunksize
-        self._places: dict[str, Place] = {}
         self._flights: dict[int, Flight] = {}
-        self._sources: deque[Source] = deque()
-        self._kept: dict[int, _Left] = {}
-        self._references: WeakSet[Reference] = WeakSet()
-        self._needs: WeakKeyDictionary[Source, Needs] = WeakKeyDictionary()
-        self._numbers = itertools.count(1)
+        self._kept = Keepsakes(cluster.release, self.later)
+        self._allotment = Allotment(cluster, self._kept)
+        self._places, self._sources = self._allotment.places, self._allotment.sources
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._stranded_at: float | None = None
         self._closing = False
         self._closed = False
         self._retired = False
@@ -81,7 +86,7 @@ class ClusterPool(Dispatcher):
 
     @property
     def size(self) -> int:
-        return max(1, sum(place.capacity for place in tuple(self._places.values())))
+        return self._allotment.size
 
     @property
     def is_over(self) -> bool:
@@ -115,7 +120,7 @@ class ClusterPool(Dispatcher):
         if type(given) is not dict:
             return given
         kept = (slot for slot, value in given.items() if type(value) is Kept)
-        return given | {slot: self._reference(given[slot]) for slot in kept}
+        return given | {slot: self._kept.refer(given[slot]) for slot in kept}
 
     def close(self) -> None:
         if os.getpid() != self._pid or self._closed:
@@ -200,35 +205,60 @@ class ClusterPool(Dispatcher):
 
     def _timeout(self) -> float | None:
         now = time.monotonic()
-        waits = [source.due - now for source in self._sources if source.due is not None]
-        if any(self._may_look(flight) for flight in self._flights.values()):
-            waits.append(LOOK / 2)
+        dues = (source.due for source in self._sources)
+        waits = [due - now for due in dues if due is not None and due > now]
+        looks = (look for place in self._places.values() for look in self._looks(place))
+        waits += [due - now for _, due in looks]
         doomed = (flight.doomed_at for flight in self._flights.values())
         waits += [at - now for at in doomed if at is not None]
+        if self._stranded_at is not None:
+            waits.append(self._stranded_at + SCARCE - now)
         return max(0.001, min(waits)) if waits else None
+
+    def _end_stranded(self, now: float) -> None:
+        """End runs that wait for resources which have left with their workers."""
+        stranded = self._allotment.stranded()
+        if not stranded:
+            self._stranded_at = None
+        elif self._stranded_at is None:
+            self._stranded_at = now
+        elif now - self._stranded_at >= SCARCE:
+            for source in stranded:
+                try:
+                    self.check(source.engine)
+                except ResourceError as error:
+                    source.stop(error)
 
     def _tick(self) -> None:
         now = time.monotonic()
-        slow: dict[Place, list[int]] = {}
-        for flight in tuple(self._flights.values()):
+        self._end_stranded(now)
+        for flight in self._flights.values():
             if flight.doomed_at is not None and now >= flight.doomed_at:
                 flight.doomed_at = None
                 self._cluster.kill(flight.place.name)
-            if self._may_look(flight) and now - flight.looked_at > LOOK:
+        for place in self._places.values():
+            slow = [flight for flight, due in self._looks(place) if due <= now]
+            for flight in slow:
                 flight.looked_at, flight.looking = now, True
-                slow.setdefault(flight.place, []).append(flight.number)
-        idle = {place.needs for place in self._places.values() if place.has_room}
-        done = not any(source.waiting for source in self._sources)
-        for place, numbers in slow.items():
-            self._cluster.look(place.name, numbers, back=done and place.needs in idle, void=False)
+            if slow:
+                numbers, back = [flight.number for flight in slow], self._wants_back(place)
+                self._cluster.look(place.name, numbers, back=back, void=False)
 
-    @staticmethod
-    def _may_look(flight: Flight) -> bool:
-        """Whether there may be news of a chunk before its end."""
-        if flight.looking or flight.end is not None or flight.chunk.source.closed:
-            return False
-        waits = next(iter(flight.place.flights.values())) is not flight
-        return waits or len(flight.chunk.entries) > 1
+    def _wants_back(self, place: Place) -> bool:
+        """Whether what has not begun at a place could run at once at another."""
+        idle = {p.needs for p in self._places.values() if p.is_open and p.has_room}
+        return place.needs in idle and not any(source.waiting for source in self._sources)
+
+    def _looks(self, place: Place) -> Iterator[tuple[Flight, float]]:
+        """Yield the flights of a place of which there may be news before their end, and when."""
+        back = self._wants_back(place)
+        for number, flight in enumerate(place.flights.values()):
+            if flight.looking or flight.end is not None or flight.chunk.source.closed:
+                continue
+            if back and (number >= place.capacity or len(flight.chunk.entries) > 1):
+                yield flight, flight.looked_at + LOOK
+            elif number < place.capacity and len(flight.chunk.entries) > 1:
+                yield flight, flight.looked_at + FRESH
 
     # ------------------------------------------------------------ letters of runs
 
@@ -249,7 +279,7 @@ class ClusterPool(Dispatcher):
                 void.setdefault(flight.place, []).append(flight.number)
         for place, numbers in void.items():
             self._cluster.look(place.name, numbers, back=True, void=True)
-        self._release([number for number, left in self._kept.items() if left.source is source])
+        self._kept.drop(source)
         tokens = source.token, source.careful_token
         for place in self._places.values():
             for token in tokens:
@@ -262,6 +292,7 @@ class ClusterPool(Dispatcher):
 
     def _stop_all(self, error: BaseException) -> None:
         flying = [flight.chunk.source for flight in self._flights.values()]
+        flying += [chunk.source for chunk in self._allotment.parked]
         for source in dict.fromkeys((*self._sources, *flying)):
             if not source.closed:
                 source.closed = True
@@ -280,113 +311,50 @@ class ClusterPool(Dispatcher):
 
     def _hand_out(self) -> None:
         """Give chunks to places: to idle ones first, then behind what is soon done."""
+        for parked in self._allotment.unparked():
+            self._give(parked, None)
         while self._sources:
-            place = self._candidate()
-            if place is None or not (place.has_room or self._may_wait()):
+            place = self._allotment.candidate()
+            if place is None or not (place.has_room or self._allotment.may_wait()):
                 return
-            chunk = self._draw(place)
+            chunk = self._allotment.draw(place)
             if chunk is None:
                 return
             self._give(chunk, place)
 
-    def _candidate(self) -> Place | None:
-        """Return the place that has the least to do, of those that may get more."""
-        places = [p for p in self._places.values() if not (p.needs or p.is_taken)]
-        places.sort(key=lambda place: len(place.flights) / place.capacity)
-        if places and not places[0].is_empty and self._has_alone and places[0].capacity > 1:
-            del places[0]  # until it is empty
-        return places[0] if places and places[0].may_queue else None
-
-    @property
-    def _has_alone(self) -> bool:
-        """Whether something waits that has to run alone."""
-        now = time.monotonic()
-        return any(source.due is not None and source.due <= now for source in self._sources)
-
-    def _may_wait(self) -> bool:
-        """Whether chunks may wait behind others: not while something waits for an idle worker."""
-        now = time.monotonic()
-        return not any(source.needs_idle(now) for source in self._sources)
-
-    def _draw(self, place: Place) -> Chunk | None:
-        """Return the next chunk of the source whose turn it is."""
-        alone = self._cluster.isolates or place.is_empty or place.capacity == 1
-        behind = not place.has_room
-        for _ in range(len(self._sources)):
-            source = self._sources[0]
-            self._sources.rotate(-1)
-            if not self._has_room_for(source):
-                continue
-            chunk = source.take(self.size, behind=behind, most=MANY, alone=alone)
-            if chunk is not None:
-                return chunk
-        return None
-
-    def _has_room_for(self, source: Source) -> bool:
-        """Whether there may be more of a map where its resources are; segments wait there."""
-        if not isinstance(source, MapSource):
-            return True
-        needs = self._needs_of(source, None)
-        return not needs or any(place.may_queue for place in self._suiting(needs))
-
-    def _needs_of(self, source: Source, entry: Any) -> Needs:
-        """Return what a piece needs; all items of a map need the same."""
-        if not isinstance(source, MapSource):
-            return needs_of(source.steps_of(entry))
-        if source not in self._needs:
-            self._needs[source] = needs_of(source.steps_of(entry))
-        return self._needs[source]
-
-    def _suiting(self, needs: Needs) -> list[Place]:
-        for name in self._cluster.provide(needs):
-            self._on_joined(name, 1, needs)
-        return [p for p in self._places.values() if self._cluster.suits(p.name, needs)]
-
-    def _give(self, chunk: Chunk, place: Place) -> None:
-        """Send a chunk to a place, or to a better one."""
+    def _give(self, chunk: Chunk, place: Place | None) -> None:
+        """Send a chunk to a place, or to a better one; park it where there is none."""
         source = chunk.source
         if any(reference.lost for reference in chunk.references.values()):
             source.miss(chunk)
             return
-        needs = self._needs_of(source, chunk.entries[0])
-        if needs or chunk.references:
-            place = self._best(chunk, place, needs)
-        number = next(self._numbers)
-        flight = Flight(number, chunk, place)
-        self._flights[number] = place.flights[number] = flight
+        needs = self._allotment.needs_of(source, chunk.entries[0])
+        if place is None or needs or chunk.references:
+            place = self._allotment.best(chunk, place, needs)
         source.flying += 1
-        token, shipment = chunk.token, source.shipment
-        keeps = isinstance(source, SegmentSource) and bool(self._keepable(source, chunk))
-        spent = tuple(chunk.trouble.spent.items()) if chunk.trouble else ()
-        brief = Brief(
-            DRIVER,
-            number,
-            token,
-            chunk.parcel,
-            tuple(chunk.references),
-            spent,
-            careful=chunk.trouble is not None,
-            keeps=keeps,
-            settles=self._cluster.settles,
-        )
-        luggage = Luggage(shipment.settings, *shipment.parcels)
-        known, references = place.knows(token), tuple(chunk.references.values())
+        if place is None:
+            self._allotment.parked.append(chunk)
+            return
+        flight = Flight(next(NUMBERS), chunk, place)
+        self._flights[flight.number] = place.flights[flight.number] = flight
+        luggage = Luggage(source.shipment.settings, *source.shipment.parcels)
+        known, references = place.knows(chunk.token), tuple(chunk.references.values())
+        brief = self._brief(flight.number, chunk)
         self._cluster.submit(Order(brief, place.name, luggage, known, references, needs))
 
-    @staticmethod
-    def _keepable(source: SegmentSource, chunk: Chunk) -> set[int]:
-        return keepable(source.engine, source.engine.segments[chunk.entries[0].number])
-
-    def _best(self, chunk: Chunk, place: Place, needs: Needs) -> Place:
-        """Return where a chunk is best off: where its resources are, and then its values."""
-        suiting = self._suiting(needs)
-        there: Counter[str] = Counter()
-        for reference in chunk.references.values():
-            left = self._kept.get(reference.kept.number)
-            if left is not None:
-                there[left.place] += reference.kept.size
-        free = [p for p in suiting if p.has_room and not p.is_taken] or suiting or [place]
-        return max(free, key=lambda p: (there[p.name], p is place, -len(p.flights)))
+    def _brief(self, number: int, chunk: Chunk) -> Brief:
+        source, trouble = chunk.source, chunk.trouble
+        return Brief(
+            DRIVER,
+            number,
+            chunk.token,
+            chunk.parcel,
+            tuple(chunk.references),
+            tuple(trouble.spent.items()) if trouble else (),
+            careful=trouble is not None,
+            keeps=isinstance(source, SegmentSource) and _may_keep(source, chunk.entries[0].number),
+            settles=self._cluster.settles,
+        )
 
     # ------------------------------------------------------------ news of chunks
 
@@ -399,6 +367,8 @@ class ClusterPool(Dispatcher):
             self._on_trouble(flight, report)
             return
         flight.place.learn(chunk.token)
+        for notice in report.notices:
+            chunk.source.notify(*notice)
         flight.early.update({part.first: part for part in report.parts})
         flight.receive()
         if report.back is not None:
@@ -431,6 +401,9 @@ class ClusterPool(Dispatcher):
         chunk = flight.chunk
         self._land(flight)
         flight.place.forget(chunk.token)
+        if report.trouble == "stale":
+            self.renewed |= frozenset(report.strangers)
+            self._retire(flight.place)
         if chunk.source.closed:
             return
         if report.error is None:
@@ -440,21 +413,28 @@ class ClusterPool(Dispatcher):
         else:
             chunk.source.unreadable(chunk, report.error)
 
+    def _retire(self, place: Place) -> None:
+        """End a worker that has older code than a new one would have."""
+        place.is_retired = True
+        if place.is_empty and self._places.get(place.name) is place:
+            self._cluster.kill(place.name)
+
     def _land(self, flight: Flight) -> None:
         del self._flights[flight.number]
         flight.place.flights.pop(flight.number, None)
         flight.chunk.source.flying -= 1
+        if flight.place.is_retired:
+            self._retire(flight.place)
 
     def _on_announced(self, attempt: Attempt) -> None:
         flight = self._flights.get(attempt.number)
         if flight is not None:
-            _, path, ordinal, count, policy = attempt
-            flight.death = Death(path=path, ordinal=ordinal, attempt=count, policy=policy)
+            flight.learn(attempt)
 
     # ------------------------------------------------------------ places that come and go
 
     def _on_joined(self, name: str, capacity: int, needs: Needs) -> None:
-        self._places[name] = Place(name, capacity, needs)
+        self._allotment.add(Place(name, capacity, needs))
 
     def _on_left(self, name: str) -> None:
         place = self._places.pop(name, None)
@@ -471,7 +451,7 @@ class ClusterPool(Dispatcher):
                 chunk = flight.chunk
                 chunk.source.put_back(chunk, chunk.entries[chunk.received :])
         if not self._cluster.values_outlive:
-            self._lose({number for number, left in self._kept.items() if left.place == name})
+            self._lose(self._kept.at(name))
 
     def _on_crash(self, number: int) -> None:
         flight = self._flights.get(number)
@@ -490,28 +470,32 @@ class ClusterPool(Dispatcher):
         else:
             chunk.source.put_back(chunk, chunk.entries[chunk.received :])
 
-    def _bury(self, flight: Flight) -> None:
+    @staticmethod
+    def _bury(flight: Flight) -> None:
         """Decide about a chunk that ran, as far as known, when its worker died."""
         chunk = flight.chunk
-        if chunk.source.closed or chunk.received >= len(chunk.entries):
+        source = chunk.source
+        if source.closed or chunk.received >= len(chunk.entries):
             return
-        if chunk.trouble is None and chunk.source.is_fruitless(MOST_FRUITLESS):
-            return
-        if len(chunk.entries) == 1:
-            chunk.source.bury(chunk, chunk.entries[0], flight.death)
+        if chunk.trouble is not None and not flight.begun:
+            # It would have announced that it is read: what it shares with others came before that.
+            source.bury_fruitless(flight.sent_at)
+            source.put_back(chunk, chunk.entries)
+        elif len(chunk.entries) == 1:
+            source.bury(chunk, chunk.entries[0], flight.death)
         else:
-            chunk.source.suspect(chunk)
+            source.suspect(chunk, flight.ran, flight.death)
 
     def _lose(self, gone: Collection[int]) -> None:
-        """Take note that what chunks have left is gone, and take back what needs it."""
-        for number in gone:
-            self._kept.pop(number, None)
-        for reference in tuple(self._references):
-            reference.lost = reference.lost or reference.kept.number in gone
-        for flight in tuple(self._flights.values()):
+        """Take note that what chunks have left is gone, and take back what waits for it.
+
+        What has what it needs already runs on.
+        """
+        self._kept.lose(gone)
+        for flight in self._flights.values():
             if any(reference.lost for reference in flight.chunk.references.values()):
-                self._cluster.look(flight.place.name, [flight.number], back=True, void=True)
-                self._on_mislaid(flight.number)
+                flight.looking = True
+                self._cluster.look(flight.place.name, [flight.number], back=True, void=False)
 
     def _on_broken(self, error: BaseException) -> None:
         self._closing = True
@@ -530,36 +514,9 @@ class ClusterPool(Dispatcher):
         if flight is None or flight.chunk.source.closed:
             self._cluster.release([number])
         else:
-            self._kept[number] = _Left(flight.chunk.source, flight.place.name, set(slots))
-
-    def _reference(self, kept: Kept) -> Reference:
-        reference = Reference(kept, self._let_go)
-        self._references.add(reference)
-        reference.lost = kept.number not in self._kept
-        return reference
-
-    def _let_go(self, reference: Reference) -> None:
-        self.later(partial(self._drop_kept, reference.kept))
-
-    def _drop_kept(self, kept: Kept) -> None:
-        left = self._kept.get(kept.number)
-        if left is None:
-            return
-        left.slots.discard(kept.slot)
-        if not left.slots:
-            self._release([kept.number])
-
-    def _release(self, numbers: list[int]) -> None:
-        for number in numbers:
-            del self._kept[number]
-        if numbers:
-            self._cluster.release(numbers)
+            self._kept.add(number, flight.chunk.source, flight.place.name, slots)
 
 
-class _Left:
-    """Values that a chunk has left where it ran."""
-
-    def __init__(self, source: Source, place: str, slots: set[int]) -> None:
-        self.source = source
-        self.place = place
-        self.slots = slots
+def _may_keep(source: SegmentSource, number: int) -> bool:
+    segment = source.engine.segments[number]
+    return bool(keepable(source.engine, segment) or copyable(source.engine, segment))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import ray
@@ -19,6 +19,7 @@ from hypernodes._engine.clusters.briefs import DRIVER, Report
 from hypernodes._engine.clusters.cluster import Cluster
 from hypernodes._engine.clusters.ray_seats import HEAR
 from hypernodes._engine.clusters.ray_watch import Watch, connection, left_by_user
+from hypernodes._engine.clusters.versions import differing, inquiry, mismatch
 from hypernodes.exceptions import HyperNodesError
 
 if TYPE_CHECKING:
@@ -64,10 +65,12 @@ class RayCluster(Cluster):
     ) -> None:
         self.settles = settles
         self._patience = patience
+        self.ground = "ray", ray.get_runtime_context().gcs_address
         self._job = connection()
         self._floor = floor
         self._closing = tuple(closing)
         self._seats: dict[str, Seat] = {}
+        self._there: set[str] = set()
         self._made: set[Needs] = set()
         self._results: dict[int, _Kept] = {}
         self._luggage: dict[int, Any] = {}
@@ -79,6 +82,9 @@ class RayCluster(Cluster):
     def is_over(self) -> bool:
         return connection() != self._job
 
+    def explained(self, error: BaseException) -> BaseException:
+        return left_by_user() if self.is_over else error
+
     def open(self, listener: Listener) -> None:
         self._listener = listener
         self._on_nodes(ray_floor.nodes())
@@ -89,23 +95,39 @@ class RayCluster(Cluster):
 
     def _look_around(self, there: Nodes) -> None:
         """Take note of nodes that have come or gone, and let idle workers go."""
+        if self.is_over:
+            return
         self._on_nodes(there)
-        lost = [number for number, kept in self._results.items() if kept.node not in there]
-        if lost:
-            self._listener.vanished(lost)
-            self.release(lost)
+        self._vanish([n for n, kept in self._results.items() if kept.node not in there])
         for seat in [s for s in self._seats.values() if s.kind.node and s.kind.node not in there]:
             self._drop(seat)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """End workers that have been idle for long, or hold what others may wait for."""
         now = time.monotonic()
+        waits = any(seat.waiting and not seat.is_ready for seat in self._seats.values())
+        brief = 0.0 if waits else BRIEF
         for seat in self._seats.values():
-            patience = BRIEF if seat.kind.needs else self._patience
+            patience = brief if seat.kind.needs else self._patience
             if seat.is_ready and seat.is_idle and now - seat.busy_at > patience:
                 seat.stop()
+
+    def _vanish(self, numbers: Collection[int]) -> None:
+        if numbers:
+            self._listener.vanished(numbers)
+            self.release(numbers)
 
     def _on_nodes(self, there: Nodes) -> None:
         taken = Counter(seat.kind.node for seat in self._seats.values() if seat.kind.node)
         for seat in self._floor.seats(there, taken):
             self._add(seat)
+        if there.keys() - self._there:
+            kinds = Counter(seat.kind.needs for seat in self._seats.values())
+            for needs in self._made:
+                for seat in self._floor.special_seats(needs, taken=kinds[needs]):
+                    self._add(seat)
+        self._there = set(there)
 
     def _add(self, seat: Seat) -> None:
         self._seats[seat.name] = seat
@@ -124,7 +146,7 @@ class RayCluster(Cluster):
         if ray_floor.is_modest(needs) or needs in self._made:
             return []
         self._made.add(needs)
-        seats = self._floor.special_seats(needs)
+        seats = self._floor.special_seats(needs, taken=0)
         self._seats.update({seat.name: seat for seat in seats})
         return [seat.name for seat in seats]
 
@@ -144,9 +166,15 @@ class RayCluster(Cluster):
 
     def _start(self, seat: Seat) -> None:
         seat.start()
-        self._then(seat.ask("answer"), seat, self._on_ready, self._on_lost)
+        asked = seat.ask("answer", *_question())
+        self._then(asked, seat, self._on_answer, self._on_lost)
 
-    def _on_ready(self, seat: Seat, node: str) -> None:
+    def _on_answer(self, seat: Seat, found: tuple[str, dict[str, Any]]) -> None:
+        node, there = found
+        words = differing(_question()[1], there)
+        if words:
+            self._listener.broken(mismatch([(f"the Ray worker on node {node}", words)]))
+            return
         seat.node, seat.busy_at = node, time.monotonic()
         self._stillborn = 0
         self._hear(seat, 0)
@@ -156,10 +184,13 @@ class RayCluster(Cluster):
 
     def _send(self, seat: Seat, order: Order) -> None:
         brief, number = order.brief, order.brief.number
+        if any(reference.kept.number not in self._results for reference in order.references):
+            self._listener.mislaid(number)  # lost just now
+            return
         is_known = order.is_known and brief.token in seat.tokens
         luggage = None if is_known else self._shared(brief.token, order.luggage)
         taken = [self._results[reference.kept.number].value for reference in order.references]
-        seat.flying.add(number)
+        seat.flying[number] = order
         seat.tokens.add(brief.token)
         work = seat.actor.work
         if brief.keeps:
@@ -190,7 +221,7 @@ class RayCluster(Cluster):
             self._listener.later(partial(read, future))
 
         def read(future: futures.Future[Any]) -> None:
-            if seat.turn != turn:
+            if seat.turn != turn or self.is_over:  # the watch tells that it is
                 return
             error = future.exception()
             if error is None:
@@ -212,19 +243,20 @@ class RayCluster(Cluster):
         self._listener.reported(number, report)
 
     def _landed(self, seat: Seat, number: int) -> None:
-        seat.flying.discard(number)
+        seat.flying.pop(number, None)
         seat.busy_at = time.monotonic()
 
     def _on_failed(self, number: int, seat: Seat, error: BaseException) -> None:
         if isinstance(error, RayActorError):
             self._on_lost(seat, error)
             return
-        self._landed(seat, number)
-        self._results.pop(number, None)
         if isinstance(error, ObjectLostError):
+            self._vanish([r.kept.number for r in seat.flying[number].references])
             self._listener.mislaid(number)
         else:
             self._listener.broken(_unfit(error))
+        self._landed(seat, number)
+        self._results.pop(number, None)
 
     def _on_lost(self, seat: Seat, error: BaseException) -> None:
         """Deal with an actor that is gone, or could not be made."""
@@ -259,7 +291,10 @@ class RayCluster(Cluster):
     # ------------------------------------------------------------ while chunks run
 
     def look(self, place: str, numbers: Collection[int], *, back: bool, void: bool) -> None:
-        seat = self._seats[place]
+        seat = self._seats.get(place)
+        if seat is None:  # that it has left is on its way
+            self._listener.looked(numbers)
+            return
         for number in seat.take_back(numbers) if back else ():
             self._listener.reported(number, Report(back=0))
         flying = [number for number in numbers if number in seat.flying]
@@ -290,7 +325,7 @@ class RayCluster(Cluster):
 
     def kill(self, place: str) -> None:
         seat = self._seats.get(place)
-        if seat is not None and seat.actor is not None:
+        if seat is not None and seat.actor is not None and not self.is_over:
             ray.kill(seat.actor)
 
     def close(self) -> None:
@@ -311,10 +346,17 @@ class _Kept(NamedTuple):
     node: str
 
 
+@cache
+def _question() -> tuple[str, dict[str, Any]]:
+    """Return what workers are asked for, and what they should have."""
+    question = inquiry()
+    return question, eval(question)  # noqa: S307 - it is our own
+
+
 def _unfit(error: BaseException) -> HyperNodesError:
     found = HyperNodesError(
-        f"a Ray worker cannot run chunks of hypernodes ({type(error).__name__}: {error}); it needs "
-        f"the same version of hypernodes, cloudpickle and Python as this process"
+        f"a Ray worker cannot run chunks of hypernodes ({type(error).__name__}: {error}); see "
+        f"whether its runtime_env can be set up, and whether hypernodes can be imported there"
     )
     found.__cause__ = error
     return found

@@ -62,10 +62,15 @@ class Floor:
         most = None if self._most is None else max(0, self._most - sum(taken.values()))
         return [self._seat((), self._pinned(node), node) for node in islice(by_turns, most)]
 
-    def special_seats(self, needs: Needs) -> list[Seat]:
-        """Return seats for nodes with such needs, as many as there can be at once."""
+    def special_seats(self, needs: Needs, *, taken: int) -> list[Seat]:
+        """Return more seats for nodes with such needs, as many as there can be at once.
+
+        Args:
+            needs: What each of them holds.
+            taken: How many there are already.
+        """
         most = sum(_fitting(amounts, needs) for amounts in self.grounds())
-        return [self._seat(needs, self._anywhere(needs)) for _ in range(most)]
+        return [self._seat(needs, self._anywhere(needs)) for _ in range(most - taken)]
 
     def again(self, seat: Seat) -> Seat:
         """Return a seat in the place of one whose actor is gone."""

@@ -1,35 +1,29 @@
-"""Ray: the one that this program has initialised, one at an address, or one of our own.
-
-There is one Ray in a program. The one that we have started, or that we have led the program to, is
-shared by all executors that are open, and left by the last of them.
-"""
+"""What an executor, or a hook, asks of Ray when it opens; and what it gets."""
 
 from __future__ import annotations
 
 import logging
 import math
 import os
-import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 from hypernodes._engine.clusters.ray import RayCluster
 from hypernodes._engine.clusters.ray_floor import Floor, GroupFloor, nodes
-from hypernodes._engine.clusters.ray_watch import connection
+from hypernodes._engine.clusters.ray_home import Home, enter
+from hypernodes._engine.cores import usable_cores
 from hypernodes._engine.shipping.settings import import_path
-from hypernodes.exceptions import HyperNodesError, ResourceError, hint
+from hypernodes.exceptions import HyperNodesError, InputError, ResourceError, hint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 IDLE: Final = 60.0
 """Seconds after which idle workers end on a cluster that is not ours."""
-PATIENCE: Final = 60.0
-"""Seconds that a placement group may take."""
 ADDRESS: Final = "RAY_ADDRESS"
+ALWAYS: Final = {"log_to_driver": False, "logging_level": logging.CRITICAL}
 ELSEWHERE: Final = frozenset({"working_dir", "py_modules", "pip", "uv", "conda", "image_uri"})
 """What workers have in a `runtime_env` that does not go with the driver's import path."""
 
@@ -44,6 +38,7 @@ class Wishes(NamedTuple):
         runtime_env: What workers run in.
         placement_group: A placement group for workers, its bundles, or the arguments that make it.
         init_kwargs: What else `ray.init` is told.
+        timeout: How many seconds a placement group may take.
     """
 
     address: str | None
@@ -52,17 +47,21 @@ class Wishes(NamedTuple):
     runtime_env: Mapping[str, Any]
     placement_group: Any = None
     init_kwargs: Mapping[str, Any] = {}
+    timeout: float = 60.0
 
     def with_options(self, options: Mapping[str, Any]) -> Wishes:
         """Return these wishes with what hooks have filled in.
 
         Raises:
-            HyperNodesError: There is no such option.
+            InputError: An option is unknown or wrong.
         """
-        for name in options:
+        for name, value in options.items():
             if name not in OPTIONS:
-                raise HyperNodesError(f"Ray has no option {name!r}; {hint(name, OPTIONS)}")
-        env = _joined(self.runtime_env, options.get("runtime_env") or {})
+                message = f"RayExecutor has no option {name!r} to start with; {hint(name, OPTIONS)}"
+                raise InputError(message, name=name)
+            if name in {"runtime_env", "init_kwargs"} and not isinstance(value, dict):
+                raise InputError(f"option {name!r} has to be a dict, not {value!r}", name=name)
+        env = _joined(self.runtime_env, options.get("runtime_env", {}))
         return self._replace(**{**options, "runtime_env": env})
 
 
@@ -84,54 +83,45 @@ def open_ray(wishes: Wishes) -> RayCluster:
         HyperNodesError: There is no Ray at the address, or it has no room for the placement group.
         ResourceError: No node has what a bundle of the placement group asks for.
     """
-    env = {"runtime_env": dict(wishes.runtime_env)} if wishes.runtime_env else {}
-    with _lock:
-        home = _home()
-        if home is None and not ray.is_initialized():
-            home = _Home(wishes.address or os.environ.get(ADDRESS), _init_options(wishes))
-            globals()["_current"] = home
-            env = {}
-        if home is not None:
-            home.guests += 1
-    closing: list[Callable[[], None]] = [] if home is None else [partial(_leave, home)]
+    address = wishes.address or os.environ.get(ADDRESS)
+    home = enter(wishes.address, partial(Home, address, _init_options(wishes, is_own=not address)))
+    closing: list[Callable[[], None]] = [] if home is None else [home.leave]
     try:
-        return _cluster(wishes, env, closing, is_own=home is not None and home.is_own)
+        return _cluster(wishes, home, closing)
     except BaseException:
         for close in closing:
             close()
         raise
 
 
-def _cluster(
-    wishes: Wishes, env: dict[str, Any], closing: list[Callable[[], None]], *, is_own: bool
-) -> RayCluster:
-    settles = is_own and not ELSEWHERE.intersection(wishes.runtime_env)
-    facts = (import_path(), dict(os.environ)) if settles else (None, None)
+def _cluster(wishes: Wishes, home: Home | None, closing: list[Callable[[], None]]) -> RayCluster:
+    is_own, is_new = home is not None and home.is_own, home is not None and home.guests == 1
+    env = {} if is_new else _env(wishes)  # a new one has been told of it
+    facts: tuple[Any, ...] = (None, None)
+    if home is not None and home.is_own and not ELSEWHERE.intersection(wishes.runtime_env):
+        facts = import_path(), home.environment
     floor: Floor
     if wishes.placement_group is None:
         floor = Floor(facts, env, most=wishes.num_cpus)
     else:
-        group = _group(wishes.placement_group, closing)
+        group = _group(wishes.placement_group, closing, wishes.timeout)
         floor = GroupFloor(group, facts, env, most=wishes.num_cpus)
     patience = math.inf if is_own else IDLE
-    return RayCluster(floor, settles=settles, patience=patience, closing=closing)
+    return RayCluster(floor, settles=facts[0] is not None, patience=patience, closing=closing)
 
 
-def _init_options(wishes: Wishes) -> dict[str, Any]:
+def _init_options(wishes: Wishes, *, is_own: bool) -> dict[str, Any]:
     """Return what `ray.init` is told of a Ray of our own, or at an address."""
-    own = {"include_dashboard": False, "num_cpus": wishes.num_cpus, "num_gpus": wishes.num_gpus}
-    env = {"runtime_env": dict(wishes.runtime_env)} if wishes.runtime_env else {}
-    is_own = (wishes.address or os.environ.get(ADDRESS)) is None
-    return {**ALWAYS, **(own if is_own else {}), **env, **wishes.init_kwargs}
+    count = wishes.num_cpus or usable_cores()
+    own = {"include_dashboard": False, "num_cpus": count, "num_gpus": wishes.num_gpus}
+    return {**ALWAYS, **(own if is_own else {}), **_env(wishes), **wishes.init_kwargs}
 
 
-ALWAYS: Final = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+def _env(wishes: Wishes) -> dict[str, Any]:
+    return {"runtime_env": dict(wishes.runtime_env)} if wishes.runtime_env else {}
 
 
-# ---------------------------------------------------------------- placement groups
-
-
-def _group(given: Any, closing: list[Callable[[], None]]) -> PlacementGroup:
+def _group(given: Any, closing: list[Callable[[], None]], timeout: float) -> PlacementGroup:
     """Return a placement group that is ready; one that is made here is removed in the end."""
     group = given
     if not isinstance(given, PlacementGroup):
@@ -139,9 +129,9 @@ def _group(given: Any, closing: list[Callable[[], None]]) -> PlacementGroup:
         _check_bundles(arguments["bundles"])
         group = placement_group(**arguments)
         closing.insert(0, partial(remove_placement_group, group))
-    if not group.wait(PATIENCE):
+    if not group.wait(timeout):
         raise HyperNodesError(
-            f"the placement group {group.bundle_specs} was not ready after {PATIENCE:g} seconds; "
+            f"the placement group {group.bundle_specs} was not ready after {timeout:g} seconds; "
             f"others may hold what it needs, or no nodes have it together"
         )
     return group
@@ -158,79 +148,3 @@ def _check_bundles(bundles: Any) -> None:
                     node=None,
                     resource=name,
                 )
-
-
-# ---------------------------------------------------------------- the Ray that we have brought up
-
-_lock: Final = threading.Lock()
-_current: _Home | None = None
-
-
-def _home() -> _Home | None:
-    """Return the Ray that we have brought up, if it is there still."""
-    return _current if _current is not None and _current.is_up else None
-
-
-def _leave(home: _Home) -> None:
-    with _lock:
-        home.guests -= 1
-        if not home.guests:
-            home.close()
-
-
-class _Home:
-    """A Ray that we have brought up.
-
-    Its processes end with the thread that has started them, so there is one that does nothing else.
-
-    Args:
-        address: Where it is; None for one of our own.
-        options: For `ray.init`.
-
-    Attributes:
-        is_own: Whether we have started it.
-        guests: How many executors use it.
-    """
-
-    def __init__(self, address: str | None, options: dict[str, Any]) -> None:
-        self.is_own = address is None
-        self.guests = 0
-        self._address = address
-        self._options = options
-        self._error: BaseException | None = None
-        self._up, self._leaving = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="hypernodes-ray", daemon=True)
-        self._thread.start()
-        self._up.wait()
-        if self._error is not None:
-            raise self._error
-        self._connection = connection()
-
-    @property
-    def is_up(self) -> bool:
-        """Whether the program is connected to it still; the user may have ended it."""
-        return connection() == self._connection
-
-    def close(self) -> None:
-        """End it, or the connection to it."""
-        self._leaving.set()
-        self._thread.join()
-
-    def _keep(self) -> None:
-        try:
-            self._init()
-        except BaseException as error:  # noqa: BLE001 - raised by who waits
-            self._error = error
-            return
-        finally:
-            self._up.set()
-        self._leaving.wait()
-        if self.is_up:
-            ray.shutdown()
-
-    def _init(self) -> None:
-        try:
-            ray.init(self._address or "local", **self._options)
-        except ConnectionError as error:
-            message = f"there is no Ray at {self._address!r} ({error}); see whether it is up"
-            raise HyperNodesError(message) from error

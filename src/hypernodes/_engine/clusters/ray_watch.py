@@ -50,6 +50,8 @@ class Watch:
     def close(self) -> bool:
         """Look no more; return whether the cluster was there at the last look."""
         self._over.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(MOST_DEAF * GLANCE)  # Ray is not to be asked while it is shut down
         return not self._deaf
 
     def _run(self) -> None:
@@ -60,9 +62,9 @@ class Watch:
                 return
 
     def _glance(self) -> BaseException | None:
+        deaf = next((what for what, where in self._parts.items() if not listens(where)), None)
         if connection() != self._connection:
             return left_by_user()
-        deaf = next((what for what, where in self._parts.items() if not _listens(where)), None)
         if deaf is None:
             self._deaf = 0
             with suppress(Exception):  # asked again at the next look
@@ -74,7 +76,10 @@ class Watch:
 
 def connection() -> str:
     """Return what this program is to the Ray that it is connected to; empty where there is none."""
-    return str(ray.get_runtime_context().get_job_id()) if ray.is_initialized() else ""
+    if not ray.is_initialized():
+        return ""
+    context = ray.get_runtime_context()
+    return f"{context.get_node_id()} {context.get_job_id()}"
 
 
 def left_by_user() -> HyperNodesError:
@@ -94,7 +99,8 @@ def _parts() -> dict[str, tuple[str, int]]:
     return parts
 
 
-def _listens(where: tuple[str, int]) -> bool:
+def listens(where: tuple[str, int]) -> bool:
+    """Return whether somebody listens at a host and port."""
     try:
         socket.create_connection(where, PATIENCE).close()
     except OSError:

@@ -116,6 +116,10 @@ class _Present:
         del engine, index
         return self._follower
 
+    def number(self, index: int) -> int:
+        """Return what an item is called; a run has none."""
+        return index
+
 
 class _Shares(MapSource):
     """The items of a map, or a run, on their way to executors."""

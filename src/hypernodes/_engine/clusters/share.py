@@ -158,10 +158,16 @@ class _Numbered:
     def enter(self, engine: Watched, index: int | None = None) -> Follower:
         """Return who follows a pass."""
         if index is not None:
-            return self.run.enter(engine, self._indices[index])
+            return self.run.enter(engine, self.number(index))
         number, item_index, signatures = self._pass_facts
         entered = self.run.enter(engine, number)
         entered.item_index = item_index
         for step, signature in signatures.items():
             entered.missed(step, signature)
         return entered
+
+    def number(self, index: int) -> int:
+        """Return what an item is called in the driver."""
+        number = self._indices[index]
+        assert number is not None  # noqa: S101 - only items are asked for
+        return number

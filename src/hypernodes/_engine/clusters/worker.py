@@ -13,17 +13,18 @@ from contextvars import copy_context
 from functools import partial
 from itertools import islice, repeat
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._dispatch.plugins import REGISTRY as PLUGINS
+from hypernodes._engine.clusters.attempts import ACCOUNT, ChunkAccount, Watches
 from hypernodes._engine.clusters.briefs import DRIVER, Attempt, Part, Report, Result
+from hypernodes._engine.clusters.hearing import HEARING, overhear
 from hypernodes._engine.clusters.share import Share
 from hypernodes._engine.shipping import settings
-from hypernodes._engine.shipping.account import Account
 from hypernodes._engine.shipping.claims import CURSOR, LIMIT, NO_LIMIT, VOID, Claims
 from hypernodes._engine.shipping.errors import PackedError, pack_error
 from hypernodes._engine.shipping.events import Raised, Told, pack_records
-from hypernodes._engine.shipping.keeping import Kept, keepable
+from hypernodes._engine.shipping.keeping import Kept, beside, copyable, keepable
 from hypernodes._engine.shipping.parcels import Hold, check_readable, unpack
 from hypernodes._engine.shipping.work import (
     Job,
@@ -33,14 +34,16 @@ from hypernodes._engine.shipping.work import (
     run_segment,
     taken_records,
 )
-from hypernodes._engine.watch import NEW_WATCH, Call, Watch
+from hypernodes._engine.watch import NEW_WATCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from hypernodes._engine.clusters.briefs import Brief, Luggage
+    from hypernodes._engine.clusters.briefs import Brief, Luggage, Notice
     from hypernodes._engine.plan import Slot
+    from hypernodes._engine.shipping.account import Key
     from hypernodes._engine.shipping.parcels import Parcel
+    from hypernodes.abc import Executor
 
     Announce = Callable[[Attempt], None]
 
@@ -51,7 +54,11 @@ KEPT_FROM: Final = 1 << 16
 
 PACKER: Final = Hold()
 _lock: Final = threading.RLock()
-_jobs: Final[OrderedDict[tuple[str, int], _Plan | PackedError]] = OrderedDict()
+_loading: Final = threading.RLock()
+_jobs: Final[OrderedDict[tuple[str, int], Job | PackedError]] = OrderedDict()
+_drivers: Final[set[str]] = set()
+_executors: Final[dict[str, set[Executor]]] = {}
+"""What runs shares, by the driver that sends them."""
 _running: Final[dict[tuple[str, int], _Running]] = {}
 _ended: Final[OrderedDict[tuple[str, int], None]] = OrderedDict()
 _refused: Final[OrderedDict[tuple[str, int], None]] = OrderedDict()
@@ -107,6 +114,19 @@ def _looked(driver: str, number: int, *, back: bool, void: bool) -> Report | Non
     return running.look(back=back, void=void)
 
 
+def take_leave(driver: str) -> None:
+    """Stop all that runs here for a driver, and let go of all that is here for it."""
+    with _lock:
+        running = [found for (whose, _), found in _running.items() if whose == driver]
+        for key in [key for key in _jobs if key[0] == driver]:
+            del _jobs[key]
+        executors = _executors.pop(driver, set()).difference(*_executors.values())
+    for each in running:
+        each.look(back=True, void=True)
+    for executor in executors:  # which may take its time
+        threading.Thread(target=executor.close, name="hypernodes-leave", daemon=True).start()
+
+
 def forget(driver: str, tokens: Iterable[int]) -> None:
     """Let go of plans, and of what they share, that no chunk will need again."""
     with _lock:
@@ -114,8 +134,10 @@ def forget(driver: str, tokens: Iterable[int]) -> None:
             _jobs.pop((driver, token), None)
 
 
-def _remember(there: OrderedDict[tuple[str, int], Any], key: tuple[str, int], most: int) -> None:
-    there[key] = None
+def _remember(
+    there: OrderedDict[tuple[str, int], Any], key: tuple[str, int], most: int, what: Any = None
+) -> None:
+    there[key] = what
     if len(there) > most:
         there.popitem(last=False)
 
@@ -129,86 +151,42 @@ def _flush() -> None:
 # ---------------------------------------------------------------- jobs
 
 
-class _Plan(NamedTuple):
-    """A plan that has arrived, and who keeps account of attempts, where they are announced."""
-
-    job: Job
-    account: _Account | None
-
-
-def _plan_for(
-    brief: Brief, luggage: Luggage | None, announce: Announce
-) -> _Plan | PackedError | None:
+def _job_for(brief: Brief, luggage: Luggage | None) -> Job | PackedError | None:
     """Return the plan of a chunk, compiled when it is first needed; None where it is not there."""
     key = brief.driver, brief.token
+    found = _known(key)
+    if found is None and luggage is not None:
+        with _loading:  # users' code runs: who only looks must not wait for it
+            found = _known(key) or _loaded(brief, luggage)
+            with _lock:
+                _remember(_jobs, key, JOBS_KEPT, found)
+    return found
+
+
+def _known(key: tuple[str, int]) -> Job | PackedError | None:
     with _lock:
         found = _jobs.get(key)
-        if found is None and luggage is not None:
-            found = _loaded(brief, luggage, announce)
-            if len(_jobs) >= JOBS_KEPT:
-                _jobs.popitem(last=False)
         if found is not None:
-            _jobs[key] = found
             _jobs.move_to_end(key)
     return found
 
 
-def _loaded(brief: Brief, luggage: Luggage, announce: Announce) -> _Plan | PackedError:
+def _loaded(brief: Brief, luggage: Luggage) -> Job | PackedError:
+    is_first = not _drivers
+    _drivers.add(brief.driver)
     if brief.driver != DRIVER:  # else this is a thread beside it
         PLUGINS.mute()  # those of the driver observe
+        overhear()
         if brief.settles:
             settings.apply(unpack(luggage.settings))
-    context, account = copy_context(), _Account(announce)
-    if brief.careful:
-        context.run(NEW_WATCH.set, account.new_watch)
+    context, watches = copy_context(), Watches(careful=brief.careful)
+    context.run(NEW_WATCH.set, watches)
     try:
         job = context.run(load, luggage.engine, luggage.inputs, luggage.facts)
     except BaseException as error:  # noqa: BLE001 - whatever the user's classes raise
         return pack_error(error)
-    return _Plan(job, account if brief.careful else None)
-
-
-class _Account(Account):
-    """Announces every attempt, for a driver that has to know what a worker dies of."""
-
-    def __init__(self, announce: Announce) -> None:
-        super().__init__()
-        self.announce = announce
-        self.number = 0
-
-    def new_watch(self, path: tuple[str, ...], _timeout: Any, policy: Any, _later: Any) -> Watch:
-        """Return the watch of a node."""
-        return _Announcing(self, path, policy)
-
-
-class _Announcing(Watch):
-    def __init__(self, account: _Account, path: tuple[str, ...], policy: Any) -> None:
-        self._account = account
-        self._path = path
-        self._policy = policy
-
-    def whole(self, call: Call) -> Call:
-        account, path = self._account, self._path
-
-        def whole(*args: Any, **kwargs: Any) -> Any:
-            account.enter(path)
-            return call(*args, **kwargs)
-
-        return whole
-
-    def attempt(self, call: Call) -> Call:
-        account, path, policy = self._account, self._path, self._policy
-
-        def attempt(*args: Any, **kwargs: Any) -> Any:
-            account.attempts += 1
-            facts = account.number, path, account.ordinal, account.attempts, policy
-            account.announce(Attempt(*facts))
-            return call(*args, **kwargs)
-
-        return attempt
-
-    def made(self) -> int:
-        return self._account.before
+    is_stale = job.is_stale and brief.settles and not is_first  # else no other would do better
+    return job._replace(is_watched=watches.count > 0, is_stale=is_stale)
 
 
 # ---------------------------------------------------------------- chunks
@@ -221,30 +199,41 @@ def _worked(
     taken: Sequence[Parcel],
     announce: Announce,
 ) -> Result:
-    plan = _plan_for(brief, luggage, announce)
-    if plan is None:
+    job = _job_for(brief, luggage)
+    if job is None:
         return Result(Report(done=0, trouble="unknown"), {})
-    if isinstance(plan, PackedError):
-        return Result(Report(done=0, trouble="unloadable", error=plan), {})
+    if isinstance(job, PackedError):
+        return Result(Report(done=0, trouble="unloadable", error=job), {})
+    if job.is_stale:
+        return Result(Report(done=0, trouble="stale", strangers=job.strangers), {})
+    if brief.careful:
+        announce(Attempt(brief.number))
     try:
         kind, body = unpack(brief.parcel)
         values = {slot: unpack(parcel) for slot, parcel in zip(brief.places, taken, strict=True)}
     except BaseException as error:  # noqa: BLE001 - whatever the user's classes raise
         return Result(Report(done=0, trouble="unreadable", error=pack_error(error)), {})
-    account = plan.account
-    if account is not None:
-        account.number = brief.number
-    if kind == "share" and account is None:
-        running.begin(plan.job, body[0][1], Share(plan.job, body))
+    is_share = kind == "share" and not brief.careful
+    is_followed = job.is_watched and not is_share
+    account = ChunkAccount(brief.number, announce) if is_followed else None
+    if is_share:
+        running.begin(job, body[0][1], _share(brief.driver, job, body))
     elif kind == "segment":
         body[1].update(values)
-        running.begin(plan.job, (body[2],), partial(run_segment, plan.job, body))
+        running.begin(job, (body[2],), partial(run_segment, job, body))
     else:  # also of a share, one that is to be watched closely
         body = body[0] if kind == "share" else body
-        running.begin(plan.job, body[1], partial(run_items, plan.job, body))
-    running.run(None if account is None else partial(account.open, dict(brief.spent)))
+        running.begin(job, body[1], partial(run_items, job, body))
+    running.run(account, dict(brief.spent), is_segment=kind == "segment")
     kept = running.keep(brief, body[0]) if brief.keeps and kind == "segment" else {}
     return Result(running.report(), kept)
+
+
+def _share(driver: str, job: Job, body: Any) -> Share:
+    with _lock:
+        used = _executors.setdefault(driver, set())
+        used.add(job.engine.plan.request.ctx.config.executor)
+    return Share(job, body)
 
 
 class _Running:
@@ -260,6 +249,7 @@ class _Running:
         self._indices: Sequence[int | None] = ()
         self._reported = 0
         self._seconds = 0.0
+        self.notices: deque[Notice] = deque()
 
     def begin(
         self, job: Job, indices: Sequence[int | None], run: Callable[..., None] | Share
@@ -268,16 +258,41 @@ class _Running:
         self._indices, self._run = indices, run
         self._job = job
 
-    def run(self, begin: Callable[[], None] | None) -> None:
+    def run(self, account: ChunkAccount | None, spent: dict[Key, int], *, is_segment: bool) -> None:
         """Run the pieces; what is no `Exception` ends the run, in the driver."""
-        assert self._job is not None  # noqa: S101 - it has begun
+        job = self._job
+        assert job is not None  # noqa: S101 - it has begun
+        begin = None if account is None else partial(account.open, spent)
         claims = Claims(self._cells, 0, begin)
+        context = copy_context()  # where the engine keeps what its users ask it for
+        for variable, value in job.context.items():
+            context.run(variable.set, value)
+        context.run(HEARING.set, self.notices)
+        if account is not None:
+            context.run(ACCOUNT.set, account)
         started = perf_counter()
         try:
-            self._job.context.copy().run(self._run, claims, self._done.append)
+            context.run(self._check, job, is_segment=is_segment)
+            context.run(self._run, claims, self._done.append)
+            if is_segment:
+                context.run(self._doubt, job)
         except BaseException as error:  # noqa: BLE001
-            self._done.append(Raised(pack_error(error)))
+            raised = Raised(pack_error(error))
+            self._done.append((0, raised) if isinstance(self._run, Share) else raised)
         self._seconds = perf_counter() - started
+
+    def _check(self, job: Job, *, is_segment: bool) -> None:
+        if job.strangers:
+            self._doubt(job, [name for name, _ in job.strangers])
+        elif is_segment:
+            self._doubt(job)
+
+    def _doubt(self, job: Job, strangers: Sequence[str] = ()) -> None:
+        """See whether what is made here is what the driver would make; else it is not kept."""
+        doubt = job.engine.doubt(job.inputs, strangers)
+        if doubt is not None:
+            self.notices.append(("distrust", doubt))
+            job.engine.distrust(job.inputs, doubt)
 
     def look(self, *, back: bool, void: bool) -> Report:
         """Report what is done by now."""
@@ -289,7 +304,7 @@ class _Running:
         elif back and cells[LIMIT] == NO_LIMIT:
             cells[LIMIT] = cells[CURSOR]
             given = max(cells[CURSOR], cells[LIMIT])
-        return Report(self._take(), back=given)
+        return Report(self._take(), back=given, notices=self._noticed())
 
     def _stop(self) -> None:
         if self._job is not None and isinstance(self._run, Share):
@@ -298,7 +313,11 @@ class _Running:
     def report(self) -> Report:
         """Report what has not been reported, at the end."""
         parts = self._take()
-        return Report(parts, done=self._reported, seconds=self._seconds)
+        done, notices = self._reported, self._noticed()
+        return Report(parts, done=done, seconds=self._seconds, notices=notices)
+
+    def _noticed(self) -> tuple[Notice, ...]:
+        return tuple(map(deque.popleft, repeat(self.notices, len(self.notices))))
 
     def _take(self) -> tuple[Part, ...]:
         with self._lock:
@@ -330,12 +349,15 @@ class _Running:
         job = self._job
         if type(given) is not dict or job is None:
             return {}
-        kept: dict[Slot, Parcel] = {}
-        for slot in keepable(job.engine, job.engine.segments[number]):
+        segment, kept = job.engine.segments[number], {}
+        places = {slot: slot for slot in keepable(job.engine, segment)}
+        if self._indices[0] is None:  # a run: it has few of them, and is over soon after
+            places |= {slot: beside(slot) for slot in copyable(job.engine, segment)}
+        for slot, place in places.items():
             parcel = _packed(given.get(slot))
             if parcel is not None and parcel.size >= KEPT_FROM:
                 kept[slot] = parcel
-                given[slot] = Kept(brief.number, slot, parcel.size)
+                given[place] = Kept(brief.number, slot, parcel.size)
         return kept
 
 

@@ -29,6 +29,9 @@ class Site(Protocol):
     def enter(self, engine: Watched, index: int | None = None) -> Follower:
         """Return who is told of a pass: of the run itself, or of one of its items."""
 
+    def number(self, index: int) -> int:
+        """Return what an item is called in the driver; here it may be counted otherwise."""
+
 
 class Follower(Witness):
     """A witness where plans are driven from: it knows of the runs inside."""

@@ -497,6 +497,10 @@ class Entrance:
     def __call__(self, index: int | None) -> Follower:
         return self._site.enter(self._engine, index)
 
+    def number(self, index: int) -> int:
+        """Return what an item is called in the driver."""
+        return self._site.number(index)
+
 
 class Guest:
     """The site of what runs elsewhere, and belongs to the run, and the pass, around it.
@@ -516,6 +520,10 @@ class Guest:
         """Return a pass for the node."""
         del index
         return self._around.lend(self.run, engine, self._step)
+
+    def number(self, index: int) -> int:
+        """Return what an item is called: its index."""
+        return self.run.number(index)
 
 
 def _forget(record: Record) -> None:

@@ -47,6 +47,10 @@ class RelaySite:
         """Return who is told of a pass: of the run itself, or of one of its items."""
         return Relay(self._site.enter(engine, index), self._recorder_of(index))
 
+    def number(self, index: int) -> int:
+        """Return what an item is called in the driver."""
+        return self._site.number(index)
+
 
 class Relay(Follower):
     """Hands on what it is told: to a pass that follows it here, and to who makes records of it.

@@ -173,6 +173,10 @@ class Run:
                 found.is_over = True
         return found
 
+    def number(self, index: int) -> int:
+        """Return what an item is called: its index."""
+        return index
+
     def leave(self, part: Pass) -> None:
         """Forget a pass that is over."""
         if self._passes.get(part.index) is part:

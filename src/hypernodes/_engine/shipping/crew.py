@@ -17,6 +17,7 @@ from hypernodes._engine.shipping.events import (
     tell_segment,
     unpack_records,
 )
+from hypernodes._engine.shipping.keeping import Reference, beside
 from hypernodes._engine.shipping.parcels import Parcel, loads_at_home, unlink, unpack
 from hypernodes._engine.shipping.sources import (
     MapSource,
@@ -97,12 +98,13 @@ class ShippingCrew(Crew):
         self.patience = pool.patience
         self.farthest = self.at_hand = max(MOST_AHEAD, AHEAD * pool.size)
         self._post = post
-        self._facts = current_config(), OCCUPIED.get() | {executor}
+        self._facts = current_config(), OCCUPIED.get() | {executor, pool.ground} - {None}
         self._settings: Parcel | None = None
         self._engines: dict[int, Parcel] = {}
         self._segments: dict[tuple[int, int], tuple[SegmentSource, Any]] = {}
         self._maps: dict[MapJob, MapSource] = {}
         self._unread: dict[int, list[Parcel]] = {}
+        self._twins: dict[int, tuple[Any, Reference]] = {}
         self._running = 0
 
     @property
@@ -125,7 +127,7 @@ class ShippingCrew(Crew):
         then = frame.kept_here(segment, taken, then)
         source = self._segment_source(frame)
         shared = {*frame.engine.plan.shared.values(), *frame.engine.plan.constants}
-        values = {slot: value for slot, value in taken.items() if slot not in shared}
+        values = {s: self._nearest(value) for s, value in taken.items() if s not in shared}
         task = Task(segment.index, frame.index, values, then, frame.is_open, frame.witness)
         source.tasks.append(task)
         self._running += 1
@@ -153,6 +155,7 @@ class ShippingCrew(Crew):
             unlink(path for parcel in parcels for path in parcel.files)
         self._segments.clear()
         self._maps.clear()
+        self._twins.clear()
 
     # ------------------------------------------------------------ what goes out
 
@@ -282,7 +285,21 @@ class ShippingCrew(Crew):
                 tell_segment(task.witness, source.engine, task.number, story)
             if type(given) is Raised:
                 _end_by([given])
-            task.then(self._pool.adopted(given))
+            task.then(self._adopted(given))
+
+    def _adopted(self, given: Any) -> Any:
+        """Return what a segment gives; note which of it is also where it was made."""
+        given = self._pool.adopted(given)
+        if type(given) is dict:
+            for place in [p for p, value in given.items() if p < 0 and type(value) is Reference]:
+                value = given[beside(place)]
+                self._twins[id(value)] = value, given.pop(place)
+        return given
+
+    def _nearest(self, value: Any) -> Any:
+        """Return what stands for a value where it was made, if it is there; else the value."""
+        _, reference = self._twins.get(id(value), (None, None))
+        return value if reference is None or reference.lost else reference
 
     def _notify(
         self,

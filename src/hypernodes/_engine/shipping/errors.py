@@ -7,6 +7,7 @@ tries first, and otherwise sends the parts.
 
 from __future__ import annotations
 
+import io
 import pickle
 import traceback
 from typing import Any, NamedTuple
@@ -140,16 +141,38 @@ def _rebuilt(packed: PackedError) -> BaseException:
 
 def _dumped(value: Any) -> bytes | None:
     """Return a pickle of `value` that can be read, or None."""
-    for dumps in (pickle.dumps, cloudpickle.dumps):
+    for pickler in (_Pickler, _CloudPickler):
         try:
-            data: bytes = dumps(value)
-            if b"__main__" in data and dumps is pickle.dumps:
+            file = io.BytesIO()
+            pickler(file, protocol=5).dump(value)
+            data = file.getvalue()
+            if b"__main__" in data and pickler is _Pickler:
                 continue
             pickle.loads(data)  # noqa: S301 - only to see whether it can be
         except Exception:  # noqa: BLE001, S112 - whatever the user's classes raise
             continue
         return data
     return None
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles exceptions as these say, whatever others have put into `copyreg` for them.
+
+    Where Dask has met an exception, its class is rebuilt without a call of `__init__`, which loses
+    what is kept in slots: the code of a `SystemExit`, the name in an `ImportError`.
+    """
+
+    def reducer_override(self, obj: object) -> Any:
+        return obj.__reduce_ex__(5) if isinstance(obj, BaseException) else NotImplemented
+
+
+class _CloudPickler(cloudpickle.Pickler):  # type: ignore[misc] # Any to mypy
+    """The same for what plain pickle cannot take."""
+
+    def reducer_override(self, obj: object) -> Any:
+        if isinstance(obj, BaseException):
+            return obj.__reduce_ex__(5)
+        return super().reducer_override(obj)
 
 
 def _trace(error: BaseException) -> str:

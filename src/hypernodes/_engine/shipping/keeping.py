@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from hypernodes._engine.segments import Segment
 
 
+def beside(slot: Slot) -> Slot:
+    """Return where what stands for a value lies that comes back itself, or the slot of that."""
+    return ~slot
+
+
 class Kept(NamedTuple):
     """Stands for a value that stays where it was made.
 
@@ -32,11 +37,24 @@ def keepable(engine: PipelineExecutionEngine, segment: Segment) -> set[Slot]:
     What is asked for comes back, and so does what the driver needs to see: the items of a map
     inside, and what another executor runs. With a cache, the driver keeps account of all values.
     """
+    return _taken(engine, segment).difference(engine.plan.results.values())
+
+
+def copyable(engine: PipelineExecutionEngine, segment: Segment) -> set[Slot]:
+    """Return which of the values that a segment gives other tasks need, and the driver, too.
+
+    They come back, but other tasks take them where they were made.
+    """
+    return _taken(engine, segment).intersection(engine.plan.results.values())
+
+
+def _taken(engine: PipelineExecutionEngine, segment: Segment) -> set[Slot]:
     if engine.looks_up:
         return set()
     others = [engine.segments[index] for index in segment.followers]
     seen = {slot for other in others if other.steps[0].inner is not None for slot in other.takes}
-    return set(segment.gives) - seen - set(engine.plan.results.values())
+    taken = {slot for other in others for slot in other.takes}
+    return taken.intersection(segment.gives) - seen
 
 
 class Reference:

@@ -53,11 +53,11 @@ class Blob:
     """A big buffer that travels beside the pickle that it is part of, uncopied.
 
     Args:
-        raw: The buffer; a view of what belongs to others is copied, so that it may be changed.
+        raw: The buffer; what belongs to others, or cannot be changed, is copied.
     """
 
     def __init__(self, raw: Any) -> None:
-        self.raw: Any = bytearray(raw) if isinstance(raw, memoryview) else raw
+        self.raw = raw if isinstance(raw, bytearray) else bytearray(raw)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # Some engines pickle what passes through them by an older protocol.

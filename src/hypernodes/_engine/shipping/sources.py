@@ -291,26 +291,15 @@ class Source(ABC):
         """Count a worker that died without having run a piece; too many in a row end the run.
 
         Args:
-            born: When it was started: what ends several workers at once counts once.
+            born: When it was started, or sent what it died of: what ends several at once counts
+                once.
         """
-        if born > self._fruitless_at:
-            self._fruitless_at = time.monotonic()
-            self.is_fruitless(MOST_FRUITLESS)
-
-    def is_fruitless(self, most: int) -> bool:
-        """Count a worker that was lost before any outcome came since the last one; end the run?
-
-        Args:
-            most: How many of them end the run.
-
-        Returns:
-            Whether the run has been ended.
-        """
+        if born <= self._fruitless_at:
+            return
+        self._fruitless_at = time.monotonic()
         self._fruitless += 1
-        if self._fruitless < most or self.closed:
-            return False
-        self.stop(_fruitless())
-        return True
+        if self._fruitless >= MOST_FRUITLESS and not self.closed:
+            self.stop(_fruitless())
 
     def bury_read(self, chunk: Chunk) -> None:
         """Decide about a chunk whose worker died while it read it, or packed what it gave."""
@@ -325,10 +314,19 @@ class Source(ABC):
         """Give back a piece some of whose values have been lost; only segments have such values."""
         raise NotImplementedError
 
-    def suspect(self, chunk: Chunk) -> None:
-        """Decide about a chunk one of whose pieces ran when its worker died, nobody knows which."""
-        for entry in chunk.entries[chunk.received :]:
-            self._run_alone(entry, Trouble(crashes=1))
+    def suspect(self, chunk: Chunk, ran: int, death: Death) -> None:
+        """Decide about a chunk one of whose pieces ran when its worker died, nobody knows which.
+
+        Args:
+            chunk: The chunk.
+            ran: The place of the piece that announced an attempt last.
+            death: Which attempt that was: those before it have been made.
+        """
+        for place, entry in enumerate(chunk.entries[chunk.received :], chunk.received):
+            trouble = Trouble(crashes=1)
+            if place == ran:
+                trouble.spent[death.path, death.ordinal] = max(0, death.attempt - 1)
+            self._run_alone(entry, trouble)
 
     def bury(self, chunk: Chunk, entry: Any, death: Death) -> None:
         """Decide about the piece that ran when its worker died."""
@@ -448,9 +446,14 @@ class MapSource(Source):
         items = list(map(self.job.items.__getitem__, entries))
         names = tuple(items[0])
         columns = [list(map(itemgetter(name), items)) for name in names]
-        parcel = self._packer.pack(self._described((names, entries, columns)))
+        parcel = self._packer.pack(self._described((names, self._numbers(entries), columns)))
         self._pace.weigh(len(entries), parcel.size)
         return parcel
+
+    def _numbers(self, entries: list[Any]) -> list[Any]:
+        """Return what items are called where they are observed."""
+        enter = self.job.enter
+        return entries if enter is None or entries == [None] else list(map(enter.number, entries))
 
     def _described(self, items: tuple[Any, ...]) -> tuple[str, Any]:
         """Return what a worker is told of some items: what to do with them, and they themselves."""

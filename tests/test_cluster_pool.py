@@ -1,0 +1,232 @@
+"""The pool of a cluster, whatever happens there in whatever order: all ends, nothing is lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent import futures
+
+import pytest
+
+from clusters import CALLS, SIZES, ChaosExecutor, break_down, called, die, glance
+from hypernodes import Failure, Pipeline, RuntimeConfig, node
+from hypernodes.exceptions import HyperNodesError, ResourceError, WorkerCrashedError
+
+LIMIT = 60
+BIG = 1 << 17
+SEEDS = range(12)
+CAPACITIES = [(1,), (1, 1), (3,), (2, 1, 1)]
+
+
+@pytest.fixture(autouse=True)
+def _uncalled():
+    CALLS.clear()
+    SIZES.clear()
+
+
+def in_time(call):
+    """Return what `call` returns, in another thread; one that hangs fails."""
+    done = futures.Future()
+
+    def run():
+        try:
+            done.set_result(call())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return done.result(LIMIT)
+
+
+def mapped(function, inputs, executor, **options):
+    """Return what a map over `x` gives."""
+    pipeline = Pipeline([node("y", **options)(function)], name="single")
+    config = RuntimeConfig(executor=executor)
+    with executor:
+        return in_time(
+            lambda: pipeline.map({"x": inputs}, map_over="x", on_error="return", config=config)
+        )
+
+
+@pytest.mark.parametrize("capacities", CAPACITIES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_item_runs_once_whatever_the_order_of_what_is_told(seed, capacities):
+    def work(x):
+        called(x)
+        glance()
+        return -x
+
+    executor = ChaosExecutor(seed=seed, capacities=capacities, chunksize=seed % 5 + 1)
+    assert mapped(work, range(40), executor) == [{"y": -x} for x in range(40)]
+    assert dict.fromkeys(range(40), 1) == CALLS
+
+
+@pytest.mark.parametrize("capacities", CAPACITIES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_death_costs_no_item_and_only_what_was_there_runs_again(seed, capacities):
+    def work(x):
+        called(x)
+        glance()
+        return -x
+
+    executor = ChaosExecutor(seed=seed, capacities=capacities, deaths=1, chunksize=4)
+    assert mapped(work, range(40), executor) == [{"y": -x} for x in range(40)]
+    again = [x for x, count in CALLS.items() if count > 1]
+    assert max(CALLS.values()) <= 2
+    assert len(again) <= 4 * 3 * max(capacities)
+
+
+@pytest.mark.parametrize("capacities", CAPACITIES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_who_kills_its_worker_fails_alone(seed, capacities):
+    bad = {3, 17, 18}
+
+    def work(x):
+        glance()
+        if x in bad:
+            die()
+        return -x
+
+    executor = ChaosExecutor(seed=seed, capacities=capacities, chunksize=seed % 4 + 1)
+    found = mapped(work, range(30), executor)
+    failed = {x for x, outcome in enumerate(found) if isinstance(outcome, Failure)}
+    assert failed == bad
+    assert {type(found[x].error) for x in bad} == {WorkerCrashedError}
+    assert {found[x].node for x in bad} == {"work"}
+    assert all(found[x] == {"y": -x} for x in range(30) if x not in bad)
+
+
+def test_items_that_all_kill_their_workers_all_fail_and_end_no_run():
+    def work(x):
+        del x
+        die()
+
+    found = mapped(work, range(8), ChaosExecutor(seed=1, chunksize=3))
+    assert [type(outcome.error) for outcome in found] == [WorkerCrashedError] * 8
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_attempts_before_a_death_count(seed):
+    def work(x):
+        count = called(x)
+        if x == 2 and count == 3:
+            die()
+        if x == 2:
+            raise ValueError(count)
+        return x
+
+    found = mapped(work, range(4), ChaosExecutor(seed=seed, chunksize=4), retries=4)
+    # Five attempts; the third, which ended with its worker, is forgiven.
+    assert (found[2].attempts, CALLS[2]) == (5, 6)
+
+
+def layered(seed):
+    """Return a pipeline of nodes that hand on what is big, and what it gives."""
+    layers = 4
+
+    def combine(a, b):
+        glance()
+        return bytes([(a[0] + b[0]) % 256]) * BIG
+
+    nodes = [node(f"v0_{i}")(lambda x, i=i: bytes([x + i]) * BIG) for i in range(3)]
+    for layer in range(1, layers):
+        for place in range(3):
+            first = (place + seed) % 3
+            second = (first + 1 + place * layer % 2) % 3
+            names = {"a": f"v{layer - 1}_{first}", "b": f"v{layer - 1}_{second}"}
+            nodes.append(node(f"v{layer}_{place}")(combine).rename(inputs=names))
+    nodes.append(
+        node("end")(lambda a, b, c: (a[0], b[0], c[0])).rename(
+            inputs={"a": "v3_0", "b": "v3_1", "c": "v3_2"}
+        )
+    )
+    return Pipeline(nodes, name="layers")
+
+
+@pytest.mark.parametrize("deaths", [0, 1])
+@pytest.mark.parametrize("capacities", CAPACITIES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_values_that_are_lost_with_a_worker_are_made_again(seed, capacities, deaths):
+    pipeline, inputs = layered(seed), {"x": 5}
+    executor = ChaosExecutor(seed=seed, capacities=capacities, deaths=deaths)
+    config = RuntimeConfig(executor=executor)
+    with executor:
+        found = in_time(lambda: pipeline.run(inputs, output_name="end", config=config))
+        whole = in_time(lambda: pipeline.run(inputs, config=config))
+        assert deaths or max(SIZES) < BIG  # what is asked for is taken where it was made, too
+        items = {"x": [1, 2, 3]}
+        many = in_time(
+            lambda: pipeline.map(items, map_over="x", output_name=["end", "v1_1"], config=config)
+        )
+    assert whole == pipeline.run(inputs)
+    assert found == {"end": whole["end"]}
+    assert many == pipeline.map(items, map_over="x", output_name=["end", "v1_1"])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_many_deaths_end_in_results_or_in_crashes(seed):
+    executor = ChaosExecutor(seed=seed, capacities=(2, 1), deaths=9, chunksize=3)
+    try:
+        found = mapped(lambda x: -x, range(40), executor)
+    except WorkerCrashedError:
+        return
+    for x, outcome in enumerate(found):
+        crashed = isinstance(outcome, Failure) and isinstance(outcome.error, WorkerCrashedError)
+        assert crashed or outcome == {"y": -x}
+
+
+@pytest.mark.parametrize("deaths", [0, 1])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_needs_a_resource_waits_for_who_has_it(seed, deaths):
+    executor = ChaosExecutor(seed=seed, capacities=(1, 2), deaths=deaths, resources=("lamp",))
+    config = RuntimeConfig(executor=executor)
+    lit = Pipeline([node("y", resources={"lamp": 1})(lambda x: -x), node("z")(lambda x: x + 1)])
+    with executor:
+        found = in_time(lambda: lit.map({"x": range(9)}, map_over="x", config=config))
+        assert found == [{"y": -x, "z": x + 1} for x in range(9)]
+        assert in_time(lambda: lit.run({"x": 1}, config=config)) == {"y": -1, "z": 2}
+        dark = Pipeline([node("y", resources={"sun": 1})(lambda x: -x)])
+        with pytest.raises(ResourceError, match="'sun'"):
+            dark.run({"x": 1}, config=config)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_cluster_that_breaks_ends_the_run(seed):
+    executor = ChaosExecutor(seed=seed, chunksize=2)
+    config = RuntimeConfig(executor=executor)
+
+    def work(x):
+        if x == seed % 13:
+            break_down()
+        return x
+
+    pipeline = Pipeline([node("y")(work)])
+    with executor, pytest.raises(HyperNodesError, match="gone"):
+        in_time(lambda: pipeline.map({"x": range(30)}, map_over="x", config=config))
+    with executor:
+        found = in_time(lambda: pipeline.map({"x": range(20, 30)}, map_over="x", config=config))
+    assert found == [{"y": x} for x in range(20, 30)]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_closing_in_the_middle_ends_the_run(seed):
+    executor = ChaosExecutor(seed=seed, chunksize=2)
+    config = RuntimeConfig(executor=executor)
+
+    def work(x):
+        called(0)
+        glance()
+        return x
+
+    pipeline = Pipeline([node("y")(work)])
+    with futures.ThreadPoolExecutor(1) as threads, executor:
+        running = threads.submit(
+            lambda: pipeline.map({"x": range(200)}, map_over="x", config=config)
+        )
+        while CALLS[0] < seed and not running.done():
+            time.sleep(0.001)
+        in_time(executor.close)
+        try:
+            assert running.result(LIMIT) == [{"y": x} for x in range(200)]
+        except HyperNodesError as error:
+            assert "closed" in str(error)  # noqa: PT017 - either way is right
