@@ -965,12 +965,13 @@ def test_code_that_waits_for_its_own_worker_by_another_executor_lends_its_place(
     assert [each["y"] for each in found] == [3, 6]
 
 
+@pytest.mark.parametrize("options", [{}, {"timeout": 120.0}])
 def test_an_executor_that_differs_runs_right_in_the_worker_whose_cluster_it_leads_to(
-    config, remote
+    config, remote, options
 ):
     address = remote.address
 
-    @node(output_name="z")
+    @node(output_name="z", **options)
     def outer(x):
         other = RuntimeConfig(executor=DaskExecutor(address, chunksize=1))
         rows = single(lambda x: x + 1).map({"x": [x] * 3}, map_over="x", config=other)
@@ -978,8 +979,24 @@ def test_an_executor_that_differs_runs_right_in_the_worker_whose_cluster_it_lead
 
     found = Pipeline([outer]).map({"x": range(6)}, map_over="x", config=config)
     assert [row["z"] for row in found] == [[x + 1] * 3 for x in range(6)]
+
+
+def test_the_same_in_a_coroutine(config, remote):
+    address = remote.address
+
+    @node(output_name="z")
+    async def outer(x):
+        other = RuntimeConfig(executor=DaskExecutor(address, chunksize=1))
+        inner = single(lambda x: x + 1)
+        return [row["y"] for row in await inner.amap({"x": [x] * 3}, map_over="x", config=other)]
+
+    found = Pipeline([outer]).map({"x": range(6)}, map_over="x", config=config)
+    assert [row["z"] for row in found] == [[x + 1] * 3 for x in range(6)]
+
+
+def test_the_same_with_nodes_on_one_and_items_on_the_other(config, remote):
     both = CompositeExecutor(
-        map_executor=config.executor, node_executor=DaskExecutor(address, chunksize=1)
+        map_executor=config.executor, node_executor=DaskExecutor(remote.address, chunksize=1)
     )
     found = single(lambda x: x + 1).map(
         {"x": range(6)}, map_over="x", config=RuntimeConfig(executor=both)

@@ -440,8 +440,7 @@ class ClusterPool(Dispatcher):
         place = self._places.pop(name, None)
         if place is None:
             return
-        flights = list(place.flights.values())
-        running = [flight for flight in flights if flight.end is None][: place.capacity]
+        flights, running = list(place.flights.values()), self._running_at(place)
         for flight in flights:
             self._land(flight)
         for flight in flights:
@@ -452,6 +451,19 @@ class ClusterPool(Dispatcher):
                 chunk.source.put_back(chunk, chunk.entries[chunk.received :])
         if not self._cluster.values_outlive:
             self._lose(self._kept.at(name))
+
+    def _running_at(self, place: Place) -> list[Flight]:
+        """Return the flights that have surely begun, and not ended, where they run in order.
+
+        Of those that share a resource only the first: the others may have waited for it.
+        """
+        found: dict[Any, Flight] = {}
+        open_ones = [flight for flight in place.flights.values() if flight.end is None]
+        for flight in open_ones[: place.capacity]:
+            chunk = flight.chunk
+            needs = self._allotment.needs_of(chunk.source, chunk.entries[0])
+            found.setdefault(needs or flight.number, flight)
+        return list(found.values())
 
     def _on_crash(self, number: int) -> None:
         flight = self._flights.get(number)
