@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sized
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import ConfigDict, PlainSerializer, field_validator, model_validator
 
+from hypernodes._alerts import warn_user
 from hypernodes._engine.clusters.ray_address import check_ray_address
 from hypernodes._engine.failure import outputs_of
 from hypernodes._engine.flights import release_flights
+from hypernodes._engine.interrupts import Deferral
 from hypernodes._engine.observing.opening import opened
 from hypernodes._engine.observing.script import own_configs
 from hypernodes._engine.requests import open_items
@@ -143,7 +144,8 @@ class RemoteBackend(Backend):
         engine = _whole(pipeline.engine(inputs, ctx, output_name))
         if not engine.plan.steps:
             return outputs_of(engine.attempt(inputs))
-        return outputs_of(self._scheduler(engine).run(engine, inputs))
+        with Deferral():
+            return outputs_of(self._scheduler(engine).run(engine, inputs))
 
     async def arun(
         self,
@@ -224,7 +226,7 @@ class RemoteBackend(Backend):
         assert isinstance(pool, RemotePool)  # noqa: S101 - what we have opened
         pool.check(engine)
         if not pool.bears and any(map(_is_of_processes, _executors(engine.plan.pipeline, ctx))):
-            warnings.warn(NO_CHILDREN, RuntimeWarning, stacklevel=2)
+            warn_user(RuntimeWarning(NO_CHILDREN))
         return RemoteScheduler(self, pool, ctx.config.executor)
 
     def _check_executors(self, pipeline: Pipeline, ctx: RunContext) -> None:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from hypernodes._alerts import warn_user
 from hypernodes.exceptions import CacheWarning
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
-    from types import FrameType
 
 __all__ = ["TOLD_IN_RUN", "Told", "Trouble", "warn_about", "warn_once_each"]
-
-
-_PACKAGE: Final = __name__.partition(".")[0]
 
 
 class Told:
@@ -63,15 +58,7 @@ def warn_about(about: Hashable, message: str) -> None:
     """
     warning = CacheWarning(message)
     warning.about = about
-    level, frame = 1, sys._getframe()  # noqa: SLF001 - `skip_file_prefixes` is for Python 3.12
-    while frame.f_back is not None and _is_ours(frame):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(warning, stacklevel=level)
-
-
-def _is_ours(frame: FrameType) -> bool:
-    name = str(frame.f_globals.get("__name__", ""))
-    return name.partition(".")[0] == _PACKAGE
+    warn_user(warning)
 
 
 @contextmanager
