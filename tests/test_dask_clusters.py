@@ -1011,6 +1011,8 @@ def test_a_resource_that_leaves_with_its_only_worker_ends_the_run_after_a_while(
     monkeypatch.setattr("hypernodes._engine.clusters.pool.SCARCE", 1.0)
     cluster.add("plain")
     cluster.add("special", "--resources", "tape=1")
+    with distributed.Client(cluster.address, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)
 
     def work(x):
         (marks / str(os.getpid())).touch()
