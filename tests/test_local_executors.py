@@ -305,10 +305,10 @@ def test_a_node_on_a_small_executor_of_its_own_keeps_to_it_whatever_maps_it(para
 
 def test_items_with_a_node_of_another_executor_do_not_take_a_thread_each(parallel):
     small = RuntimeConfig(executor=ThreadPoolExecutor(max_workers=2))
-    threads = []
+    threads, before = [], threading.active_count()
 
     def count(x):
-        threads.append(threading.active_count())
+        threads.append(threading.active_count() - before)
         time.sleep(0.002)
 
     inner = Pipeline([node("y", config=small)(count)], name="inner", config=parallel.config)
