@@ -165,3 +165,18 @@ def test_other_threads_change_no_handler():
     thread.start()
     thread.join()
     assert found == [before]
+
+
+def test_a_map_that_another_thread_ends_leaves_interrupts_to_the_program(two_nodes):
+    before = signal.getsignal(signal.SIGINT)
+    pipeline, found = two_nodes(lambda x: x), []
+    results = pipeline.map_iter({"x": range(100)}, map_over="x", config=CONFIG)
+    next(results)
+    thread = threading.Thread(target=lambda: found.extend(results))
+    thread.start()
+    thread.join()
+    assert len(found) == 99
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    pipeline.map({"x": range(9)}, map_over="x", config=CONFIG)
+    assert signal.getsignal(signal.SIGINT) is before

@@ -36,6 +36,7 @@ from hypernodes.telemetry import (
     TelemetryCallback,
     TimingCallback,
 )
+from speechless import SpeechlessError
 
 EXECUTORS = {
     "sequential": SequentialExecutor(),
@@ -337,15 +338,6 @@ def test_logs_go_where_they_are_told(caplog):
         assert [r.name for r in caplog.records] == ["mine", "mine"]  # nothing below INFO
     with pytest.raises(CallbackError, match="logger=3 has to be a logger"):
         LoggingCallback(3)
-
-
-class SpeechlessError(Exception):
-    """An error that cannot say what it is."""
-
-    def __str__(self):
-        raise RuntimeError
-
-    __repr__ = __str__
 
 
 @node

@@ -23,6 +23,7 @@ from hypernodes import (
     node,
 )
 from hypernodes.telemetry import TelemetryCallback
+from speechless import SpeechlessError
 
 trace = pytest.importorskip("opentelemetry.trace")
 sdk = pytest.importorskip("opentelemetry.sdk.trace")
@@ -217,15 +218,6 @@ def test_errors_and_retries_are_told(traces, executor):
     assert statuses["item 0"] == statuses["map outer"] == statuses["pipeline outer"] == "UNSET"
 
 
-class SpeechlessError(Exception):
-    """An error that cannot say what it is."""
-
-    def __str__(self):
-        raise RuntimeError
-
-    __repr__ = __str__
-
-
 @node
 def speechless(x):
     raise SpeechlessError
@@ -241,7 +233,7 @@ def test_errors_that_cannot_say_what_they_are_end_their_spans(traces, executor):
         for event in span.events
         if event.name == "exception"
     ]
-    kind = f"{__name__}.SpeechlessError"
+    kind = f"{SpeechlessError.__module__}.SpeechlessError"
     names = ["node speechless", "item 0", "pipeline p"]
     assert told == [(name, "SpeechlessError: ", kind) for name in names]
     assert "retry" in {event.name for event in traces.one("node speechless").events}

@@ -39,32 +39,46 @@ class _Deferring:
     """What puts interrupts off while anything needs it: one for the process."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._needed = 0
         self._times = 0
 
     def begin(self) -> bool:
         """Put them off from now on; say whether: not where the program deals with them itself."""
-        if not self._needed:
-            if _handler_of(_SIGNAL) is not signal.default_int_handler:
-                return False
-            self._times = 0
-            _set_handler(_SIGNAL, self._on_interrupt)
-        self._needed += 1
-        return True
+        with self._lock:
+            if not self._needed:
+                handler = _handler_of(_SIGNAL)
+                if handler is signal.default_int_handler:
+                    _set_handler(_SIGNAL, self._on_interrupt)
+                elif handler != self._on_interrupt:
+                    return False
+                self._times = 0
+            self._needed += 1
+            return True
 
     def end(self) -> None:
-        """Let them come as before, when nothing needs it any more."""
-        self._needed -= 1
-        if not self._needed and _handler_of(_SIGNAL) == self._on_interrupt:
-            _set_handler(_SIGNAL, signal.default_int_handler)
+        """Let them come as before, when nothing needs it any more; from any thread.
+
+        A map may be ended by another thread than that which began it: then the handler, which does
+        nothing of its own any more, stays until the next run of the main thread.
+        """
+        with self._lock:
+            self._needed -= 1
+            is_last = not self._needed and _is_main()
+            if is_last and _handler_of(_SIGNAL) == self._on_interrupt:
+                _set_handler(_SIGNAL, signal.default_int_handler)
 
     def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self._times < MOST and _is_engine(frame):
+        if self._needed and self._times < MOST and _is_engine(frame):
             self._times += 1
             _thread.start_new_thread(_try_again, ())
             return
         self._times = 0
         signal.default_int_handler(number, frame)
+
+
+def _is_main() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _is_engine(frame: FrameType | None) -> bool:
@@ -98,8 +112,7 @@ class Deferral:
     __slots__ = ("_begun",)
 
     def __enter__(self) -> None:
-        is_main = threading.current_thread() is threading.main_thread()
-        self._begun = is_main and _DEFERRING.begin()
+        self._begun = _is_main() and _DEFERRING.begin()
 
     def __exit__(self, *_: object) -> None:
         if self._begun:
