@@ -10,30 +10,26 @@ import logging
 import math
 import pickle
 from collections import deque
-from contextlib import contextmanager, suppress
-from contextvars import copy_context
+from contextlib import suppress
 from functools import partial
-from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from distributed import KilledWorker, get_worker, rejoin, secede
+from distributed import KilledWorker
 from distributed.system import MEMORY_LIMIT
-from distributed.utils import sync
 
 from hypernodes._engine.clusters import worker as _worker
 from hypernodes._engine.clusters.briefs import DRIVER, Attempt
 from hypernodes._engine.clusters.cluster import Cluster
+from hypernodes._engine.clusters.dask_worker import report_of, run, topic_of
 from hypernodes._engine.clusters.errands import Errands, insist
 from hypernodes._engine.clusters.lifeline import disconnected
 from hypernodes._engine.threads import DaemonThreads
-from hypernodes._lending import lend_by
 from hypernodes.exceptions import HyperNodesError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
-    from contextvars import Context
+    from collections.abc import Callable, Collection, Iterable
 
-    from hypernodes._engine.clusters.briefs import Luggage, Report, Result
+    from hypernodes._engine.clusters.briefs import Luggage, Report
     from hypernodes._engine.clusters.cluster import Listener, Order
     from hypernodes._engine.clusters.fitness import Fitness
     from hypernodes._engine.clusters.lifeline import Lifeline
@@ -45,7 +41,6 @@ SCATTERED: Final = 1 << 20
 GPU: Final = {"num_gpus": "GPU"}
 PAUSES: Final = (0.05, 0.2, 1.0)
 """Seconds between attempts to move something to or from a worker that may be about to go."""
-TOPIC: Final = "hypernodes"
 FEW: Final = 16
 """Plans that a worker may keep when they are over, if they are small."""
 PARTING: Final = 2.0
@@ -111,7 +106,7 @@ class DaskCluster(Cluster):
     def open(self, listener: Listener) -> None:
         self._listener = listener
         self._client.subscribe_topic(EVERYONE, self._on_event)
-        self._client.subscribe_topic(_topic(), self._on_announcement)
+        self._client.subscribe_topic(topic_of(DRIVER), self._on_message)
         self._look_around(0)
         self._lifeline.watch(listener, self._workers.__len__)
 
@@ -180,8 +175,12 @@ class DaskCluster(Cluster):
                 del tasks[number]
         self._listener.left(address)
 
-    def _on_announcement(self, event: Any) -> None:
-        self._listener.announced(Attempt(*pickle.loads(event[1])))  # noqa: S301 - our own worker's
+    def _on_message(self, event: Any) -> None:
+        found = pickle.loads(event[1])  # noqa: S301 - our own worker's
+        if isinstance(found, Attempt):
+            self._listener.announced(found)
+        else:
+            self._listener.later(partial(self._report, *found))
 
     def lacking(self, needs: Needs) -> str | None:
         if any(self.suits(place, needs) for place in tuple(self._workers)):
@@ -217,20 +216,25 @@ class DaskCluster(Cluster):
         if number not in self._reports or lost:  # a worker has gone meanwhile, which is told
             return
         taken = [self._results[reference.kept.number].future for reference in order.references]
-        options = {
-            "workers": [order.place],
-            "pure": False,
-            "retries": 0,
-            "resources": _abstract(order.needs),
-        }
-        key = f"hypernodes-{DRIVER}-{number}"
-        run = _run if brief.keeps else _run_and_report
-        future = self._client.submit(run, load, shared, *taken, key=key, **options)
+        key, needs = f"hypernodes-{DRIVER}-{number}", order.needs
+        task = self._submit(number, key, order.place, needs, run, load, shared, *taken)
         if brief.keeps:
-            self._results[number] = _Task(order.place, future)
-            future = self._client.submit(_report_of, future, key=f"{key}-report", **options)
-        self._reports[number] = _Task(order.place, future)
+            self._results[number] = task
+
+    def _submit(
+        self, number: int, key: str, place: str, needs: Needs, run: Callable[..., Any], *args: Any
+    ) -> _Task:
+        """Have a task run that gives the report of a chunk, or tells it."""
+        options = {"workers": [place], "pure": False, "retries": 0, "resources": _abstract(needs)}
+        future = self._client.submit(run, *args, key=key, **options)
+        task = self._reports[number] = _Task(place, future)
         future.add_done_callback(partial(self._on_done, number))
+        return task
+
+    def _ask_for_report(self, number: int, task: _Task) -> None:
+        """Have a report come without the values that stay where they were made."""
+        key = f"hypernodes-{DRIVER}-{number}-report"
+        self._submit(number, key, task.place, (), report_of, task.future)
 
     # ------------------------------------------------------------ what is big
 
@@ -266,17 +270,19 @@ class DaskCluster(Cluster):
         self._listener.later(self._collect)
 
     def _collect(self) -> None:
-        """Fetch the reports of all tasks that are done."""
+        """Fetch the reports of tasks that are done, and have not told them."""
         finished: dict[str, dict[int, Any]] = {}
         while self._done:
             number = self._done.popleft()
             task = self._reports.get(number)
             if task is None:
                 continue
-            if task.future.status == "finished":
-                finished.setdefault(task.place, {})[number] = task.future
-            else:
+            if task.future.status != "finished":
                 self._on_unfinished(number, task.future)
+            elif task is self._results.get(number):
+                self._ask_for_report(number, task)
+            else:
+                finished.setdefault(task.place, {})[number] = task.future
         for place, futures in finished.items():
             self._errands.run(place, self._gather, futures)
 
@@ -287,8 +293,8 @@ class DaskCluster(Cluster):
         except Exception as error:  # noqa: BLE001 - of whatever kind: nobody can read it
             self._listener.broken(self._unfit(error))
             return
-        for number, told in zip(futures, found, strict=True):
-            self._listener.later(partial(self._report, number, *told))
+        for number, (report, kept) in zip(futures, found, strict=True):
+            self._listener.later(partial(self._report, number, report, tuple(kept)))
 
     def _report(self, number: int, report: Report, slots: tuple[int, ...]) -> None:
         if self._reports.pop(number, None) is None:
@@ -370,7 +376,7 @@ class DaskCluster(Cluster):
         self._reports.clear()
         self._results.clear()
         self._errands.close()
-        for topic in (EVERYONE, _topic()):
+        for topic in (EVERYONE, topic_of(DRIVER)):
             with suppress(Exception):  # the connection may be gone
                 self._client.unsubscribe_topic(topic)
         for close in self._closing:
@@ -384,10 +390,6 @@ class DaskCluster(Cluster):
         loop = self._client.loop.asyncio_loop
         with suppress(Exception):  # some of them may be gone
             asyncio.run_coroutine_threadsafe(asyncio.wait_for(asked, PARTING), loop).result()
-
-
-def _topic() -> str:
-    return f"{TOPIC}-{DRIVER}"
 
 
 def _fits(facts: Any, name: str, amount: float, memory: float) -> bool:
@@ -415,47 +417,3 @@ def _unfit(error: Any) -> HyperNodesError:
     )
     found.__cause__ = error
     return found
-
-
-# ---------------------------------------------------------------- in the worker
-
-
-def _run(load: Any, shared: Any, *taken: Result) -> Result:
-    brief, luggage = pickle.loads(load) if isinstance(load, bytes) else load  # noqa: S301 - ours
-    lend_by(partial(_lent, copy_context(), get_ident()))
-    values = [result.kept[slot] for slot, result in zip(brief.places, taken, strict=True)]
-    return _worker.work(
-        brief, luggage or shared, values, partial(_announce, get_worker(), brief.driver)
-    )
-
-
-def _run_and_report(load: Any, shared: Any, *taken: Result) -> tuple[Report, tuple[int, ...]]:
-    return _run(load, shared, *taken).report, ()
-
-
-def _report_of(result: Result) -> tuple[Report, tuple[int, ...]]:
-    return result.report, tuple(result.kept)
-
-
-@contextmanager
-def _lent(task: Context, thread: int) -> Iterator[None]:
-    """Let another task run here while this one waits: perhaps it waits for that.
-
-    Args:
-        task: Where Dask knows which task this is.
-        thread: Where it runs; others, that time it, have no place to lend.
-    """
-    if get_ident() != thread:
-        yield
-        return
-    task.run(secede)
-    try:
-        yield
-    finally:
-        task.run(rejoin)
-
-
-def _announce(worker: Any, driver: str, attempt: Attempt) -> None:
-    """Tell the driver, by way of the scheduler; return when the scheduler has it."""
-    message = pickle.dumps(tuple(attempt))
-    sync(worker.loop, worker.scheduler.log_event, topic=f"{TOPIC}-{driver}", msg=message)
