@@ -229,7 +229,7 @@ def test_items_are_taken_ahead_as_the_library_takes_them():
         for _ in range(50):
             taken = [*stream.take()]
             assert window.take_count() == len(taken)
-            stream.put_all([(index, {}) for index in taken])
+            stream.put_all({index: {} for index in taken})
             window.deliver(len(list(stream.ready())))
             clock += 0.0001
     assert window.ahead == 0

@@ -33,7 +33,10 @@ Batch = dict[int, Mapping[str, Any]]
 
 Message = Callable[[], None]
 
-LookedUp = tuple[Sequence[tuple[int, "Outcome"]], Batch, Sequence[Message]]
+Outcomes = Mapping[int, "Outcome"]
+"""Outcomes by index; not pairs for the same reason."""
+
+LookedUp = tuple[Outcomes, Batch, Sequence[Message]]
 """Outcomes of items, the items that have none, and what tells of those that have."""
 
 MOST_GROWTH: Final = 8
@@ -56,9 +59,9 @@ class Receiver(ABC):
     def put(self, index: int, outcome: Outcome) -> None:
         """Receive the outcome of an item."""
 
-    def put_all(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
+    def put_all(self, outcomes: Outcomes) -> None:
         """Receive the outcomes of several items."""
-        for index, outcome in outcomes:
+        for index, outcome in outcomes.items():
             self.put(index, outcome)
 
 
@@ -188,7 +191,7 @@ class MapJob:
         """Whether nobody waits for outcomes any more."""
         return self._receiver.is_over
 
-    def receive(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
+    def receive(self, outcomes: Outcomes) -> None:
         """Hand over outcomes of items that have no frame."""
         self._receiver.put_all(outcomes)
 
@@ -371,7 +374,7 @@ class Stream(Receiver):
         self._received = 0
         self._delivered = 0
         self._early: dict[int, Outcome] = {}
-        self._arrived: deque[tuple[int, Outcome]] = deque()
+        self._arrived: deque[Outcomes] = deque()
         self._exhausted = False
         self._error: Exception | None = None
         self._last_look = perf_counter()
@@ -443,14 +446,14 @@ class Stream(Receiver):
         self._next_look = self._delivered + self._ahead // 2
 
     def put(self, index: int, outcome: Outcome) -> None:
-        self.put_all(((index, outcome),))
+        self.put_all({index: outcome})
 
-    def put_all(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
+    def put_all(self, outcomes: Outcomes) -> None:
         self._received += len(outcomes)
         if self._ordered:
             self._early.update(outcomes)
         else:
-            self._arrived.extend(outcomes)
+            self._arrived.append(outcomes)
 
     def _in_order(self) -> Iterator[tuple[int, Outcome]]:
         outcomes = self._early
@@ -459,10 +462,11 @@ class Stream(Receiver):
             yield index, outcomes.pop(index)
 
     def _as_received(self) -> Iterator[tuple[int, Outcome]]:
-        outcomes = self._arrived
-        while outcomes:
-            self._delivered += 1
-            yield outcomes.popleft()
+        arrived = self._arrived
+        while arrived:
+            for entry in arrived.popleft().items():
+                self._delivered += 1
+                yield entry
 
     def finish(self) -> None:
         """Raise what the items' own iterator raised, now that all before it is handed over."""

@@ -117,7 +117,7 @@ class PipelineExecutionEngine(Watched):
 
     def look_up(
         self, inputs: Mapping[str, Any], batch: Batch, enter: Enter | None = None
-    ) -> tuple[list[tuple[int, Outcome]], Batch]:
+    ) -> tuple[dict[int, Outcome], Batch]:
         """Return the outcomes that need no run, by index, and the items that do.
 
         Args:
@@ -126,7 +126,7 @@ class PipelineExecutionEngine(Watched):
             enter: Returns who is told of an item; None where nobody observes.
         """
         del inputs, enter
-        return [], batch
+        return {}, batch
 
     def identity(self, item: Mapping[str, Any]) -> Hashable | None:
         """Return what equal items of a map have in common, or None where that is not known."""

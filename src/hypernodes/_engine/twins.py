@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from hypernodes._engine.jobs import Receiver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable
 
     from hypernodes._engine.failure import Outcome
-    from hypernodes._engine.jobs import Batch
+    from hypernodes._engine.jobs import Batch, Outcomes
 
 
 class Twins(Receiver):
@@ -55,9 +55,9 @@ class Twins(Receiver):
         self._receiver.put(index, outcome)
         self._release(index, outcome)
 
-    def put_all(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
+    def put_all(self, outcomes: Outcomes) -> None:
         self._receiver.put_all(outcomes)
-        for index, outcome in outcomes:
+        for index, outcome in outcomes.items():
             self._release(index, outcome)
 
     def _release(self, index: int, outcome: Outcome) -> None:

@@ -64,11 +64,11 @@ class CachingEngine(KeyedEngine):
 
     def look_up(
         self, inputs: Mapping[str, Any], batch: Batch, enter: Enter | None = None
-    ) -> tuple[list[tuple[int, Outcome]], Batch]:
+    ) -> tuple[dict[int, Outcome], Batch]:
         prepared, identify = self.prepared(inputs), CodeSnapshot().identify
         items = {index: self.item(prepared, item, identify) for index, item in batch.items()}
         self._look_at_ends(prepared, items.values())
-        hits: list[tuple[int, Outcome]] = []
+        hits: dict[int, Outcome] = {}
         rest: Batch = {}
         for index, item in items.items():
             outcome = self._hit(prepared, item)
@@ -77,7 +77,7 @@ class CachingEngine(KeyedEngine):
             else:
                 if enter is not None:
                     self._tell_hit(enter(index), prepared, item, outcome)
-                hits.append((index, outcome))
+                hits[index] = outcome
         return hits, rest
 
     def identity(self, item: Mapping[str, Any]) -> Hashable | None:
@@ -229,8 +229,7 @@ class CachingEngine(KeyedEngine):
         witnesses = {} if enter is None else {index: enter(index) for index in batch}
         news: dict[int, list[Callable[[], None]]] = {index: [] for index in witnesses}
         later = partial(_told_later, witnesses, news) if witnesses else None
-        hits, rest = self.look_up(inputs, batch, later)
-        found = dict(hits)
+        found, rest = self.look_up(inputs, batch, later)
         for index in batch:
             for tell in news.pop(index, ()):
                 tell()

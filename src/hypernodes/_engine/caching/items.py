@@ -96,7 +96,7 @@ class ItemEngine(PipelineExecutionEngine):
 
     def look_up(
         self, inputs: Mapping[str, Any], batch: Batch, enter: Enter | None = None
-    ) -> tuple[list[tuple[int, Outcome]], Batch]:
+    ) -> tuple[dict[int, Outcome], Batch]:
         return self.inside.look_up(inputs, batch, enter)
 
     def identity(self, item: Mapping[str, Any]) -> Hashable | None:

@@ -265,7 +265,7 @@ class ShippingCrew(Crew):
                 tell_item(job.enter(index), job.engine, job.inputs, item, story)
         if Raised in kinds:
             _end_by(outcomes)
-        job.receive(list(zip(entries, outcomes, strict=True)))
+        job.receive(dict(zip(entries, outcomes, strict=True)))
         if job.is_over and self._maps.pop(job, None) is not None:
             source.close()
             self._pool.drop(source)

@@ -14,6 +14,10 @@ MOST_BYTES: Final = 8_000_000
 BRIEF: Final = 20
 """How many of the shortest chunks a chunk may be as long as that waits behind others."""
 SHARE: Final = 10
+GUESS: Final = 0.001
+"""Seconds that an item is taken for while none has been timed."""
+PROBES: Final = 8
+"""Of how many chunks for each worker a first one is, at the most."""
 
 
 class Pace:
@@ -49,7 +53,7 @@ class Pace:
         if self._fixed is not None:
             return self._fixed
         if self._seconds is None:
-            return 1
+            return max(1, min(int(self._shortest / GUESS), waiting // (PROBES * workers)))
         elapsed = perf_counter() - self._began
         aim = min(max(self._shortest, elapsed / SHARE), LONGEST)
         by_time = aim / max(self._seconds, 1e-8)
