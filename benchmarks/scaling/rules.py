@@ -56,7 +56,7 @@ LOOK = clusters.LOOK
 """After how many seconds a cluster's worker is asked how far a chunk is, again and again."""
 SHORTEST = pace.SHORTEST
 """How long a chunk should take at least where workers are processes, in seconds."""
-HIDES = clusters.HIDES
+HIDES = pace.HIDES
 """How many times what a task costs a chunk of a cluster should take at least."""
 
 

@@ -205,7 +205,9 @@ class MapJob:
         """
         context = copy_context()
         leave = self._done.keep if is_looked_after else partial(self._done.add, post=post)
-        attempt = self.engine.attempt if self.enter is None else partial(self._attempt_told, leave)
+        attempt = (
+            self.engine.attempter() if self.enter is None else partial(self._attempt_told, leave)
+        )
         end = perf_counter() + TURN
         while perf_counter() < end:
             try:
@@ -354,6 +356,7 @@ class Stream(Receiver):
         ordered: Whether outcomes are handed over in the order of the items.
         patience: More are taken ahead while half of them go, on to the consumer, in less seconds.
         farthest: How many are taken ahead at the most.
+        at_hand: How many are there, as far as is known: these need not be waited for.
     """
 
     def __init__(
@@ -364,12 +367,14 @@ class Stream(Receiver):
         ordered: bool,
         patience: float,
         farthest: int,
+        at_hand: int = 0,
     ) -> None:
         self._items = items
         self._ahead = ahead
         self._ordered = ordered
         self._patience = patience
         self._farthest = farthest
+        self._at_hand = at_hand
         self._taken = 0
         self._received = 0
         self._delivered = 0
@@ -409,7 +414,7 @@ class Stream(Receiver):
     def take(self) -> Batch:
         """Take some items, as far as there is room; few at a time, should they be slow to come."""
         room = self._ahead - (self._taken - self._delivered)
-        wanted = min(room, self._ahead // 2)
+        wanted = min(room, max(self._ahead // 2, self._at_hand - self._taken))
         batch = dict(enumerate(self._pull(wanted), self._taken))
         self._taken += len(batch)
         if self._delivered >= self._next_look:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.plan import Plan, Request, Slot, Step
     from hypernodes.pipeline import Pipeline
 
+    Attempt = Callable[[Mapping[str, Any], Mapping[str, Any], int | None], Outcome]
     Enter = Callable[[int], Witness | None]
     InThread = Callable[..., Awaitable[Any]]
 
@@ -158,14 +159,30 @@ class PipelineExecutionEngine(Watched):
         Returns:
             The outputs by name, or the failure.
         """
+        return self.attempter()(inputs, item, index)
+
+    def attempter(self) -> Attempt:
+        """Return what runs items as `attempt` does, for many of them in this context."""
         if self.is_observed:
-            return self.attempt_told(inputs, item, index, self.present(index))
+            return self._attempt_present
         program = self.checked_program if is_watched() else self.program
-        try:
-            return program.run(inputs, item)
-        except Exception as error:  # noqa: BLE001 - whatever the user's function raised
-            failure = self.failure(error, program.step_of(error.__traceback__), index)
-        return failure if index is None else failure.at_item(index, item)
+        run = program.run
+
+        def attempt(
+            inputs: Mapping[str, Any], item: Mapping[str, Any], index: int | None
+        ) -> Outcome:
+            try:
+                return run(inputs, item)
+            except Exception as error:  # noqa: BLE001 - whatever the user's function raised
+                failure = self.failure(error, program.step_of(error.__traceback__), index)
+            return failure if index is None else failure.at_item(index, item)
+
+        return attempt
+
+    def _attempt_present(
+        self, inputs: Mapping[str, Any], item: Mapping[str, Any], index: int | None
+    ) -> Outcome:
+        return self.attempt_told(inputs, item, index, self.present(index))
 
     def attempt_all(
         self,

@@ -84,6 +84,7 @@ class Scheduler(Core):
             ordered=ordered,
             patience=crew.patience,
             farthest=crew.farthest,
+            at_hand=known,
         )
         batch = stream.take()
         most = min(stream.most, known or sys.maxsize)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.caching.resolver import Resolver
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.jobs import Batch, Entry
-    from hypernodes._engine.kernel import Enter, InThread
+    from hypernodes._engine.kernel import Attempt, Enter, InThread
     from hypernodes._engine.observing.follower import Follower
     from hypernodes._engine.observing.witness import Witness
     from hypernodes._engine.plan import Slot, Step
@@ -165,10 +165,8 @@ class CachingEngine(KeyedEngine):
 
     # ------------------------------------------------------------ whole plans
 
-    def attempt(
-        self, inputs: Mapping[str, Any], item: Mapping[str, Any] = NO_ITEM, index: int | None = None
-    ) -> Outcome:
-        return self.attempt_told(inputs, item, index, self.present(index))
+    def attempter(self) -> Attempt:
+        return self._attempt_present
 
     def attempt_told(
         self,

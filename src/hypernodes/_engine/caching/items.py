@@ -10,7 +10,7 @@ from hypernodes._engine.caching.engine import CachingEngine
 from hypernodes._engine.caching.prepared import Carried, Doubt, Item, Prepared
 from hypernodes._engine.frame import Frame
 from hypernodes._engine.inner import inputs_of, whole_item
-from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
+from hypernodes._engine.kernel import PipelineExecutionEngine
 from hypernodes._engine.observing.inside import item_elsewhere
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.jobs import Batch
-    from hypernodes._engine.kernel import Enter, InThread
+    from hypernodes._engine.kernel import Attempt, Enter, InThread
     from hypernodes._engine.observing.follower import Follower
     from hypernodes._engine.observing.script import Script
     from hypernodes._engine.observing.witness import Witness
@@ -102,10 +102,8 @@ class ItemEngine(PipelineExecutionEngine):
     def identity(self, item: Mapping[str, Any]) -> Hashable | None:
         return self.inside.identity(item)
 
-    def attempt(
-        self, inputs: Mapping[str, Any], item: Mapping[str, Any] = NO_ITEM, index: int | None = None
-    ) -> Outcome:
-        return self.attempt_told(inputs, item, index, self.present(index))
+    def attempter(self) -> Attempt:
+        return self._attempt_present
 
     def attempt_told(
         self,

@@ -23,7 +23,7 @@ from hypernodes._engine.clusters.needs import NOTHING, check_needs
 from hypernodes._engine.clusters.places import Flight, Place
 from hypernodes._engine.shipping.crew import Dispatcher
 from hypernodes._engine.shipping.keeping import Kept, copyable, keepable
-from hypernodes._engine.shipping.pace import LONGEST, Pace
+from hypernodes._engine.shipping.pace import HIDES, LONGEST, Pace
 from hypernodes._engine.shipping.parcels import Hold
 from hypernodes._engine.shipping.sources import SegmentSource
 from hypernodes._engine.workers import closed_error
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._engine.shipping.sources import Chunk, Source
 
-HIDES: Final = 20
 LOOK: Final = 0.2
 """Seconds after which what others could run at once is taken back."""
 FRESH: Final = 0.5
@@ -59,11 +58,10 @@ class ClusterPool(Dispatcher):
     """
 
     def __init__(self, cluster: Cluster, *, chunksize: int | None) -> None:
-        self.packer = Hold()
+        super().__init__(Hold(), Pace(chunksize, HIDES * cluster.cost))
         self._cluster = cluster
         self.ground = cluster.ground
         self.patience = LONGEST
-        self._chunksize = chunksize
         self._flights: dict[int, Flight] = {}
         self._kept = Keepsakes(cluster.release, self.later)
         self._allotment = Allotment(cluster, self._kept)
@@ -96,9 +94,6 @@ class ClusterPool(Dispatcher):
     def is_busy(self) -> bool:
         """Whether there is anything to do."""
         return bool(self._sources or self._flights)
-
-    def pace(self) -> Pace:
-        return Pace(self._chunksize, HIDES * self._cluster.cost)
 
     def check(self, engine: PipelineExecutionEngine) -> None:
         """Refuse a plan that nobody could run.

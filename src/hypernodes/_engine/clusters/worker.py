@@ -223,6 +223,7 @@ def _worked(
         running.begin(job, (body[2],), partial(run_segment, job, body))
     else:  # also of a share, one that is to be watched closely
         body = body[0] if kind == "share" else body
+        job.engine.attempter()  # else the first item would seem to take that long
         running.begin(job, body[1], partial(run_items, job, body))
     running.run(account, dict(brief.spent), is_segment=kind == "segment")
     kept = running.keep(brief, body[0]) if brief.keeps and kind == "segment" else {}

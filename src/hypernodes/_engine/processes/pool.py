@@ -59,15 +59,15 @@ class Pool(Dispatcher):
     def __init__(
         self, size: int, method: str, *, chunksize: int | None, max_tasks: int | None
     ) -> None:
-        self._chunksize = chunksize
-        self.packer: Depot = Depot.opened()
+        self._depot = Depot.opened()
+        super().__init__(self._depot, Pace(chunksize))
         self._size = size
         self._method = method
         self._max_tasks = max_tasks
         self._hands: list[Hand] = []
         self._sources: deque[Source] = deque()
         # At once: it is up by the time that work is packed, and tidies up whatever happens.
-        self._server: Server | None = Server(method, self.packer)
+        self._server: Server | None = Server(method, self._depot)
         self._numbers = itertools.count()
         self._failed_starts = 0
         self._failed_at = 0.0
@@ -98,9 +98,6 @@ class Pool(Dispatcher):
     @property
     def is_over(self) -> bool:
         return self._closed
-
-    def pace(self) -> Pace:
-        return Pace(self._chunksize)
 
     def offer(self, source: Source) -> None:
         self._tell(partial(self._add, source))
@@ -270,7 +267,7 @@ class Pool(Dispatcher):
         self._selector.close()
         self._wake.close()
         self._bell.close()
-        self.packer.close()
+        self._depot.close()
 
     # ------------------------------------------------------------ handing out
 
@@ -340,7 +337,7 @@ class Pool(Dispatcher):
         for _ in range(2):
             try:
                 if self._server is None:
-                    self._server = Server(self._method, self.packer)
+                    self._server = Server(self._method, self._depot)
                 hand = Hand(*self._server.start_worker())
             except OSError as error:
                 reason = error
@@ -422,7 +419,7 @@ class Pool(Dispatcher):
             self._failed_starts = 0
             self._stop_all(_start_error("see what they wrote to stderr"))
         hand.bury()
-        self.packer.discard(hand.pid, hand.last_file)
+        self._depot.discard(hand.pid, hand.last_file)
         hand.close()
 
     def _dismiss(self, hand: Hand) -> None:

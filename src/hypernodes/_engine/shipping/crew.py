@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
+from weakref import WeakKeyDictionary
 
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.shipping import blame, settings
@@ -56,6 +57,10 @@ AHEAD: Final = 512
 class Dispatcher(Workers):
     """Workers that get chunks of work from sources, and share no memory with this process.
 
+    Args:
+        packer: Makes parcels of what goes out.
+        pace: What the pace of a map is before anything is known.
+
     Attributes:
         packer: Makes parcels of what goes out.
         renewed: Names and hashes of code for which workers were replaced: new ones have imported
@@ -70,9 +75,15 @@ class Dispatcher(Workers):
     def crew(self, executor: Hashable, post: Post) -> Crew:
         return ShippingCrew(self, executor, post)
 
-    @abstractmethod
-    def pace(self) -> Pace:
+    def __init__(self, packer: Packer, pace: Pace) -> None:
+        self.packer = packer
+        self._pace = pace
+        self._paces: WeakKeyDictionary[PipelineExecutionEngine, Pace] = WeakKeyDictionary()
+
+    def pace(self, engine: PipelineExecutionEngine) -> Pace:
         """Return what says how many items of a new map a chunk should hold."""
+        pace = self._paces[engine] = self._paces.get(engine, self._pace).again()
+        return pace
 
     @abstractmethod
     def offer(self, source: Source) -> None:
@@ -138,7 +149,7 @@ class ShippingCrew(Crew):
         if source is None:
             run = None if job.enter is None else job.enter.run
             facts = self._source_facts(job.engine, job.inputs, self._take_items, run)
-            source = self.items_of(job, self._pool.pace(), *facts)
+            source = self.items_of(job, self._pool.pace(job.engine), *facts)
             self._maps[job] = source
         self._pool.offer(source)
 

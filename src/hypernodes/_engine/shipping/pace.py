@@ -6,15 +6,17 @@ import math
 from time import perf_counter
 from typing import Final
 
-SHORTEST: Final = 0.001
-"""Seconds of work that hide the way to a process of this machine, some 50 us, 20 times."""
+HIDES: Final = 20
+"""How many times its own cost a chunk takes at least."""
+SHORTEST: Final = HIDES * 0.00005
+"""Seconds of work that hide the way to a process of this machine."""
 LONGEST: Final = 0.5
 MOST_ITEMS: Final = 10_000
 MOST_BYTES: Final = 8_000_000
 BRIEF: Final = 20
 """How many of the shortest chunks a chunk may be as long as that waits behind others."""
 SHARE: Final = 10
-GUESS: Final = 0.001
+GUESS: Final = 0.0001
 """Seconds that an item is taken for while none has been timed."""
 PROBES: Final = 8
 """Of how many chunks for each worker a first one is, at the most."""
@@ -38,31 +40,35 @@ class Pace:
         self._seconds: float | None = None
         self._bytes = 0.0
 
-    @property
-    def is_known(self) -> bool:
-        """Whether something has been timed."""
-        return self._seconds is not None
+    def again(self) -> Pace:
+        """Return one for a next map of such items, which need not begin anew."""
+        pace = Pace(self._fixed, self._shortest)
+        pace._seconds, pace._bytes = self._seconds, self._bytes
+        return pace
 
-    def count(self, waiting: int, workers: int) -> int:
+    def count(self, waiting: int, workers: int, under_way: int = 0) -> int:
         """Return how many of `waiting` items the next chunk should have.
 
         Args:
             waiting: How many items are there to be taken.
             workers: How many workers share them.
+            under_way: How many more these have by now.
         """
         if self._fixed is not None:
             return self._fixed
         if self._seconds is None:
             return max(1, min(int(self._shortest / GUESS), waiting // (PROBES * workers)))
+        each = max(self._seconds, 1e-8)
         elapsed = perf_counter() - self._began
         aim = min(max(self._shortest, elapsed / SHARE), LONGEST)
-        by_time = aim / max(self._seconds, 1e-8)
+        by_time = aim / each
         by_bytes = MOST_BYTES / self._bytes if self._bytes else math.inf
-        # Shares get smaller towards the end, but none so small that its way is all it costs.
-        by_share = max(
-            math.ceil(waiting / (2 * workers)), self._shortest / 4 / max(self._seconds, 1e-8)
-        )
-        return max(1, int(min(by_time, by_bytes, by_share, MOST_ITEMS)))
+        # Shares get smaller towards the end, but none so small that its way is all it costs: at
+        # last, each worker has its part of what is left.
+        worth, cost = self._shortest / 4 / each, self._shortest / HIDES / each
+        last = max((waiting + under_way) / workers, cost)
+        by_share = max(waiting / (2 * workers), min(worth, last))
+        return max(1, int(min(by_time, by_bytes, math.ceil(by_share), MOST_ITEMS)))
 
     def may_wait(self, count: int) -> bool:
         """Whether a chunk of `count` items may wait behind others: it is over soon, yet worth it.

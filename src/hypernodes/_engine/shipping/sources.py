@@ -440,7 +440,8 @@ class MapSource(Source):
 
     def _count(self, workers: int) -> int:
         """Return how many items the next chunk should have."""
-        return self._pace.count(self.waiting, workers)
+        waiting = self.waiting
+        return self._pace.count(waiting, workers, len(self.job.items) - waiting)
 
     def _pack(self, entries: list[Any]) -> Parcel:
         items = list(map(self.job.items.__getitem__, entries))

@@ -117,7 +117,7 @@ def _attempt_of(job: Job) -> Callable[..., Any]:
     """Return what runs an item."""
     scenery = job.scenery
     if scenery is None:
-        return job.engine.attempt
+        return job.engine.attempter()
 
     def attempt(inputs: Mapping[str, Any], item: Mapping[str, Any], index: int) -> Told:
         records: list[Record] = []
@@ -173,11 +173,11 @@ def run_segment(job: Job, body: Any, claims: Claims, append: Callable[[Any], Non
 
 def taken_records(outcomes: list[Any]) -> Iterator[list[Record]] | None:
     """Take the records out of what pieces gave; None where nobody observes."""
+    if Told not in set(map(type, outcomes)):
+        return None
     told = [records_of(found) if type(found) is Told else [] for found in outcomes]
-    is_told = Told in set(map(type, outcomes))
-    if is_told:
-        outcomes[:] = [found.outcome if type(found) is Told else found for found in outcomes]
-    return iter(told) if is_told else None
+    outcomes[:] = [found.outcome if type(found) is Told else found for found in outcomes]
+    return iter(told)
 
 
 def packed_outcomes(
