@@ -218,8 +218,29 @@ def descriptors():
 # ---------------------------------------------------------------- pace
 
 
-def test_chunks_start_with_one_item():
-    assert pace.Pace(None).count(10_000, 2) == 1
+def test_chunks_start_with_few_items():
+    assert pace.Pace(None).count(10_000, 2) == 10
+    assert pace.Pace(None, shortest=0.1).count(10_000, 2) == 625
+    assert pace.Pace(None).count(31, 2) == 1
+
+
+def test_a_map_of_items_that_are_known_begins_where_the_last_one_was():
+    before = pace.Pace(None)
+    before.learn(10, 10 * 1e-5)
+    before.weigh(10, 10 * 200_000)
+    found = before.again()
+    assert found.count(1_000_000, 2) == 40
+    found.learn(1, 3.0)
+    assert before.count(1_000_000, 2) == 40
+    assert found.count(1_000_000, 2) == 1
+
+
+def test_what_is_left_is_shared_by_all_workers():
+    found = pace.Pace(None)
+    found.learn(1_000, 1_000 * 1e-7)
+    assert found.count(2_000, 2) == 1_000
+    assert found.count(1_000, 2, under_way=1_000) == 1_000
+    assert found.count(700, 2, under_way=100) in {500, 501}  # less would not be worth its way
 
 
 def test_chunks_hold_a_millisecond_of_work_at_first():

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from hypernodes._engine.clusters.lifeline import Lifeline
     from hypernodes._engine.clusters.needs import Needs
 
-COST: Final = 0.003
+COST: Final = 0.006
+"""What it takes of processor time in driver, scheduler and worker, where chunks come one by one."""
 SCATTERED: Final = 1 << 20
 """Bytes from which on something is moved by workers among themselves, and not by the scheduler."""
 GPU: Final = {"num_gpus": "GPU"}
