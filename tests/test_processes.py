@@ -235,6 +235,13 @@ def test_a_map_of_items_that_are_known_begins_where_the_last_one_was():
     assert found.count(1_000_000, 2) == 1
 
 
+def test_every_worker_has_something_to_do_though_the_last_map_had_shorter_items():
+    before = pace.Pace(None)
+    before.learn(1_000, 1_000 * 1e-8)
+    assert before.count(400, 100) >= 400
+    assert before.again().count(400, 100) == 4
+
+
 def test_what_is_left_is_shared_by_all_workers():
     found = pace.Pace(None)
     found.learn(1_000, 1_000 * 1e-7)

@@ -38,6 +38,7 @@ class Pace:
         self._shortest = shortest
         self._began = perf_counter()
         self._seconds: float | None = None
+        self._is_timed = False
         self._bytes = 0.0
 
     def again(self) -> Pace:
@@ -64,9 +65,10 @@ class Pace:
         by_time = aim / each
         by_bytes = MOST_BYTES / self._bytes if self._bytes else math.inf
         # Shares get smaller towards the end, but none so small that its way is all it costs: at
-        # last, each worker has its part of what is left.
-        worth, cost = self._shortest / 4 / each, self._shortest / HIDES / each
-        last = max((waiting + under_way) / workers, cost)
+        # last, each worker has its part of what is left. So it has at first: what was known before
+        # may be wrong.
+        fair, worth = (waiting + under_way) / workers, self._shortest / 4 / each
+        last = max(fair, self._shortest / HIDES / each) if self._is_timed else fair
         by_share = max(waiting / (2 * workers), min(worth, last))
         return max(1, int(min(by_time, by_bytes, math.ceil(by_share), MOST_ITEMS)))
 
@@ -85,8 +87,9 @@ class Pace:
     def learn(self, count: int, seconds: float) -> None:
         """Take in what a chunk took."""
         found = seconds / count
-        before = self._seconds
-        self._seconds = found if before is None or count > 1 else (before + found) / 2
+        before = self._seconds if self._is_timed and count == 1 else None
+        self._seconds = found if before is None else (before + found) / 2
+        self._is_timed = True
 
     def weigh(self, count: int, size: int) -> None:
         """Take in the bytes of some items, or of what they gave."""
