@@ -145,3 +145,22 @@ def test_after_a_place_was_lent_no_more_threads_work_than_the_size():
     pool.shutdown()
 
     assert counts["most"] == 1
+
+
+def test_a_thread_that_took_what_came_just_then_is_not_counted_on_again():
+    for _ in range(500):
+        pool, begun, release = DaemonThreads(1, "test"), threading.Event(), threading.Event()
+
+        def stuck(begun=begun, release=release):
+            begun.set()
+            release.wait(LIMIT)
+
+        pool.submit(int).result(LIMIT)
+        left = pool.submit(stuck)  # perhaps before the thread waits for it
+        assert begun.wait(LIMIT)
+        pool.replace(left)
+        try:
+            assert pool.submit(int).result(LIMIT / 2) == 0
+        finally:
+            release.set()
+            pool.shutdown()

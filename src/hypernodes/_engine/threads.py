@@ -48,7 +48,7 @@ class DaemonThreads(futures.Executor):
         self._name = name
         self._lock = threading.Lock()
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
-        self._idle = threading.Semaphore(0)
+        self._idle = 0  # threads that wait and for which nothing has been put yet
         self._threads: list[threading.Thread] = []
         self._names = itertools.count()
         self._serving = 0
@@ -61,7 +61,7 @@ class DaemonThreads(futures.Executor):
             if self._closed:
                 raise RuntimeError("the threads have been closed")
             self._queue.put(work)
-            if not self._idle.acquire(blocking=False):
+            if not self._wake():
                 self._add_thread()
         return work.future
 
@@ -102,9 +102,16 @@ class DaemonThreads(futures.Executor):
     def _take_back(self) -> None:
         with self._lock:
             self._lent -= 1
-            if self._is_one_too_many and self._idle.acquire(blocking=False):
+            if self._is_one_too_many and self._wake():
                 self._serving -= 1
                 self._queue.put(None)
+
+    def _wake(self) -> bool:
+        """Count on an idle thread for what is put; say whether there is one."""
+        if not self._idle:
+            return False
+        self._idle -= 1
+        return True
 
     def _add_thread(self) -> None:
         """Start a thread, if there is room for one."""
@@ -125,13 +132,13 @@ class DaemonThreads(futures.Executor):
             self._threads.remove(threading.current_thread())
 
     def _next(self) -> _Work | None:
-        with suppress(Empty):
-            return self._queue.get_nowait()
-        with self._lock:
-            if self._is_one_too_many and self._queue.empty():
+        with self._lock:  # else what is put just now would be counted on a thread that takes it
+            with suppress(Empty):
+                return self._queue.get_nowait()
+            if self._is_one_too_many:
                 self._serving -= 1
                 return None
-        self._idle.release()
+            self._idle += 1
         return self._queue.get()
 
     @property
