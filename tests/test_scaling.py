@@ -219,10 +219,11 @@ def test_other_seeds_give_others():
 # --- The rules are the library's ------------------------------------------------------------------
 
 
-def test_items_are_taken_ahead_as_the_library_takes_them():
+@pytest.mark.parametrize("at_hand", [0, 15])
+def test_items_are_taken_ahead_as_the_library_takes_them(at_hand):
     clock = 0.0
     with rules.on_clock(lambda: clock):
-        facts = {"ahead": 20, "farthest": 1_000, "patience": rules.PATIENCE}
+        facts = {"ahead": 20, "farthest": 1_000, "patience": rules.PATIENCE, "at_hand": at_hand}
         items = ({"x": number} for number in count())
         stream = Stream(items, ordered=False, **facts)
         window = rules.Window(10**6, **facts)
@@ -257,6 +258,37 @@ def test_a_map_through_the_pool_that_is_measured_gives_its_results():
         config = RuntimeConfig(executor=executor)
         found = Pipeline([same]).map({"x": range(300)}, map_over="x", config=config)
     assert found == [{"y": number} for number in range(300)]
+
+
+def test_a_chunk_is_asked_for_what_is_done_every_half_second_while_it_runs():
+    costs = Costs(driver_look=1e-6, looks=rules.LOOK, fresh=0.5)
+    facts = {"costs": costs, "seconds": 0.0099, "first": 1_000, "chunksize": 100}
+    assert simulate(items=100, **facts).looks == 1
+    assert simulate(items=300, **facts).looks == 1 + 1 + 2  # the last one has waited, and is due
+    assert simulate(items=100, **facts | {"chunksize": 1}).looks == 0
+
+
+def test_what_idle_workers_could_run_is_asked_for_sooner():
+    costs = Costs(driver_look=1e-6, looks=0.2, fresh=10.0)
+    facts = {"costs": costs, "seconds": 0.0099, "first": 1_000, "chunksize": 100}
+    assert simulate(workers=1, items=100, **facts).looks == 0
+    assert simulate(workers=2, items=100, **facts).looks == 4
+
+
+def test_the_rule_for_chunks_is_told_what_waits_and_what_is_under_way(monkeypatch):
+    told = []
+    monkeypatch.setattr(rules.pace.Pace, "count", lambda _, *facts: told.append(facts) or 3)
+    simulate(workers=2, items=10, known=True)
+    assert told[:3] == [(10, 2, 0), (7, 2, 3), (4, 2, 6)]
+
+
+def test_a_crowded_pool_has_chunks_at_every_place():
+    from benchmarks.scaling.clusters import of_crowd
+
+    assert [figure.name for figure in of_crowd(3)] == [
+        "pool of 3 places, chosen",
+        "pool of 3 places, a turn",
+    ]
 
 
 def test_chunks_grow_with_time_as_the_library_has_it():

@@ -35,6 +35,7 @@ DASK: Final = replace(
     worker_chunk=1970 * US,
     latency=500 * US,  # assumed
     looks=rules.LOOK,
+    fresh=rules.FRESH,
     hides=rules.HIDES * DASK_COST,
     patience=rules.CLUSTER_PATIENCE,
     verdict=4.0,  # assumed

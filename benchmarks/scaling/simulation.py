@@ -69,6 +69,7 @@ class Simulation:
         self._arrived: deque[Callable[[], float]] = deque()
         self._pending: deque[Range] = deque()
         self._waiting = 0
+        self._there = 0
         self._alone: deque[Chunk] = deque()
         self._ranking = Ranking(self._workers)
         self._next = 0
@@ -97,8 +98,8 @@ class Simulation:
         work, size = self._work, len(self._workers)
         first = work.first or rules.first_ahead(size, known=work.items if work.known else 0)
         farthest = max(work.ahead or rules.farthest(size), work.first or 0)
-        patience = self._costs.patience
-        return rules.Window(work.items, ahead=first, patience=patience, farthest=farthest)
+        facts = {"ahead": first, "patience": self._costs.patience, "farthest": farthest}
+        return rules.Window(work.items, at_hand=work.items if work.known else 0, **facts)
 
     def _concluded(self) -> Outcome:
         out, now = self._out, self._now
@@ -138,7 +139,8 @@ class Simulation:
         if not self._arrived:
             return None
         letters, self._arrived = self._arrived, deque()
-        turn = self._costs.driver_turn * len(self._workers)
+        size, costs = len(self._workers), self._costs
+        turn = size * (costs.driver_turn + size * costs.driver_pair)
         return turn + sum(letter() for letter in letters)
 
     def _take(self) -> float | None:
@@ -154,6 +156,7 @@ class Simulation:
         self._found += found
         if found:
             self._deliver(Range(first, found))
+        self._there += count - found
         if count > found:
             self._wait(Range(first + found, count - found))
         return count * self._work.find
@@ -181,9 +184,10 @@ class Simulation:
         spent = self._spent_on(chunk, is_out=True)
         arrive = partial(self._on_chunk, chunk, index, worker.life)
         self._at(self._now + spent, partial(self._through, arrive))
+        chunk.looked_at = self._now + spent
         if self._costs.driver_look:
             glance = partial(self._glance, chunk, index, worker.life)
-            self._at(self._now + spent + self._costs.looks, glance)
+            self._at(chunk.looked_at + self._costs.looks, glance)
         return spent
 
     def _spent_on(self, chunk: Chunk, *, is_out: bool) -> float:
@@ -197,7 +201,8 @@ class Simulation:
             return None if behind else self._alone.popleft()
         if not self._waiting:
             return None
-        count = self._pace.count(self._waiting, len(self._workers))
+        under_way = self._there - self._waiting
+        count = self._pace.count(self._waiting, len(self._workers), under_way)
         if behind and not self._pace.may_wait(count):
             return None
         found = self._pending.popleft()
@@ -216,37 +221,42 @@ class Simulation:
         self._at(at + latency, event)
 
     def _glance(self, chunk: Chunk, index: int, life: int) -> None:
-        """Have a worker asked how far a chunk is, if there may be news of it before its end."""
+        """Have a worker asked how far a chunk is, when it is time."""
         worker = self._workers[index]
-        if worker.life != life or chunk.is_over:
+        runs = bool(worker.chunks) and worker.chunks[0] is chunk
+        if worker.life != life or chunk.is_over or chunk.is_asked or (runs and chunk.count == 1):
             return
-        is_alone = chunk.count == 1 and worker.chunks and worker.chunks[0] is chunk
-        if is_alone:
+        pause = self._pause(runs=runs)
+        due = self._now + self._costs.looks if pause is None else chunk.looked_at + pause
+        if due > self._now + 1e-9:
+            self._at(due, partial(self._glance, chunk, index, life))
             return
-        if not self._driver_works and (wakes := self._wakes_at) > self._now:
-            self._at(wakes, partial(self._glance, chunk, index, life))
-            return
+        chunk.is_asked = True
         asked = self._asked.setdefault(index, [])
         asked.append(chunk)
         if len(asked) == 1:
             self._arrive(lambda: self._ask(index, life))
 
-    @property
-    def _wakes_at(self) -> float:
-        """When an idle driver looks again whom to ask."""
-        tick = self._costs.looks / 2
-        return tick * math.ceil(self._now / tick - 1e-9)
+    def _pause(self, *, runs: bool) -> float | None:
+        """Return how long a chunk is left alone; None while there is nothing to ask it for."""
+        if not self._waiting and self._ranking.has_idle:
+            return self._costs.looks
+        return self._costs.fresh if runs else None
 
     def _ask(self, index: int, life: int) -> float:
         """Ask how far a worker is: all that is to be asked at once."""
         chunks = self._asked.pop(index)
         self._out.looks += 1
-        costs, asked_at = self._costs, self._now
+        costs = self._costs
         answered_at = self._scheduler.after(self._now, costs.scheduler_look) + 2 * costs.latency
-        again = max(answered_at, asked_at + costs.looks)
         for chunk in chunks:
-            self._at(again, partial(self._glance, chunk, index, life))
+            chunk.looked_at = self._now
+            self._at(answered_at, partial(self._answer, chunk, index, life))
         return costs.driver_look
+
+    def _answer(self, chunk: Chunk, index: int, life: int) -> None:
+        chunk.is_asked = False
+        self._glance(chunk, index, life)
 
     def _on_chunk(self, chunk: Chunk, index: int, life: int) -> None:
         worker = self._workers[index]
@@ -309,8 +319,11 @@ class Simulation:
             worker.sent -= 1
             self._ranking.note(index)
         self._out.ran += chunk.count
+        self._there -= chunk.count
         self._pace.learn(chunk.count, chunk.takes - self._costs.worker_chunk)
         self._deliver(Range(chunk.first, chunk.count))
+        if self._costs.driver_look and worker.chunks:
+            self._glance(worker.chunks[0], index, worker.life)
         return self._spent_on(chunk, is_out=False)
 
     def _deliver(self, found: Range) -> None:
@@ -429,6 +442,7 @@ class Simulation:
         if crashes >= rules.MOST_CRASHES:
             self._out.failed += 1
             self._out.ran += 1
+            self._there -= 1
             self._deliver(Range(item.first, 1))
             return
         self._out.again += 1
