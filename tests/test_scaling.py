@@ -193,6 +193,7 @@ anything = {
             FREE,
             Costs(driver_item=1e-6, driver_chunk=1e-4, restart=0.1),
             Costs(scheduler_chunk=1e-3, latency=1e-3, hides=0.04, verdict=2, is_isolating=False),
+            Costs(driver_look=1e-4, latency=1e-3, looks=0.004, fresh=0.01, is_isolating=False),
         ]
     ),
 }
@@ -266,6 +267,26 @@ def test_a_chunk_is_asked_for_what_is_done_every_half_second_while_it_runs():
     assert simulate(items=100, **facts).looks == 1
     assert simulate(items=300, **facts).looks == 1 + 1 + 2  # the last one has waited, and is due
     assert simulate(items=100, **facts | {"chunksize": 1}).looks == 0
+
+
+def test_what_is_done_comes_before_the_end_of_its_chunk():
+    asked, silent = Costs(driver_look=1e-6, fresh=10.0), Costs()
+    facts = {"items": 40, "seconds": 1.0, "chunksize": 40, "first": 40}
+    assert simulate(costs=silent, **facts).marks[0] == 40.0
+    assert simulate(costs=asked, **facts).marks[0] == pytest.approx(10.0, abs=0.1)
+
+
+def test_what_was_told_of_a_chunk_is_not_done_again():
+    costs = Costs(driver_look=1e-6, fresh=10.0, is_isolating=False)
+    facts = {"items": 40, "seconds": 1.0, "chunksize": 40, "first": 40}
+    found = simulate(costs=costs, deaths=[(25.0, 0)], **facts)
+    assert (found.again, found.ran) == (20, 40)
+
+
+def test_a_slow_item_holds_up_those_behind_it_in_a_chunk():
+    chunk = Chunk(0, 10, each=1.0, slow=[2, 5])
+    done = [chunk.done(seconds, 100.0) for seconds in (1.5, 2.5, 102.5, 103.5, 205.5, 206.5, 999)]
+    assert done == [1, 2, 2, 3, 5, 6, 10]
 
 
 def test_what_idle_workers_could_run_is_asked_for_sooner():

@@ -170,6 +170,7 @@ class Chunk:
         each: How long each item takes, with all that comes on top, unless it is slow.
         slow: The places of slow items.
         takes: How long it takes.
+        received: How many of its items have been reported.
         is_over: Whether its end is known, or its worker's.
     """
 
@@ -183,7 +184,27 @@ class Chunk:
     each: float = 0.0
     slow: Sequence[int] = ()
     takes: float = 0.0
+    received: int = 0
     is_over: bool = False
+
+    @property
+    def rest(self) -> Range:
+        """What has not been reported."""
+        return Range(self.first + self.received, self.count - self.received)
+
+    def done(self, seconds: float, slow_seconds: float) -> int:
+        """Return how many items are done after some seconds of work.
+
+        Args:
+            seconds: For how long it has worked.
+            slow_seconds: What a slow item takes on top.
+        """
+        each = max(self.each, 1e-12)
+        for place in self.slow:
+            if seconds < place * each:
+                break
+            seconds = max(place * each, seconds - slow_seconds)
+        return max(0, min(self.count, int(seconds / each)))
 
 
 @dataclass(eq=False)

@@ -2,7 +2,8 @@
 
 How many items a chunk has, how far items are taken ahead and how many chunks wait at a worker is
 decided by the library's own rules (`rules`). Items of a chunk follow one another, so a chunk is a
-range of indexes, and a simulation costs as much as it has chunks.
+range of indexes, and a simulation costs as much as it has chunks. What is done of a chunk before
+its end comes when its worker is asked.
 
 Driver and scheduler do one thing at a time. The driver hands out before it reads what has come
 back, as long as it may hand out. What is behind a slow item on a worker goes back when others are
@@ -181,7 +182,7 @@ class Simulation:
         self._out.chunks += 1
         worker.sent += 1
         self._ranking.note(index)
-        spent = self._spent_on(chunk, is_out=True)
+        spent = self._spent_on(chunk.count, chunks=1, is_out=True)
         arrive = partial(self._on_chunk, chunk, index, worker.life)
         self._at(self._now + spent, partial(self._through, arrive))
         chunk.looked_at = self._now + spent
@@ -190,11 +191,11 @@ class Simulation:
             self._at(chunk.looked_at + self._costs.looks, glance)
         return spent
 
-    def _spent_on(self, chunk: Chunk, *, is_out: bool) -> float:
+    def _spent_on(self, items: int, *, chunks: int, is_out: bool) -> float:
         costs = self._costs
-        each = costs.driver_chunk + costs.driver_worker * len(self._workers)
-        items = costs.driver_item + (0.0 if is_out else 2 * self._work.tell)
-        return (each + chunk.count * items) / 2
+        chunk = costs.driver_chunk + costs.driver_worker * len(self._workers)
+        each = costs.driver_item + (0.0 if is_out else 2 * self._work.tell)
+        return (chunks * chunk + items * each) / 2
 
     def _draw(self, *, behind: bool) -> Chunk | None:
         if self._alone:
@@ -255,8 +256,31 @@ class Simulation:
         return costs.driver_look
 
     def _answer(self, chunk: Chunk, index: int, life: int) -> None:
+        """Have what is done told, and ask for more when it is time."""
         chunk.is_asked = False
+        worker = self._workers[index]
+        if worker.life == life and worker.chunks and worker.chunks[0] is chunk:
+            costs = self._costs
+            worked = self._now - costs.latency - chunk.began - costs.worker_chunk
+            done = chunk.done(worked, self._work.slow_seconds)
+            self._arrive(lambda: self._on_news(chunk, done))
         self._glance(chunk, index, life)
+
+    def _on_news(self, chunk: Chunk, done: int) -> float:
+        """Take what is done of a chunk before its end."""
+        if chunk.is_over or done <= chunk.received:
+            return 0.0
+        return self._receive(chunk, done, chunks=0)
+
+    def _receive(self, chunk: Chunk, done: int, *, chunks: int) -> float:
+        """Take the first items of a chunk that have not come; return what that costs."""
+        found = Range(chunk.first + chunk.received, done - chunk.received)
+        chunk.received = done
+        self._out.ran += found.size
+        self._there -= found.size
+        if found.size:
+            self._deliver(found)
+        return self._spent_on(found.size, chunks=chunks, is_out=False)
 
     def _on_chunk(self, chunk: Chunk, index: int, life: int) -> None:
         worker = self._workers[index]
@@ -318,13 +342,11 @@ class Simulation:
         if worker.life == life:
             worker.sent -= 1
             self._ranking.note(index)
-        self._out.ran += chunk.count
-        self._there -= chunk.count
         self._pace.learn(chunk.count, chunk.takes - self._costs.worker_chunk)
-        self._deliver(Range(chunk.first, chunk.count))
+        spent = self._receive(chunk, chunk.count, chunks=1)
         if self._costs.driver_look and worker.chunks:
             self._glance(worker.chunks[0], index, worker.life)
-        return self._spent_on(chunk, is_out=False)
+        return spent
 
     def _deliver(self, found: Range) -> None:
         """Hand items on to the consumer: at once, or when all before them are there."""
@@ -427,15 +449,17 @@ class Simulation:
         self._out.again += sum(chunk.count for chunk in waited)
         if ran is None:
             return 0.0
+        ran.is_over = True
+        first, size = ran.rest
         if ran.count == 1:
             self._blame(ran, crashes=ran.crashes + 1)
             return 0.0
-        self._out.again += ran.count
+        self._out.again += size
         if self._costs.is_isolating:
             self._isolate(ran)
         else:
-            ones = range(ran.first, ran.first + ran.count)
-            self._alone.extend(Chunk(first, 1, crashes=1, alone=True) for first in ones)
+            ones = range(first, first + size)
+            self._alone.extend(Chunk(one, 1, crashes=1, alone=True) for one in ones)
         return 0.0
 
     def _blame(self, item: Chunk, *, crashes: int) -> None:
