@@ -12,6 +12,7 @@ from benchmarks.scaling.costs import (
     BARE_SCHEDULER,
     DASK,
     FIND,
+    PAIR,
     RAY,
     STORE,
     TELL_ITEMS,
@@ -151,7 +152,7 @@ def by_change() -> Table:
     short = 0.01
     plain = Remedy(Work(items=ITEMS, seconds=short))
     generator = plain._replace(known=False)
-    once = replace(DASK, driver_pair=0.0)
+    once = replace(DASK, driver_turn=PAIR, driver_pair=0.0)
     seldom = replace(DASK, fresh=WORKERS * 0.008)
     bare = replace(seldom, driver_chunk=BARE_DRIVER, scheduler_chunk=BARE_SCHEDULER)
     long = replace(plain.work, chunksize=200)
@@ -164,9 +165,24 @@ def by_change() -> Table:
         "chunks of 2 s": plain._replace(work=long),
         "both": plain._replace(work=long, costs=seldom),
         "looks every 8 s, a chunk as cheap as a bare task": plain._replace(costs=bare),
-        "all four": plain._replace(work=long, costs=replace(bare, driver_pair=0.0)),
+        "all four": plain._replace(work=long, costs=replace(bare, driver_turn=PAIR, driver_pair=0.0)),
     }
     return _remedies("What changes of the library would do", cases, short)
+
+
+def by_turn() -> Table:
+    """Return what it would do to find out once a turn who is idle, and not for every place."""
+    cases = {
+        f"{name}{how}": replace(costs, **facts)
+        for name, costs in (("Dask", DASK), ("Ray", RAY))
+        for how, facts in (("", {}), (", once a turn", {"driver_turn": PAIR, "driver_pair": 0.0}))
+    }
+    rows = []
+    for seconds in (0.1, 1.0, 2.0, 10.0):
+        work = Work(items=ITEMS, seconds=seconds)
+        cells = (working(work, simulated(work, costs=costs)) for costs in cases.values())
+        rows.append((f"{seconds:g} s", *cells))
+    return Table("What workers are busy, by how it is found who is idle", ("an item", *cases), rows)
 
 
 def _remedies(title: str, cases: Mapping[str, Remedy], seconds: float) -> Table:
@@ -252,7 +268,7 @@ def by_cache() -> Table:
     ):
         for found in (0.0, 0.9, 1.0) if find else (0.0,):
             work = Work(items=ITEMS, seconds=0.1, find=find, store=store, found=found)
-            got = simulated(work)
+            got = simulated(work, least=8 * rules.farthest(WORKERS) if found else SAMPLE)
             rate, lasts = f"{got.rate:,.0f}", in_time(got.projected(ITEMS))
             rows.append((name, f"{found:.0%}", rate, percent(got.driver), lasts))
     columns = ("cache", "found", "items a second", "driver", "10^9 items")
@@ -336,6 +352,7 @@ TABLES: Final[Sequence[Callable[[], Table]]] = (
     partial(by_workers, RAY, "Ray"),
     by_remedy,
     by_change,
+    by_turn,
     by_order,
     by_end,
     by_beginning,
