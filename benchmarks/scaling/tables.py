@@ -34,6 +34,8 @@ MOST: Final = 1_000_000
 STEADY: Final = 10.0
 """Seconds of work that a sample has at least for each worker, up to `MOST` items."""
 HOUR, DAY = 3600.0, 86400.0
+ONCE: Final = {"driver_turn": PAIR, "driver_pair": 0.0}
+"""What a turn would cost if it were found out once who is idle."""
 HOST: Final = 32
 """How many workers a host has that is lost as a whole."""
 
@@ -152,7 +154,7 @@ def by_change() -> Table:
     short = 0.01
     plain = Remedy(Work(items=ITEMS, seconds=short))
     generator = plain._replace(known=False)
-    once = replace(DASK, driver_turn=PAIR, driver_pair=0.0)
+    once = replace(DASK, **ONCE)
     seldom = replace(DASK, fresh=WORKERS * 0.008)
     bare = replace(seldom, driver_chunk=BARE_DRIVER, scheduler_chunk=BARE_SCHEDULER)
     long = replace(plain.work, chunksize=200)
@@ -163,9 +165,9 @@ def by_change() -> Table:
         "who is idle, found once a turn": plain._replace(costs=once),
         "looks every 8 s": plain._replace(costs=seldom),
         "chunks of 2 s": plain._replace(work=long),
-        "both": plain._replace(work=long, costs=seldom),
+        "both of these": plain._replace(work=long, costs=seldom),
         "looks every 8 s, a chunk as cheap as a bare task": plain._replace(costs=bare),
-        "all four": plain._replace(work=long, costs=replace(bare, driver_turn=PAIR, driver_pair=0.0)),
+        "all four": plain._replace(work=long, costs=replace(bare, **ONCE)),
     }
     return _remedies("What changes of the library would do", cases, short)
 
@@ -175,7 +177,7 @@ def by_turn() -> Table:
     cases = {
         f"{name}{how}": replace(costs, **facts)
         for name, costs in (("Dask", DASK), ("Ray", RAY))
-        for how, facts in (("", {}), (", once a turn", {"driver_turn": PAIR, "driver_pair": 0.0}))
+        for how, facts in (("", {}), (", once a turn", ONCE))
     }
     rows = []
     for seconds in (0.1, 1.0, 2.0, 10.0):
