@@ -24,6 +24,8 @@ PROCESSES: Final = Costs(
 
 PAIR: Final = 0.63 * US
 """What the driver needs to see whether one place of a cluster is idle, twice a turn."""
+TURN_ONCE: Final = 1.4 * US
+"""What each place would add to a turn if that were found out once, and not for every place."""
 
 DASK: Final = replace(
     PROCESSES,

@@ -12,11 +12,11 @@ from benchmarks.scaling.costs import (
     BARE_SCHEDULER,
     DASK,
     FIND,
-    PAIR,
     RAY,
     STORE,
     TELL_ITEMS,
     TELL_NODES,
+    TURN_ONCE,
 )
 from benchmarks.scaling.parts import Work
 from benchmarks.scaling.simulation import Simulation
@@ -34,7 +34,7 @@ MOST: Final = 1_000_000
 STEADY: Final = 10.0
 """Seconds of work that a sample has at least for each worker, up to `MOST` items."""
 HOUR, DAY = 3600.0, 86400.0
-ONCE: Final = {"driver_turn": PAIR, "driver_pair": 0.0}
+ONCE: Final = {"driver_turn": TURN_ONCE, "driver_pair": 0.0}
 """What a turn would cost if it were found out once who is idle."""
 HOST: Final = 32
 """How many workers a host has that is lost as a whole."""
