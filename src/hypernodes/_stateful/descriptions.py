@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import threading
 import weakref
 from contextlib import suppress
@@ -10,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import cloudpickle
 
+from hypernodes._home import loads_at_home
 from hypernodes._stateful.making import plainly
 
 Key = tuple[type, bytes]
@@ -25,7 +25,7 @@ class Description:
     Attributes:
         lock: Held while it is built.
         is_built: Whether it is.
-        error: Why it could not be built, for `__getattr__`, which is asked after that.
+        error: Why it could not be built, for `__getattr__`, which is asked right after that.
         origin: The process that it came from, if it did, and the mark by which that knows it.
     """
 
@@ -36,26 +36,25 @@ class Description:
         self.error: AttributeError | None = None
         self.origin: tuple[str, int] | None = None
         self._live = None if isinstance(arguments, bytes) else arguments
-        self._pickle = arguments if isinstance(arguments, bytes) else None
+        self._taken = arguments if isinstance(arguments, bytes) else None
 
     @property
     def arguments(self) -> Any:
         """Positional and keyword arguments, as they were when they were taken down."""
-        live = self._live
-        return live if self._pickle is None else pickle.loads(self._pickle)  # noqa: S301 - our own
+        live, taken = self._live, self._taken  # in this order: another thread may take them down
+        return live if taken is None else loads_at_home(taken)
 
     @property
     def key(self) -> Key:
         """What equal descriptions have in common in this process; takes the arguments down."""
-        live = self._live
-        if self._pickle is None:
-            self._pickle = cloudpickle.dumps(live)
+        live, taken = self._live, self._taken
+        if taken is None:
+            taken = self._taken = cloudpickle.dumps(live)
             self._live = None
-        return self.cls, self._pickle
+        return self.cls, taken
 
     def made(self) -> Any:
         """Return a new instance, built."""
-        self.error = None
         args, kwargs = self.arguments
         with suppress(Exception):  # what cannot be pickled may still be used here
             _ = self.key  # before `__init__` can change the arguments

@@ -51,11 +51,7 @@ def _fill(instance: Any, description: Description) -> None:
     So nobody sees one that is half built, a failure leaves nothing behind, and threads that
     `__init__` starts may use it.
     """
-    try:
-        made = description.made()
-    except AttributeError as error:
-        description.error = error
-        raise
+    made = description.made()
     hidden = type(instance)
     _move(made, instance)
     description.is_built = True
@@ -105,8 +101,14 @@ class Unbuilt:
     def __getattribute__(self, name: str) -> Any:
         if name == "__class__":
             return type(self).__base__
-        if _is_asked_of_all(name) or not build(self):
-            return object.__getattribute__(self, name)
+        try:
+            if _is_asked_of_all(name) or not build(self):
+                return object.__getattribute__(self, name)
+        except AttributeError as error:
+            description = description_of(self)
+            if description is not None:
+                description.error = error
+            raise
         return getattr(self, name)
 
     def __getattr__(self, name: str) -> Any:
@@ -114,7 +116,8 @@ class Unbuilt:
         if description is not None and type(self) is description.cls:
             return getattr(self, name)  # it is built by now: the class says what is wrong
         if description is not None and description.error is not None:
-            raise description.error
+            error, description.error = description.error, None
+            raise error
         message = f"{self.__class__.__name__!r} object has no attribute {name!r}"
         raise AttributeError(message, name=name, obj=self)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from hypernodes.cache._origin import is_own_class, is_plain, module_name, package_name
 from hypernodes.cache._parts import (
+    DESCRIBED,
     Definition,
     Instead,
     Manner,
@@ -53,7 +54,7 @@ def object_rule(cls: type, manner: Manner) -> Rule:
 
 def described(value: Any) -> Parts:
     """Take apart what is described by its class and what makes it: it is not built for that."""
-    found = type(value).__hypernodes_described__(value)
+    found = getattr(type(value), DESCRIBED)(value)
     if found is None:
         return refused(value)
     cls, arguments, seen = found

@@ -23,6 +23,7 @@ from hypernodes.cache._origin import (
     package_name,
     version,
 )
+from hypernodes.cache._parts import DESCRIBED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -225,7 +226,7 @@ def _members(cls: type) -> Iterator[tuple[str, Any]]:
 
 def _counts(cls: type, name: str, member: Any) -> bool:
     """Whether a member of a class is the user's doing, and not that of a base or a decorator."""
-    if name in _OF_STATEFUL and _DESCRIBED in vars(cls):
+    if name in _OF_STATEFUL and DESCRIBED in vars(cls):
         return False
     if issubclass(type(member), _FUNCTIONS):
         return not _is_generated(member)
@@ -238,8 +239,7 @@ def _counts(cls: type, name: str, member: Any) -> bool:
 
 
 # What `@stateful` puts into a class.
-_DESCRIBED: Final = "__hypernodes_described__"
-_OF_STATEFUL: Final = frozenset({_DESCRIBED, "__new__", "__reduce_ex__", "__signature__"})
+_OF_STATEFUL: Final = frozenset({DESCRIBED, "__new__", "__reduce_ex__", "__signature__"})
 
 
 def _is_generated(member: Any) -> bool:
