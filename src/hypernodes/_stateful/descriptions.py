@@ -21,20 +21,22 @@ class Description:
     Args:
         cls: Its class.
         arguments: Positional and keyword arguments, or their pickle.
+        is_native: Whether it comes from this process.
 
     Attributes:
         lock: Held while it is built.
         is_built: Whether it is.
         error: Why it could not be built, for `__getattr__`, which is asked right after that.
-        origin: The process that it came from, if it did, and the mark by which that knows it.
     """
 
-    def __init__(self, cls: type, arguments: tuple[Any, Any] | bytes) -> None:
+    def __init__(
+        self, cls: type, arguments: tuple[Any, Any] | bytes, *, is_native: bool = True
+    ) -> None:
         self.cls = cls
         self.lock = threading.RLock()
         self.is_built = False
         self.error: AttributeError | None = None
-        self.origin: tuple[str, int] | None = None
+        self.is_native = is_native
         self._live = None if isinstance(arguments, bytes) else arguments
         self._taken = arguments if isinstance(arguments, bytes) else None
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from hypernodes._stateful.descriptions import Description, describe, described, description_of
 from hypernodes._stateful.making import OWN_NEW, bound, by_name
-from hypernodes._stateful.sharing import HOME, LOCK, SHARED, keep, living, released
+from hypernodes._stateful.sharing import HOME, LOCK, SHARED, keep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -144,7 +144,9 @@ class Unbuilt:
         if description is None:
             return cast("tuple[Any, ...]", object.__reduce_ex__(self, protocol))
         key = description.key
-        return _arrived, (*key, HOME, hash(key), living(key, self))
+        with LOCK:
+            SHARED.setdefault(key, self)
+        return _arrived, (*key, HOME)
 
     def __hypernodes_described__(self) -> tuple[type, Any, Any] | None:
         """Return the class, the arguments, and who is asked for the `__cache_key__`, if any."""
@@ -201,24 +203,25 @@ def _operators(cls: type) -> dict[str, Any]:
     for name in names - vars(Unbuilt).keys() - {OWN_NEW, "__cache_key__"}:
         member = inspect.getattr_static(cls, name)
         if isinstance(member, FunctionType) and name[-2:] == "__":
-            found[name] = _building_first(member)
+            found[name] = _building_first(name, member)
     return found
 
 
-def _building_first(method: Callable[..., Any]) -> Callable[..., Any]:
+def _building_first(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    def now(instance: Any) -> Any:
+        return getattr(type(instance), name) if build(instance) else method
+
     if inspect.iscoroutinefunction(method):
 
         @functools.wraps(method)
         async def awaited(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-            build(self)
-            return await method(self, *args, **kwargs)
+            return await now(self)(self, *args, **kwargs)
 
         return awaited
 
     @functools.wraps(method)
     def called(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        build(self)
-        return method(self, *args, **kwargs)
+        return now(self)(self, *args, **kwargs)
 
     return called
 
@@ -248,28 +251,21 @@ class Seen:
         return member if bind is None else bind(member, self, cls)
 
 
-def _arrived(
-    cls: type, arguments: bytes, home: str, mark: int, living: tuple[int, ...] | None
-) -> Any:
+def _arrived(cls: type, arguments: bytes, home: str) -> Any:
     """Return the instance of this description, the same for all that arrive.
 
     Args:
         cls: Its class.
         arguments: The pickle of its arguments.
         home: The process that it comes from.
-        mark: What it is known by there.
-        living: The marks of all that live there, if they are few: others need not be kept for it.
     """
     key = cls, arguments
     with LOCK:
         instance = SHARED.get(key)
         if instance is None:
             instance = SHARED[key] = unbuilt(cls)
-            describe(instance, Description(cls, arguments))
-        description = described(instance)
-        description.origin = (home, mark) if home != HOME else description.origin
-        gone = released(home, living)
+            describe(instance, Description(cls, arguments, is_native=home == HOME))
+    description = described(instance)
     if description.is_built:
         keep(instance, description)
-    del gone  # not under the lock: it may have a `__del__`
     return instance
