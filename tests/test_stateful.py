@@ -31,6 +31,7 @@ from hypernodes import (
 )
 from hypernodes._stateful.descriptions import _entries
 from hypernodes._stateful.sharing import _MOST_KEPT, HOME, _kept
+from hypernodes.cache._code import hash_code
 from hypernodes.cache._values import NoStableIdentityError, hash_value
 from hypernodes.telemetry import RunReport
 from hypernodes.testing._work import Marks
@@ -660,8 +661,41 @@ def test_it_counts_by_its_class_and_its_arguments():
 
 
 def test_arguments_without_identity_are_named():
-    with pytest.raises(NoStableIdentityError, match=r"args\[0\]"):
-        hash_value(Plain(threading.Lock()))
+    with pytest.raises(NoStableIdentityError, match=r"at \.value\[0\]"):
+        hash_value(Plain([threading.Lock()]))
+
+
+def test_arguments_of_one_name_are_told_apart():
+    @stateful
+    class Two:
+        def __init__(self, a, /, **others): ...
+
+    assert len({hash_value(each) for each in (Two(1), Two(2), Two(1, a=2), Two(2, a=1))}) == 4
+
+
+def test_the_code_of_its_class_counts_and_not_that_of_the_decorator():
+    def made(decorate, new):
+        class Some:
+            def __init__(self, a): ...
+
+            __new__ = new
+
+        return decorate(Some)
+
+    def one(cls, *args):
+        return object.__new__(cls)
+
+    def other(cls, *args):
+        return object.__new__(cls) or None
+
+    def marked(cls):
+        cls.__daft_stateful__ = True
+        cls.__hypernodes_new__ = vars(cls)["__new__"]
+        cls.__hypernodes_described__ = None
+        return cls
+
+    code = [hash_code(made(*each)) for each in ((stateful, one), (marked, one), (stateful, other))]
+    assert code[0] == code[1] != code[2]
 
 
 def test_its_key_is_asked_for_without_building_it():
@@ -816,6 +850,7 @@ def test_one_value_that_is_shared_cannot_be_mapped_over(sequential):
 def test_who_observes_does_not_build_it(tmp_path):
     (tmp_path / "marks").mkdir()
     marks = Marks(tmp_path / "marks")
+    pytest.importorskip("jinja2")
     model = Marking(marks)
     report = RunReport(tmp_path / "report.html")
     with ProcessPoolExecutor(max_workers=1) as executor:
@@ -831,11 +866,12 @@ def test_it_is_built_once_in_each_worker_of_a_remote_cluster(remote, tmp_path):
     (tmp_path / "marks").mkdir()
     marks = Marks(tmp_path / "marks")
     model = Marking(marks)
-    backend = RemoteBackend(kind="dask", address=remote.address)
-    for executor in ("sequential", "thread"):
-        config = RuntimeConfig(backend=backend, executor=executor)
-        pipeline = Pipeline([node("y")(lambda x, model: model(x))], config=config)
-        found = pipeline.map({"x": range(30), "model": model}, map_over="x")
-        assert found == [{"y": 2 * x} for x in range(30)]
+    pipeline = Pipeline([node("y")(lambda x, model: model(x))])
+    with RemoteBackend(kind="dask", address=remote.address) as backend:
+        for executor in ("sequential", "thread"):
+            config = RuntimeConfig(backend=backend, executor=executor)
+            inputs = {"x": range(30), "model": model}
+            found = pipeline.map(inputs, map_over="x", config=config)
+            assert found == [{"y": 2 * x} for x in range(30)]
     assert set(marks.counts().values()) == {1}
     assert "Model(" in repr(model)

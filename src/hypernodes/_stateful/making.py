@@ -97,17 +97,27 @@ def bound(cls: type, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str,
 
 
 def by_name(cls: type, args: Iterable[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments and defaults by the names of parameters."""
+    """Return arguments that fit by the names of the parameters."""
     signature = signature_of(cls)
     if signature is None:
-        return dict(kwargs)
-    bound = signature.bind(*args, **kwargs)
-    named = bound.arguments
+        return {"args": args, "kwargs": kwargs}
+    return signature.bind(*args, **kwargs).arguments
+
+
+def as_attributes(cls: type, named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an instance most likely has of its arguments: these, and what is left out.
+
+    Args:
+        cls: Its class.
+        named: The arguments by the names of the parameters.
+    """
+    found = dict(named)
+    signature = signature_of(cls) or inspect.Signature()
     for name, parameter in signature.parameters.items():
         default = parameter.default
         # What dataclasses put in the place of a default that they make later is none.
         if default is not parameter.empty and type(default).__module__ != "dataclasses":
-            named.setdefault(name, default)
+            found.setdefault(name, default)
         if parameter.kind is parameter.VAR_KEYWORD:
-            named |= named.pop(name, {})
-    return dict(named)
+            found |= found.pop(name, {})
+    return found

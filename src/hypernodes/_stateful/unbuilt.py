@@ -15,7 +15,7 @@ from types import FunctionType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from hypernodes._stateful.descriptions import Description, describe, described, description_of
-from hypernodes._stateful.making import OWN_NEW, bound, by_name
+from hypernodes._stateful.making import OWN_NEW, as_attributes, bound, by_name
 from hypernodes._stateful.sharing import HOME, LOCK, SHARED, keep
 
 if TYPE_CHECKING:
@@ -148,14 +148,15 @@ class Unbuilt:
             SHARED.setdefault(key, self)
         return _arrived, (*key, HOME)
 
-    def __hypernodes_described__(self) -> tuple[type, Any, Any] | None:
+    def __hypernodes_described__(self) -> tuple[type, dict[str, Any], Any] | None:
         """Return the class, the arguments, and who is asked for the `__cache_key__`, if any."""
         description = description_of(self)
         if description is None:
             return None
-        cls, arguments = description.cls, description.arguments
-        seen = Seen(self, by_name(cls, *arguments)) if hasattr(cls, "__cache_key__") else None
-        return cls, arguments, seen
+        cls = description.cls
+        named = by_name(cls, *description.arguments)
+        is_keyed = hasattr(cls, "__cache_key__")
+        return cls, named, Seen(self, as_attributes(cls, named)) if is_keyed else None
 
 
 ALSO_WHEN_BUILT: Final = {

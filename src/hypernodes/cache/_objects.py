@@ -60,7 +60,7 @@ def described(value: Any) -> Parts:
     cls, arguments, seen = found
     if seen is not None:
         return keyed(seen, cls)
-    return Parts(b"described", (cls, *arguments), label=attribute_labels("", "args", "kwargs"))
+    return with_attributes(b"described", cls, arguments)
 
 
 def keyed(value: Any, cls: type | None = None) -> Parts:
