@@ -119,10 +119,13 @@ def test_what_workers_make_with_other_code_is_not_kept(module, config, tmp_path,
     slowly = (
         "import time\ndef f(x):\n    time.sleep(0.02)\n    return x + {}\n"  # all workers join in
     )
-    first = Pipeline([node("y")(module(slowly.format(30)).f)])
+    first = Pipeline([node("y")(module(slowly.format(30)).f), node("pid")(lambda y: os.getpid())])
     with warnings.catch_warnings():
         warnings.simplefilter("always")  # in the workers, too, from now on
-        first.map({"x": range(30)}, map_over="x", config=config)  # they import it
+        pids = set()
+        while len(pids) < 2:  # all import it, also one that has to be replaced before
+            found = first.map({"x": range(30)}, map_over="x", config=config)
+            pids |= {each["pid"] for each in found}
     second = Pipeline([node("y")(module(slowly.format(40)).f)])
     with DaskExecutor(scheduler_address=far_address) as far:
         with_cache = RuntimeConfig(executor=far, cache=cache)
