@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -765,9 +766,41 @@ def test_what_no_worker_has_is_refused_before_anything_is_submitted(
         drive(one, way, config)
     assert found.value.node == needy.name
     assert found.value.resource == missing
+    assert found.value.requested == resources[missing]
     assert "which no worker has" in str(found.value)
     if way != "own config":
         assert not list(marks.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "amount", "words"),
+    [
+        ("num_gpus", 2, "2 of 'num_gpus', which no worker has (the largest has 1); ask for less"),
+        ("num_cpus", 3, "3 of 'num_cpus', which no worker has (the largest has 2); ask for less"),
+        ("tape", 0.5, "0.5 of 'tape', which no worker has; ask for less, or add workers"),
+        ("num_cpu", 1, "1 of 'num_cpu', which no worker has; did you mean 'num_cpus'?"),
+        ("disks", 1, "1 of 'disks', which no worker has; did you mean 'disk'?"),
+    ],
+)
+def test_a_refusal_says_what_there_is_or_what_was_meant(config, name, amount, words):
+    with pytest.raises(ResourceError, match=re.escape(f"node 'pid_of' asks for {words}")) as found:
+        single(pid_of, resources={name: amount}).run({"x": 1}, config=config)
+    error = found.value
+    assert (error.node, error.resource, error.requested) == ("pid_of", name, amount)
+    assert error.available == {"num_gpus": 1, "num_cpus": 2}.get(name, 0)
+    assert error.suggestion == {"num_cpu": "num_cpus", "disks": "disk"}.get(name)
+
+
+def test_what_no_worker_has_together_is_refused_too(cluster):
+    cluster.add("one", "--resources", "tape=1")
+    cluster.add("other", "--resources", "disk=1")
+    with distributed.Client(cluster.address, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)
+    both = single(pid_of, resources={"tape": 1, "disk": 1})
+    with DaskExecutor(cluster.address) as executor:
+        config = RuntimeConfig(executor=executor)
+        with pytest.raises(ResourceError, match=r"1 of 'disk' and 1 of 'tape', .* has together; "):
+            both.run({"x": 1}, config=config)
 
 
 def drive(one, way, config):
@@ -800,8 +833,8 @@ def test_what_no_worker_has_is_refused_by_amap_too(config):
 def test_a_cluster_of_our_own_has_no_more_memory_than_its_machine(own):
     config = RuntimeConfig(executor=own)
     assert single(pid_of, resources={"memory": 1e6}).run({"x": 1}, config=config)
-    with pytest.raises(ResourceError, match="'memory'"):
-        single(pid_of, resources={"memory": 1e18}).run({"x": 1}, config=config)
+    with pytest.raises(ResourceError, match=r"16 PiB of 'memory'.*the largest has \d[\d.]* [GT]iB"):
+        single(pid_of, resources={"memory": 2**54}).run({"x": 1}, config=config)
 
 
 def test_what_only_another_executor_is_asked_for_is_not_refused(config):

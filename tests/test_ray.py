@@ -342,8 +342,17 @@ def test_values_outlive_the_worker_that_has_made_them(config, marks, gate):
 # ---------------------------------------------------------------- resources
 
 
-@pytest.mark.parametrize("needs", [{"num_gpus": 1}, {"num_cpus": 3}, {"unheard_of": 0.5}])
-def test_what_nobody_has_is_refused_before_anything_runs(config, marks, needs):
+@pytest.mark.parametrize(
+    ("needs", "words"),
+    [
+        ({"num_gpus": 1}, "1 of 'num_gpus', which no worker has; ask for less, or add workers"),
+        ({"num_cpus": 3}, "3 of 'num_cpus', which no worker has (the largest has 2); "),
+        ({"unheard_of": 0.5}, "0.5 of 'unheard_of', which no worker has; "),
+        ({"num_cpu": 1}, "1 of 'num_cpu', which no worker has; did you mean 'num_cpus'?"),
+        ({"memory": 2**54}, "16 PiB of 'memory', which no worker has (the largest has "),
+    ],
+)
+def test_what_nobody_has_is_refused_before_anything_runs(config, marks, needs, words):
     nodes = [
         node("a")(lambda x: marks.leave("ran")),
         node("b", resources=needs)(lambda a: a),
@@ -351,6 +360,7 @@ def test_what_nobody_has_is_refused_before_anything_runs(config, marks, needs):
     with pytest.raises(ResourceError) as caught:
         Pipeline(nodes).run({"x": 1}, config=config)
     assert (caught.value.node, caught.value.resource) == ("b", *needs)
+    assert f"node 'b' asks for {words}" in str(caught.value)
     with pytest.raises(ResourceError):
         Pipeline(nodes).map(items(3), map_over="x", config=config)
     assert not marks.counts()
@@ -523,6 +533,7 @@ def test_a_placement_group_that_no_node_has_room_for_is_refused(config):
     with pytest.raises(ResourceError) as caught:
         pids(other)
     assert caught.value.resource == "GPU"
+    assert "1 of 'GPU', which no node has; " in str(caught.value)
     assert pids(config)
 
 

@@ -110,6 +110,7 @@ def test_so_many_cpus_are_used_at_the_most(cluster, config):
 
 
 def test_nodes_run_where_their_resources_are(config):
+    pids(config)  # so that this program is connected
     there = {each["NodeID"] for each in ray.nodes() if "special" in each["Resources"]}
     where = node("y", resources={"special": 0.5})(lambda x: ray.get_runtime_context().get_node_id())
     found = Pipeline([where]).map({"x": range(5)}, map_over="x", config=config)

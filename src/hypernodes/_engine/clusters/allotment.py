@@ -124,7 +124,8 @@ class Allotment:
         maps = (each for each in self.sources if isinstance(each, MapSource) and each.waiting)
         waiting += [(each, None) for each in maps]
         found = ((source, self.needs_of(source, entry)) for source, entry in waiting)
-        return [source for source, needs in found if needs and self._cluster.lacking(needs)]
+        lacking = self._cluster.lacking
+        return [source for source, needs in found if needs and lacking(needs) is not None]
 
     def unparked(self) -> list[Chunk]:
         """Take out chunks that have found no place yet."""

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Iterable
 
     from hypernodes._engine.clusters.briefs import Attempt, Brief, Luggage, Report
-    from hypernodes._engine.clusters.needs import Needs
+    from hypernodes._engine.clusters.needs import Lack, Needs
     from hypernodes._engine.shipping.keeping import Reference
 
 
@@ -120,8 +120,8 @@ class Cluster(ABC):
         """Let go of plans, and of what they share."""
 
     @abstractmethod
-    def lacking(self, needs: Needs) -> str | None:
-        """Return the name of a resource that no place has enough of; None where there is none."""
+    def lacking(self, needs: Needs) -> Lack | None:
+        """Return what no place has of what is needed; None where one has it all."""
 
     def provide(self, needs: Needs) -> Iterable[str]:
         """Return the names of places for such needs that are there from now on, each for one."""

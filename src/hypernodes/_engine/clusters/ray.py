@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from hypernodes._engine.clusters.briefs import Attempt, Luggage
     from hypernodes._engine.clusters.cluster import Listener, Order
-    from hypernodes._engine.clusters.needs import Needs
+    from hypernodes._engine.clusters.needs import Lack, Needs
     from hypernodes._engine.clusters.ray_floor import Floor
     from hypernodes._engine.clusters.ray_seats import Seat
 
@@ -135,7 +135,7 @@ class RayCluster(Cluster):
 
     # ------------------------------------------------------------ resources
 
-    def lacking(self, needs: Needs) -> str | None:
+    def lacking(self, needs: Needs) -> Lack | None:
         return self._floor.lacking(needs)
 
     def suits(self, place: str, needs: Needs) -> bool:
