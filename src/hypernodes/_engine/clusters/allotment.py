@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from hypernodes._engine.clusters.cluster import Cluster
     from hypernodes._engine.clusters.keepsakes import Keepsakes
     from hypernodes._engine.clusters.needs import Needs
-    from hypernodes._engine.shipping.sources import Chunk, Source
+    from hypernodes._engine.shipping.chunk import Chunk
+    from hypernodes._engine.shipping.sources import Source
 
 MANY: Final = 2**31
 
