@@ -19,7 +19,7 @@ from distributed.system import MEMORY_LIMIT
 
 from hypernodes._engine.clusters import worker as _worker
 from hypernodes._engine.clusters.briefs import DRIVER, Attempt
-from hypernodes._engine.clusters.cluster import Cluster
+from hypernodes._engine.clusters.cluster import Cluster, unfit
 from hypernodes._engine.clusters.dask_worker import report_of, run, topic_of
 from hypernodes._engine.clusters.errands import Errands, insist
 from hypernodes._engine.clusters.lifeline import disconnected
@@ -405,9 +405,5 @@ def _lost() -> HyperNodesError:
 
 
 def _unfit(error: Any) -> HyperNodesError:
-    found = HyperNodesError(
-        f"a Dask worker cannot run tasks of hypernodes ({type(error).__name__}: {error}); it needs "
-        f"the same version of hypernodes, cloudpickle and Python as this process"
-    )
-    found.__cause__ = error
-    return found
+    remedy = "it needs the same version of hypernodes, cloudpickle and Python as this process"
+    return unfit("a Dask worker", error, remedy)
