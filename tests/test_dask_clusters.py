@@ -555,6 +555,12 @@ def test_a_client_with_tls_is_used(secure, keys):
         assert pids(RuntimeConfig(executor=executor)) == pids_of(secure)
 
 
+def test_callbacks_can_give_the_security_as_dask_takes_it(secure, keys):
+    hook = Start(init_kwargs={"security": fields_of(keys)})
+    with DaskExecutor(secure.address) as executor:
+        assert pids(RuntimeConfig(executor=executor, callbacks=[hook])) == pids_of(secure)
+
+
 @pytest.mark.parametrize("known", [False, True])
 def test_whoever_has_not_the_keys_is_told_so(secure, known):
     other = distributed.Security.temporary() if known else None

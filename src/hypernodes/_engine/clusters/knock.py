@@ -55,7 +55,10 @@ def knock(address: str, arguments: Mapping[str, Any]) -> None:
 
 def _ask(address: str, arguments: Mapping[str, Any], seconds: float) -> None:
     """Connect as Dask does, so that a scheduler sees nothing unusual; it has to answer in time."""
-    given = (arguments["security"] or Security()).get_connection_args("client")
+    security = arguments["security"]
+    if isinstance(security, dict):
+        security = Security(**security)
+    given = (security or Security()).get_connection_args("client")
     asked = asyncio.wait_for(_asked(address, seconds, given), seconds)
     try:
         asyncio.run_coroutine_threadsafe(asked, arguments["loop"].asyncio_loop).result()
