@@ -787,7 +787,7 @@ def test_closing_ends_all_processes_and_files():
         )
     }
     executor.close()
-    wait_until(lambda: not any(is_alive(pid) for pid in pids), 2)
+    wait_until(lambda: not any(is_alive(pid) for pid in pids), 20)
 
 
 def test_descriptors_do_not_leak(config):
@@ -833,7 +833,7 @@ def test_workers_end_when_their_driver_does(busy, end, method):
         wait_until(lambda: not any(is_alive(pid) for pid in pids), 5)
         assert time.monotonic() - start < (4.5 if end == signal.SIGINT else 2)
         process.wait(LIMIT)
-        wait_until(lambda: not (SHARED / folder[0]).exists(), 2)
+        wait_until(lambda: not (SHARED / folder[0]).exists(), 20)
         noise = process.stderr.read()
     assert "resource_tracker" not in noise
 
