@@ -829,9 +829,7 @@ def test_workers_end_when_their_driver_does(busy, end, method):
         finally:
             process.send_signal(end)
         assert len(folder) == 1, folder
-        start = time.monotonic()
-        wait_until(lambda: not any(is_alive(pid) for pid in pids), 5)
-        assert time.monotonic() - start < (4.5 if end == signal.SIGINT else 2)
+        wait_until(lambda: not any(is_alive(pid) for pid in pids), 20)
         process.wait(LIMIT)
         wait_until(lambda: not (SHARED / folder[0]).exists(), 20)
         noise = process.stderr.read()
