@@ -193,6 +193,7 @@ anything = {
             FREE,
             Costs(driver_item=1e-6, driver_chunk=1e-4, restart=0.1),
             Costs(scheduler_chunk=1e-3, latency=1e-3, hides=0.04, verdict=2, is_isolating=False),
+            Costs(driver_look=1e-4, latency=1e-3, looks=0.004, fresh=0.01, is_isolating=False),
         ]
     ),
 }
@@ -219,10 +220,11 @@ def test_other_seeds_give_others():
 # --- The rules are the library's ------------------------------------------------------------------
 
 
-def test_items_are_taken_ahead_as_the_library_takes_them():
+@pytest.mark.parametrize("at_hand", [0, 15])
+def test_items_are_taken_ahead_as_the_library_takes_them(at_hand):
     clock = 0.0
     with rules.on_clock(lambda: clock):
-        facts = {"ahead": 20, "farthest": 1_000, "patience": rules.PATIENCE}
+        facts = {"ahead": 20, "farthest": 1_000, "patience": rules.PATIENCE, "at_hand": at_hand}
         items = ({"x": number} for number in count())
         stream = Stream(items, ordered=False, **facts)
         window = rules.Window(10**6, **facts)
@@ -257,6 +259,57 @@ def test_a_map_through_the_pool_that_is_measured_gives_its_results():
         config = RuntimeConfig(executor=executor)
         found = Pipeline([same]).map({"x": range(300)}, map_over="x", config=config)
     assert found == [{"y": number} for number in range(300)]
+
+
+def test_a_chunk_is_asked_for_what_is_done_every_half_second_while_it_runs():
+    costs = Costs(driver_look=1e-6, looks=rules.LOOK, fresh=0.5)
+    facts = {"costs": costs, "seconds": 0.0099, "first": 1_000, "chunksize": 100}
+    assert simulate(items=100, **facts).looks == 1
+    assert simulate(items=300, **facts).looks == 1 + 1 + 2  # the last one has waited, and is due
+    assert simulate(items=100, **facts | {"chunksize": 1}).looks == 0
+
+
+def test_what_is_done_comes_before_the_end_of_its_chunk():
+    asked, silent = Costs(driver_look=1e-6, fresh=10.0), Costs()
+    facts = {"items": 40, "seconds": 1.0, "chunksize": 40, "first": 40}
+    assert simulate(costs=silent, **facts).marks[0] == 40.0
+    assert simulate(costs=asked, **facts).marks[0] == pytest.approx(10.0, abs=0.1)
+
+
+def test_what_was_told_of_a_chunk_is_not_done_again():
+    costs = Costs(driver_look=1e-6, fresh=10.0, is_isolating=False)
+    facts = {"items": 40, "seconds": 1.0, "chunksize": 40, "first": 40}
+    found = simulate(costs=costs, deaths=[(25.0, 0)], **facts)
+    assert (found.again, found.ran) == (20, 40)
+
+
+def test_a_slow_item_holds_up_those_behind_it_in_a_chunk():
+    chunk = Chunk(0, 10, each=1.0, slow=[2, 5])
+    done = [chunk.done(seconds, 100.0) for seconds in (1.5, 2.5, 102.5, 103.5, 205.5, 206.5, 999)]
+    assert done == [1, 2, 2, 3, 5, 6, 10]
+
+
+def test_what_idle_workers_could_run_is_asked_for_sooner():
+    costs = Costs(driver_look=1e-6, looks=0.2, fresh=10.0)
+    facts = {"costs": costs, "seconds": 0.0099, "first": 1_000, "chunksize": 100}
+    assert simulate(workers=1, items=100, **facts).looks == 0
+    assert simulate(workers=2, items=100, **facts).looks == 4
+
+
+def test_the_rule_for_chunks_is_told_what_waits_and_what_is_under_way(monkeypatch):
+    told = []
+    monkeypatch.setattr(rules.pace.Pace, "count", lambda _, *facts: told.append(facts) or 3)
+    simulate(workers=2, items=10, known=True)
+    assert told[:3] == [(10, 2, 0), (7, 2, 3), (4, 2, 6)]
+
+
+def test_a_crowded_pool_has_chunks_at_every_place():
+    from benchmarks.scaling.clusters import of_crowd
+
+    assert [figure.name for figure in of_crowd(3)] == [
+        "pool of 3 places, chosen",
+        "pool of 3 places, a turn",
+    ]
 
 
 def test_chunks_grow_with_time_as_the_library_has_it():

@@ -42,14 +42,19 @@ def of_pool() -> Iterator[Figure]:
     for places in (2, CROWD):
         seconds = least(lambda: through_pool(places)) / CHUNKS  # noqa: B023 - called at once
         yield Figure(f"pool of {places:,} places, a chunk", seconds * 1e6, "us")
-    pool = crowded()
-    for name, call in (
-        ("a chunk", lambda: (pool._candidate(), pool.size)),  # noqa: SLF001 - parts of the pool
-        ("a turn", lambda: (pool._tick(), pool._timeout())),  # noqa: SLF001
+    for places in (100, CROWD):
+        yield from of_crowd(places)
+
+
+def of_crowd(places: int) -> Iterator[Figure]:
+    """Yield what it takes to choose one of so many places, and to look at all of them."""
+    pool = crowded(places)
+    for name, call, loops in (
+        ("chosen", lambda: (pool._allotment.candidate(), pool.size), LOOPS),  # noqa: SLF001 - parts
+        ("a turn", lambda: (pool._tick(), pool._timeout()), 1),  # noqa: SLF001 - of the pool
     ):
-        seconds = least(lambda: timed(lambda: [call() for _ in range(LOOPS)])) / LOOPS  # noqa: B023
-        yield Figure(f"pool of {CROWD:,} places, {name}, for each", seconds / CROWD * 1e6, "us")
-    emptied(pool)
+        seconds = least(lambda: timed(lambda: [call() for _ in range(loops)])) / loops  # noqa: B023
+        yield Figure(f"pool of {places:,} places, {name}", seconds * 1e6, "us")
 
 
 def through_pool(places: int) -> float:
@@ -66,9 +71,10 @@ def same(x):
     return x
 
 
-def crowded() -> rules.clusters.ClusterPool:
-    """Return a pool of many places, each of which has chunks, as long as nobody answers."""
-    pool = rules.clusters.ClusterPool(StandIn(CROWD, 1), chunksize=1)
+def crowded(places: int) -> rules.clusters.ClusterPool:
+    """Return a pool that is closed, and looks as it did when each of its places had chunks."""
+    pool = rules.clusters.ClusterPool(StandIn(places, 1), chunksize=1)
+    pool.close()
     source = SimpleNamespace(closed=False, waiting=1, due=None)
     chunk: Any = SimpleNamespace(source=source, entries=[0, 1], trouble=None)
     for place in pool._places.values():  # noqa: SLF001 - what is measured are parts of it
@@ -77,14 +83,6 @@ def crowded() -> rules.clusters.ClusterPool:
             flight = rules.places.Flight(number, chunk, place)
             pool._flights[number] = place.flights[number] = flight  # noqa: SLF001
     return pool
-
-
-def emptied(pool: rules.clusters.ClusterPool) -> None:
-    """Close a pool whose chunks are none."""
-    pool._flights.clear()  # noqa: SLF001
-    for place in pool._places.values():  # noqa: SLF001
-        place.flights.clear()
-    pool.close()
 
 
 # ---------------------------------------------------------------- Dask
@@ -142,7 +140,7 @@ def of_looks(meters: Any) -> Iterator[Figure]:
         more = min(sample[name] for sample in often) - min(sample[name] for sample in never)
         asked = often[0]["looks"] - never[0]["looks"]
         yield Figure(f"Dask, a look, {name}", more / asked * 1e6, "us")
-    yield Figure("Dask, looks, each worker and second", looked(meters, rules.LOOK)["rate"], "")
+    yield Figure("Dask, looks, each worker and second", looked(meters, rules.FRESH)["rate"], "")
 
 
 def looked(meters: Any, often: float) -> dict[str, float]:
@@ -152,7 +150,7 @@ def looked(meters: Any, often: float) -> dict[str, float]:
     with DaskExecutor(chunksize=50) as executor:
         config = RuntimeConfig(executor=executor)
         pipeline.map({"x": range(8)}, map_over="x", config=config)
-        with patch.object(rules.clusters, "LOOK", often), counted(looks):
+        with patch.object(rules.clusters, "FRESH", often), counted(looks):
             before = {name: spent() for name, spent in meters.items()}
             began = time.perf_counter()
             pipeline.map({"x": range(2 * NAPS)}, map_over="x", config=config)

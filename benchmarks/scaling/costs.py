@@ -13,28 +13,32 @@ from hypernodes._engine.clusters.ray import COST as RAY_COST
 US: Final = 1e-6
 
 PROCESSES: Final = Costs(
-    driver_item=1.5 * US,
-    driver_chunk=41 * US,
-    driver_worker=0.08 * US,
-    worker_item=1.6 * US,
+    driver_item=0.7 * US,
+    driver_chunk=46 * US,
+    driver_worker=0.086 * US,
+    worker_item=1.4 * US,
     worker_chunk=25 * US,
-    restart=0.03,
+    restart=0.037,
 )
 """Worker processes of one machine."""
 
+PAIR: Final = 0.63 * US
+"""What the driver needs to see whether one place of a cluster is idle, twice a turn."""
+
 DASK: Final = replace(
     PROCESSES,
-    driver_item=2.0 * US,
-    driver_chunk=1200 * US,
-    driver_worker=0.12 * US,
-    driver_turn=0.42 * US,
-    driver_look=700 * US,
-    scheduler_chunk=1470 * US,
-    scheduler_look=450 * US,
-    worker_item=2.3 * US,
-    worker_chunk=1970 * US,
+    driver_item=1.2 * US,
+    driver_chunk=780 * US,
+    driver_worker=0.36 * US,
+    driver_pair=PAIR,
+    driver_look=1040 * US,
+    scheduler_chunk=930 * US,
+    scheduler_look=660 * US,
+    worker_item=2.1 * US,
+    worker_chunk=1330 * US,
     latency=500 * US,  # assumed
     looks=rules.LOOK,
+    fresh=rules.FRESH,
     hides=rules.HIDES * DASK_COST,
     patience=rules.CLUSTER_PATIENCE,
     verdict=4.0,  # assumed
@@ -43,26 +47,26 @@ DASK: Final = replace(
 )
 """Workers behind a Dask scheduler: a task for each chunk."""
 
-BARE_DRIVER: Final = 225 * US
-BARE_SCHEDULER: Final = 485 * US
+BARE_DRIVER: Final = 180 * US
+BARE_SCHEDULER: Final = 360 * US
 """What a task of Dask costs without anything of hypernodes."""
 
 RAY: Final = replace(
     DASK,
-    driver_item=2.5 * US,
-    driver_chunk=420 * US,
-    driver_look=420 * US,  # assumed: a call of an actor, as a chunk is
+    driver_item=1.1 * US,
+    driver_chunk=580 * US,
+    driver_look=580 * US,  # assumed: a call of an actor, as a chunk is
     scheduler_chunk=0.0,
     scheduler_look=0.0,
-    worker_item=1.8 * US,
-    worker_chunk=415 * US,
+    worker_item=1.5 * US,
+    worker_chunk=480 * US,
     hides=rules.HIDES * RAY_COST,
 )
 """Workers that are actors of Ray: nobody is between them and the driver."""
 
-FIND: Final = 6.3 * US
+FIND: Final = 7.0 * US
 """To sign an item and look for it in a `DiskCache`, found or not."""
-STORE: Final = 40.0 * US
-TELL_ITEMS: Final = 4.7 * US
-TELL_NODES: Final = 7.3 * US
+STORE: Final = 44.0 * US
+TELL_ITEMS: Final = 5.6 * US
+TELL_NODES: Final = 10.5 * US
 """What an item of one node costs the driver where its start and end are asked for."""

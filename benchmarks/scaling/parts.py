@@ -26,13 +26,15 @@ class Costs:
         driver_worker: What every worker adds to `driver_chunk`.
         driver_turn: What every worker adds to a turn of the driver, in which it reads all that has
             come, and then hands out what it may.
+        driver_pair: What every pair of workers adds to it.
         scheduler_chunk: What a chunk costs a scheduler between driver and workers.
         latency: One way between any two of them.
         worker_item: What an item costs its worker besides its work.
         worker_chunk: What a chunk does.
         driver_look: What it costs the driver to ask a worker how far it is; nothing where it sees.
         scheduler_look: The same for the scheduler.
-        looks: After which time it asks, again and again.
+        looks: After which time it asks for what others could run at once, again and again.
+        fresh: After which time it asks for what is done, again and again.
         hides: How long a chunk should take at least; see `pace`.
         patience: For how long items are taken ahead of the consumer.
         verdict: After how long the driver hears of a dead worker.
@@ -45,6 +47,7 @@ class Costs:
     driver_chunk: float = 0.0
     driver_worker: float = 0.0
     driver_turn: float = 0.0
+    driver_pair: float = 0.0
     driver_look: float = 0.0
     scheduler_look: float = 0.0
     scheduler_chunk: float = 0.0
@@ -52,6 +55,7 @@ class Costs:
     worker_item: float = 0.0
     worker_chunk: float = 0.0
     looks: float = rules.SLOW
+    fresh: float = rules.FRESH
     hides: float = rules.SHORTEST
     patience: float = rules.PATIENCE
     verdict: float = 0.0
@@ -160,10 +164,13 @@ class Chunk:
         count: How many items there are.
         crashes: How many workers died of it, where it is one item that runs alone.
         alone: Whether it is.
+        looked_at: When it was asked last how far it is, or was sent, in seconds.
+        is_asked: Whether it was, and has not answered.
         began: When it began, in seconds.
         each: How long each item takes, with all that comes on top, unless it is slow.
         slow: The places of slow items.
         takes: How long it takes.
+        received: How many of its items have been reported.
         is_over: Whether its end is known, or its worker's.
     """
 
@@ -171,11 +178,33 @@ class Chunk:
     count: int
     crashes: int = 0
     alone: bool = False
+    looked_at: float = 0.0
+    is_asked: bool = False
     began: float = 0.0
     each: float = 0.0
     slow: Sequence[int] = ()
     takes: float = 0.0
+    received: int = 0
     is_over: bool = False
+
+    @property
+    def rest(self) -> Range:
+        """What has not been reported."""
+        return Range(self.first + self.received, self.count - self.received)
+
+    def done(self, seconds: float, slow_seconds: float) -> int:
+        """Return how many items are done after some seconds of work.
+
+        Args:
+            seconds: For how long it has worked.
+            slow_seconds: What a slow item takes on top.
+        """
+        each = max(self.each, 1e-12)
+        for place in self.slow:
+            if seconds < place * each:
+                break
+            seconds = max(place * each, seconds - slow_seconds)
+        return max(0, min(self.count, int(seconds / each)))
 
 
 @dataclass(eq=False)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CLUSTER_PATIENCE",
     "DEPTH",
+    "FRESH",
     "HIDES",
     "LOOK",
     "MOST_CRASHES",
@@ -53,7 +54,9 @@ CLUSTER_PATIENCE = pace.LONGEST
 SLOW = pool.SLOW
 """After how many seconds without news a process may lose what waits behind its work."""
 LOOK = clusters.LOOK
-"""After how many seconds a cluster's worker is asked how far a chunk is, again and again."""
+"""After how many seconds a cluster's worker is asked for what others could run at once."""
+FRESH = clusters.FRESH
+"""After how many seconds it is asked for what is done of a chunk, again and again."""
 SHORTEST = pace.SHORTEST
 """How long a chunk should take at least where workers are processes, in seconds."""
 HIDES = pace.HIDES
@@ -86,17 +89,20 @@ class Window(jobs.Stream):
         ahead: How many are taken ahead in the beginning.
         patience: For how many seconds of work more of them are.
         farthest: How many at the most.
+        at_hand: How many are there, as far as is known.
     """
 
-    def __init__(self, items: int, *, ahead: int, patience: float, farthest: int) -> None:
+    def __init__(
+        self, items: int, *, ahead: int, patience: float, farthest: int, at_hand: int = 0
+    ) -> None:
         facts = {"ahead": min(ahead, farthest), "patience": patience, "farthest": farthest}
-        super().__init__(iter(()), ordered=True, **facts)
+        super().__init__(iter(()), ordered=True, at_hand=at_hand, **facts)
         self._left = items
 
     def take_count(self) -> int:
         """Take some items, as far as there is room; return how many."""
         room = self._ahead - (self._taken - self._delivered)
-        count = min(room, max(1, self._ahead // 2), self._left)
+        count = min(room, max(1, self._ahead // 2, self._at_hand - self._taken), self._left)
         self._taken += count
         self._left -= count
         self._exhausted = self._left == 0

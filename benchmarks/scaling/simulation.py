@@ -2,7 +2,8 @@
 
 How many items a chunk has, how far items are taken ahead and how many chunks wait at a worker is
 decided by the library's own rules (`rules`). Items of a chunk follow one another, so a chunk is a
-range of indexes, and a simulation costs as much as it has chunks.
+range of indexes, and a simulation costs as much as it has chunks. What is done of a chunk before
+its end comes when its worker is asked.
 
 Driver and scheduler do one thing at a time. The driver hands out before it reads what has come
 back, as long as it may hand out. What is behind a slow item on a worker goes back when others are
@@ -69,6 +70,7 @@ class Simulation:
         self._arrived: deque[Callable[[], float]] = deque()
         self._pending: deque[Range] = deque()
         self._waiting = 0
+        self._there = 0
         self._alone: deque[Chunk] = deque()
         self._ranking = Ranking(self._workers)
         self._next = 0
@@ -97,8 +99,8 @@ class Simulation:
         work, size = self._work, len(self._workers)
         first = work.first or rules.first_ahead(size, known=work.items if work.known else 0)
         farthest = max(work.ahead or rules.farthest(size), work.first or 0)
-        patience = self._costs.patience
-        return rules.Window(work.items, ahead=first, patience=patience, farthest=farthest)
+        facts = {"ahead": first, "patience": self._costs.patience, "farthest": farthest}
+        return rules.Window(work.items, at_hand=work.items if work.known else 0, **facts)
 
     def _concluded(self) -> Outcome:
         out, now = self._out, self._now
@@ -138,7 +140,8 @@ class Simulation:
         if not self._arrived:
             return None
         letters, self._arrived = self._arrived, deque()
-        turn = self._costs.driver_turn * len(self._workers)
+        size, costs = len(self._workers), self._costs
+        turn = size * (costs.driver_turn + size * costs.driver_pair)
         return turn + sum(letter() for letter in letters)
 
     def _take(self) -> float | None:
@@ -154,6 +157,7 @@ class Simulation:
         self._found += found
         if found:
             self._deliver(Range(first, found))
+        self._there += count - found
         if count > found:
             self._wait(Range(first + found, count - found))
         return count * self._work.find
@@ -178,26 +182,28 @@ class Simulation:
         self._out.chunks += 1
         worker.sent += 1
         self._ranking.note(index)
-        spent = self._spent_on(chunk, is_out=True)
+        spent = self._spent_on(chunk.count, chunks=1, is_out=True)
         arrive = partial(self._on_chunk, chunk, index, worker.life)
         self._at(self._now + spent, partial(self._through, arrive))
+        chunk.looked_at = self._now + spent
         if self._costs.driver_look:
             glance = partial(self._glance, chunk, index, worker.life)
-            self._at(self._now + spent + self._costs.looks, glance)
+            self._at(chunk.looked_at + self._costs.looks, glance)
         return spent
 
-    def _spent_on(self, chunk: Chunk, *, is_out: bool) -> float:
+    def _spent_on(self, items: int, *, chunks: int, is_out: bool) -> float:
         costs = self._costs
-        each = costs.driver_chunk + costs.driver_worker * len(self._workers)
-        items = costs.driver_item + (0.0 if is_out else 2 * self._work.tell)
-        return (each + chunk.count * items) / 2
+        chunk = costs.driver_chunk + costs.driver_worker * len(self._workers)
+        each = costs.driver_item + (0.0 if is_out else 2 * self._work.tell)
+        return (chunks * chunk + items * each) / 2
 
     def _draw(self, *, behind: bool) -> Chunk | None:
         if self._alone:
             return None if behind else self._alone.popleft()
         if not self._waiting:
             return None
-        count = self._pace.count(self._waiting, len(self._workers))
+        under_way = self._there - self._waiting
+        count = self._pace.count(self._waiting, len(self._workers), under_way)
         if behind and not self._pace.may_wait(count):
             return None
         found = self._pending.popleft()
@@ -216,37 +222,65 @@ class Simulation:
         self._at(at + latency, event)
 
     def _glance(self, chunk: Chunk, index: int, life: int) -> None:
-        """Have a worker asked how far a chunk is, if there may be news of it before its end."""
+        """Have a worker asked how far a chunk is, when it is time."""
         worker = self._workers[index]
-        if worker.life != life or chunk.is_over:
+        runs = bool(worker.chunks) and worker.chunks[0] is chunk
+        if worker.life != life or chunk.is_over or chunk.is_asked or (runs and chunk.count == 1):
             return
-        is_alone = chunk.count == 1 and worker.chunks and worker.chunks[0] is chunk
-        if is_alone:
+        pause = self._pause(runs=runs)
+        due = self._now + self._costs.looks if pause is None else chunk.looked_at + pause
+        if due > self._now + 1e-9:
+            self._at(due, partial(self._glance, chunk, index, life))
             return
-        if not self._driver_works and (wakes := self._wakes_at) > self._now:
-            self._at(wakes, partial(self._glance, chunk, index, life))
-            return
+        chunk.is_asked = True
         asked = self._asked.setdefault(index, [])
         asked.append(chunk)
         if len(asked) == 1:
             self._arrive(lambda: self._ask(index, life))
 
-    @property
-    def _wakes_at(self) -> float:
-        """When an idle driver looks again whom to ask."""
-        tick = self._costs.looks / 2
-        return tick * math.ceil(self._now / tick - 1e-9)
+    def _pause(self, *, runs: bool) -> float | None:
+        """Return how long a chunk is left alone; None while there is nothing to ask it for."""
+        if not self._waiting and self._ranking.has_idle:
+            return self._costs.looks
+        return self._costs.fresh if runs else None
 
     def _ask(self, index: int, life: int) -> float:
         """Ask how far a worker is: all that is to be asked at once."""
         chunks = self._asked.pop(index)
         self._out.looks += 1
-        costs, asked_at = self._costs, self._now
+        costs = self._costs
         answered_at = self._scheduler.after(self._now, costs.scheduler_look) + 2 * costs.latency
-        again = max(answered_at, asked_at + costs.looks)
         for chunk in chunks:
-            self._at(again, partial(self._glance, chunk, index, life))
+            chunk.looked_at = self._now
+            self._at(answered_at, partial(self._answer, chunk, index, life))
         return costs.driver_look
+
+    def _answer(self, chunk: Chunk, index: int, life: int) -> None:
+        """Have what is done told, and ask for more when it is time."""
+        chunk.is_asked = False
+        worker = self._workers[index]
+        if worker.life == life and worker.chunks and worker.chunks[0] is chunk:
+            costs = self._costs
+            worked = self._now - costs.latency - chunk.began - costs.worker_chunk
+            done = chunk.done(worked, self._work.slow_seconds)
+            self._arrive(lambda: self._on_news(chunk, done))
+        self._glance(chunk, index, life)
+
+    def _on_news(self, chunk: Chunk, done: int) -> float:
+        """Take what is done of a chunk before its end."""
+        if chunk.is_over or done <= chunk.received:
+            return 0.0
+        return self._receive(chunk, done, chunks=0)
+
+    def _receive(self, chunk: Chunk, done: int, *, chunks: int) -> float:
+        """Take the first items of a chunk that have not come; return what that costs."""
+        found = Range(chunk.first + chunk.received, done - chunk.received)
+        chunk.received = done
+        self._out.ran += found.size
+        self._there -= found.size
+        if found.size:
+            self._deliver(found)
+        return self._spent_on(found.size, chunks=chunks, is_out=False)
 
     def _on_chunk(self, chunk: Chunk, index: int, life: int) -> None:
         worker = self._workers[index]
@@ -308,10 +342,11 @@ class Simulation:
         if worker.life == life:
             worker.sent -= 1
             self._ranking.note(index)
-        self._out.ran += chunk.count
         self._pace.learn(chunk.count, chunk.takes - self._costs.worker_chunk)
-        self._deliver(Range(chunk.first, chunk.count))
-        return self._spent_on(chunk, is_out=False)
+        spent = self._receive(chunk, chunk.count, chunks=1)
+        if self._costs.driver_look and worker.chunks:
+            self._glance(worker.chunks[0], index, worker.life)
+        return spent
 
     def _deliver(self, found: Range) -> None:
         """Hand items on to the consumer: at once, or when all before them are there."""
@@ -414,21 +449,24 @@ class Simulation:
         self._out.again += sum(chunk.count for chunk in waited)
         if ran is None:
             return 0.0
+        ran.is_over = True
+        first, size = ran.rest
         if ran.count == 1:
             self._blame(ran, crashes=ran.crashes + 1)
             return 0.0
-        self._out.again += ran.count
+        self._out.again += size
         if self._costs.is_isolating:
             self._isolate(ran)
         else:
-            ones = range(ran.first, ran.first + ran.count)
-            self._alone.extend(Chunk(first, 1, crashes=1, alone=True) for first in ones)
+            ones = range(first, first + size)
+            self._alone.extend(Chunk(one, 1, crashes=1, alone=True) for one in ones)
         return 0.0
 
     def _blame(self, item: Chunk, *, crashes: int) -> None:
         if crashes >= rules.MOST_CRASHES:
             self._out.failed += 1
             self._out.ran += 1
+            self._there -= 1
             self._deliver(Range(item.first, 1))
             return
         self._out.again += 1

@@ -6,11 +6,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from benchmarks.scaling import rules
 from benchmarks.scaling.costs import (
     BARE_DRIVER,
     BARE_SCHEDULER,
     DASK,
     FIND,
+    PAIR,
     RAY,
     STORE,
     TELL_ITEMS,
@@ -150,20 +152,37 @@ def by_change() -> Table:
     short = 0.01
     plain = Remedy(Work(items=ITEMS, seconds=short))
     generator = plain._replace(known=False)
-    seldom = replace(DASK, looks=WORKERS * 0.008)
+    once = replace(DASK, driver_turn=PAIR, driver_pair=0.0)
+    seldom = replace(DASK, fresh=WORKERS * 0.008)
     bare = replace(seldom, driver_chunk=BARE_DRIVER, scheduler_chunk=BARE_SCHEDULER)
     long = replace(plain.work, chunksize=200)
     cases = {
         "a range, as it is": plain,
         "a generator, as it is": generator,
         "a generator, patience of 4 s": generator._replace(costs=replace(DASK, patience=4.0)),
+        "who is idle, found once a turn": plain._replace(costs=once),
         "looks every 8 s": plain._replace(costs=seldom),
         "chunks of 2 s": plain._replace(work=long),
         "both": plain._replace(work=long, costs=seldom),
         "looks every 8 s, a chunk as cheap as a bare task": plain._replace(costs=bare),
-        "all three": plain._replace(work=long, costs=bare),
+        "all four": plain._replace(work=long, costs=replace(bare, driver_turn=PAIR, driver_pair=0.0)),
     }
     return _remedies("What changes of the library would do", cases, short)
+
+
+def by_turn() -> Table:
+    """Return what it would do to find out once a turn who is idle, and not for every place."""
+    cases = {
+        f"{name}{how}": replace(costs, **facts)
+        for name, costs in (("Dask", DASK), ("Ray", RAY))
+        for how, facts in (("", {}), (", once a turn", {"driver_turn": PAIR, "driver_pair": 0.0}))
+    }
+    rows = []
+    for seconds in (0.1, 1.0, 2.0, 10.0):
+        work = Work(items=ITEMS, seconds=seconds)
+        cells = (working(work, simulated(work, costs=costs)) for costs in cases.values())
+        rows.append((f"{seconds:g} s", *cells))
+    return Table("What workers are busy, by how it is found who is idle", ("an item", *cases), rows)
 
 
 def _remedies(title: str, cases: Mapping[str, Remedy], seconds: float) -> Table:
@@ -249,7 +268,7 @@ def by_cache() -> Table:
     ):
         for found in (0.0, 0.9, 1.0) if find else (0.0,):
             work = Work(items=ITEMS, seconds=0.1, find=find, store=store, found=found)
-            got = simulated(work)
+            got = simulated(work, least=8 * rules.farthest(WORKERS) if found else SAMPLE)
             rate, lasts = f"{got.rate:,.0f}", in_time(got.projected(ITEMS))
             rows.append((name, f"{found:.0%}", rate, percent(got.driver), lasts))
     columns = ("cache", "found", "items a second", "driver", "10^9 items")
@@ -299,6 +318,19 @@ def by_end() -> Table:
     return Table("What comes on top, at the beginning and the end", columns, rows)
 
 
+def by_beginning() -> Table:
+    """Return how many items a first chunk has, and how long it takes."""
+    rows = []
+    for items in (10_000, 100_000, ITEMS):
+        at_hand = rules.first_ahead(WORKERS, known=items)
+        count = rules.new_pace(None, DASK.hides).count(min(items, at_hand), WORKERS)
+        lasts = (in_time(count * seconds) for seconds in (0.01, 1.0, 10.0))
+        name = f"{items:,}" if items < ITEMS else "10^9"
+        rows.append((name, str(count), *lasts))
+    columns = ("items of a map", "in a first chunk", "which takes, of 10 ms", "of 1 s", "of 10 s")
+    return Table("What a worker gets first, on Dask", columns, rows)
+
+
 def host_lost() -> Table:
     """Return what becomes of a map when a host is lost."""
     rows = []
@@ -320,8 +352,10 @@ TABLES: Final[Sequence[Callable[[], Table]]] = (
     partial(by_workers, RAY, "Ray"),
     by_remedy,
     by_change,
+    by_turn,
     by_order,
     by_end,
+    by_beginning,
     by_lifetime,
     host_lost,
     by_cache,
