@@ -165,7 +165,9 @@ def by_change() -> Table:
         "chunks of 2 s": plain._replace(work=long),
         "both": plain._replace(work=long, costs=seldom),
         "looks every 8 s, a chunk as cheap as a bare task": plain._replace(costs=bare),
-        "all four": plain._replace(work=long, costs=replace(bare, driver_turn=PAIR, driver_pair=0.0)),
+        "all four": plain._replace(
+            work=long, costs=replace(bare, driver_turn=PAIR, driver_pair=0.0)
+        ),
     }
     return _remedies("What changes of the library would do", cases, short)
 
