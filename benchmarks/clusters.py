@@ -1,8 +1,9 @@
 """Dask and Ray: `python -m benchmarks.clusters [--engine dask|ray] [--rounds N] [--stream N]`.
 
-Every contender of an engine uses the same cluster, of two processes on this machine, started once
-by the engine itself. Each round runs every contender once, in turning order. In each table the
-first line is what the others are compared with.
+Every contender of a table uses the same cluster, of two processes on this machine, started by the
+engine itself. Each table has a new one: workers that have run ten thousands of tasks do the same
+work slower. Each round runs every contender once, in turning order. In each table the first line is
+what the others are compared with.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from benchmarks.observers import in_turns
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from hypernodes import Pipeline, RuntimeConfig
+    from hypernodes import RuntimeConfig
     from hypernodes.abc import Executor
 
     Calls = dict[str, Callable[[], Any]]
@@ -43,6 +44,7 @@ class Engine(Protocol):
     """A cluster, and what its own users write by hand."""
 
     executor: Executor
+    config: RuntimeConfig
 
     def by_hand(self, items: range) -> Calls:
         """Return maps of `successor` over `items`, checked."""
@@ -77,9 +79,10 @@ class Dask:
     """A `LocalCluster`, and bags on it."""
 
     def __init__(self) -> None:
-        from hypernodes import DaskExecutor
+        from hypernodes import DaskExecutor, RuntimeConfig
 
         self.executor = DaskExecutor()
+        self.config = RuntimeConfig(executor=self.executor)
 
     def by_hand(self, items: range) -> Calls:
         """Return bags: of as many partitions as Dask chooses, and of other numbers."""
@@ -108,9 +111,10 @@ class Ray:
     """An initialised Ray, and tasks of chunks by hand."""
 
     def __init__(self) -> None:
-        from hypernodes import RayExecutor
+        from hypernodes import RayExecutor, RuntimeConfig
 
         self.executor = RayExecutor()
+        self.config = RuntimeConfig(executor=self.executor)
 
     def by_hand(self, items: range) -> Calls:
         """Return tasks that take a list of items each, in several sizes."""
@@ -148,7 +152,7 @@ def ray() -> Iterator[Ray]:
 ENGINES = {"dask": dask, "ray": ray}
 
 
-def trivial(engine: Engine, config: RuntimeConfig) -> tuple[str, Calls]:
+def trivial(engine: Engine) -> tuple[str, Calls]:
     """Return maps of items that cost nothing."""
     from hypernodes import Pipeline, node
 
@@ -157,15 +161,16 @@ def trivial(engine: Engine, config: RuntimeConfig) -> tuple[str, Calls]:
     calls = engine.by_hand(items)
     for call in calls.values():
         check(call() == [x + 1 for x in items], call)
-    calls["hypernodes"] = lambda: pipeline.map({"x": items}, map_over="x", config=config)
+    calls["hypernodes"] = lambda: pipeline.map({"x": items}, map_over="x", config=engine.config)
     check([row["y"] for row in calls["hypernodes"]()] == [x + 1 for x in items], "rows")
     return f"{TRIVIAL:,} trivial items", calls
 
 
-def busy(config: RuntimeConfig) -> tuple[str, Calls]:
+def busy(engine: Engine) -> tuple[str, Calls]:
     """Return maps of items that keep a core busy, and what two bare processes make of them."""
     from hypernodes import Pipeline, node
 
+    config = engine.config
     rate = 100_000 / min(time_once(lambda: looped(100_000)) for _ in range(10))
     items = [int(rate * BUSY_SECONDS)] * BUSY
     pipeline = Pipeline([node("y")(looped)])
@@ -181,10 +186,11 @@ def busy(config: RuntimeConfig) -> tuple[str, Calls]:
     return f"{title}; at least {BEST_SHARE:.0%} of it", calls
 
 
-def large(config: RuntimeConfig) -> tuple[str, Calls]:
+def large(engine: Engine) -> tuple[str, Calls]:
     """Return runs with a large array between two nodes, that is or is not asked for."""
     from hypernodes import Pipeline, node
 
+    config = engine.config
     pipeline = Pipeline([node("array")(zeros), node("y")(first)])
     parts = Pipeline([pipeline.as_node(name="both")])
     inputs = {"size": LARGE}
@@ -213,9 +219,12 @@ def print_race(title: str, calls: Calls, rounds: int) -> None:
         print(f"  {name:32} {middle:9.1f} (min {min(values):.1f})  {share:6.2f} times as fast")
 
 
-def print_stream(pipeline: Pipeline, config: RuntimeConfig, count: int) -> None:
+def print_stream(engine: Engine, count: int) -> None:
     """Print what the memory of this process grows by over a streamed map."""
-    rows = pipeline.map_iter({"x": iter(range(count))}, map_over="x", config=config)
+    from hypernodes import Pipeline, node
+
+    pipeline = Pipeline([node("y")(successor)])
+    rows = pipeline.map_iter({"x": iter(range(count))}, map_over="x", config=engine.config)
     started = time.perf_counter()
     check(sum(1 for _ in islice(rows, EARLY)) == EARLY, "rows")
     early = resident()
@@ -234,8 +243,6 @@ def resident() -> int:
 
 def main() -> None:
     """Race and print the tables."""
-    from hypernodes import Pipeline, RuntimeConfig, node
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engine", action="append", choices=ENGINES)
     parser.add_argument("--rounds", type=int, default=9)
@@ -243,11 +250,11 @@ def main() -> None:
     options = parser.parse_args()
     for name in options.engine or ENGINES:
         print(f"\n=== {name}, {WORKERS} worker processes")
+        for race in (trivial, busy, large):
+            with ENGINES[name]() as engine:
+                print_race(*race(engine), options.rounds)
         with ENGINES[name]() as engine:
-            config = RuntimeConfig(executor=engine.executor)
-            for title, calls in (trivial(engine, config), busy(config), large(config)):
-                print_race(title, calls, options.rounds)
-            print_stream(Pipeline([node("y")(successor)]), config, options.stream)
+            print_stream(engine, options.stream)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hypernodes._engine.clusters import worker
 from hypernodes._engine.clusters.briefs import DRIVER
 from hypernodes._engine.clusters.cluster import Cluster
+from hypernodes._engine.clusters.needs import lack_of
 from hypernodes.exceptions import HyperNodesError
 from hypernodes.executors.clustered import ClusteredExecutor
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from hypernodes._engine.clusters.briefs import Result
     from hypernodes._engine.clusters.cluster import Listener, Order
-    from hypernodes._engine.clusters.needs import Needs
+    from hypernodes._engine.clusters.needs import Lack, Needs
 
 RUNNING = threading.local()
 """Its `site` is the worker whose node runs in this thread, if any."""
@@ -136,8 +137,8 @@ class Chaos(Cluster):
     def forget(self, tokens: Collection[int]) -> None:
         worker.forget(DRIVER, tokens)
 
-    def lacking(self, needs: Needs) -> str | None:
-        return next((name for name, _ in needs if name not in self.resources), None)
+    def lacking(self, needs: Needs) -> Lack | None:
+        return lack_of(needs, [dict.fromkeys(self.resources, 1)])
 
     def suits(self, place: str, needs: Needs) -> bool:
         site = self.sites.get(place)

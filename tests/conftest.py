@@ -100,12 +100,11 @@ def threads():
 @pytest.fixture(scope="session")
 def remote(tmp_path_factory):
     """A Dask cluster: a worker with two threads and devices, and one with one and less memory."""
-    distributed = pytest.importorskip("distributed")
+    pytest.importorskip("distributed")
     remote = RemoteDask(tmp_path_factory.mktemp("dask"))
     remote.add("big", "--nthreads", "2", "--memory-limit", "0", "--resources", "GPU=1,disk=2")
     remote.add("small", "--nthreads", "1", "--memory-limit", "1GB")
-    with distributed.Client(remote.address, set_as_default=False) as client:
-        client.wait_for_workers(2, timeout=60)
+    remote.await_workers(2)
     yield remote
     remote.end()
 

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-LIMIT = 60
+LIMIT = 120
 HERE = str(Path(__file__).parent)
 PATH = os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH")]))
 
@@ -69,6 +69,13 @@ class RemoteDask:
             python=python,
         )
         return self.workers[name].pid
+
+    def await_workers(self, count):
+        """Wait until so many workers have joined."""
+        from distributed import Client
+
+        with Client(self.address, set_as_default=False) as client:
+            client.wait_for_workers(count, timeout=LIMIT)
 
     def freeze(self):
         """Stop the scheduler where it is, as a network does that is cut."""

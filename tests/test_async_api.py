@@ -21,7 +21,7 @@ from hypernodes import (
     node,
 )
 
-LIMIT = 10.0
+LIMIT = 30.0
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ from hypernodes import (
     node,
 )
 
-LIMIT = 10.0
+LIMIT = 30.0
 DEFAULT = RuntimeConfig(executor=AsyncExecutor())
 
 
@@ -722,7 +722,7 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("executor", ["'async'", "'sequential'", "'thread'"])
 @pytest.mark.parametrize("way", ["run", "map", "arun"])
 def test_an_interrupt_cancels_the_coroutines(run_script, executor, way):
-    result = run_script(INTERRUPTED.format(executor=executor, way=way), seconds=10)
+    result = run_script(INTERRUPTED.format(executor=executor, way=way), seconds=30)
 
     assert "cancelled" in result.stdout  # lines of two threads may run into one another
     assert "interrupted" in result.stdout
@@ -742,5 +742,5 @@ left = Pipeline([node("y")(work)]).map_iter(
 )
 next(left)
 """,
-        seconds=10,
+        seconds=30,
     )

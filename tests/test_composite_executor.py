@@ -30,7 +30,7 @@ from hypernodes import (
 )
 from hypernodes._kinds import AnyExecutor
 
-LIMIT = 10.0
+LIMIT = 30.0
 SEQUENTIAL = RuntimeConfig(executor="sequential")
 PARTS = {
     "sequential": SequentialExecutor(),

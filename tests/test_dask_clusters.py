@@ -3,7 +3,9 @@
 import asyncio
 import os
 import pickle
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -134,7 +136,18 @@ def test_what_others_do_there_is_left_alone_and_nothing_is_left_behind(remote):
         before = client.run_on_scheduler(state)
         with DaskExecutor(scheduler_address=remote.address, chunksize=3) as executor:
             assert len(pids(RuntimeConfig(executor=executor), 50)) >= 1
-        wait_until(lambda: client.run_on_scheduler(state) == before)
+
+        def is_as_before():
+            after = client.run_on_scheduler(state)
+            fixed = ("plugins", "workers")
+            return (
+                all(after[name] == before[name] for name in fixed)
+                and after["clients"] <= before["clients"]  # others may have left meanwhile
+                and slow.key in after["tasks"]
+                and set(after["tasks"]) <= set(before["tasks"])
+            )
+
+        wait_until(is_as_before)
         assert slow.result(timeout=60) is None
         assert kept["theirs"].result(timeout=60) == [1, 2, 3]
         assert all(is_alive(pid) for pid in pids_of(remote))
@@ -148,14 +161,41 @@ def test_equal_executors_share_their_connection(remote, executor, config):
     assert REGISTRY._open[equal] is workers
 
 
-def test_nobody_at_the_address_is_said_soon():
-    executor = DaskExecutor(scheduler_address="tcp://127.0.0.1:9")
-    config = RuntimeConfig(executor=executor, callbacks=[Start(init_kwargs={"timeout": 1})])
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("tcp://127.0.0.1:9", "nothing listens there; see whether it is up, and whether the port"),
+        ("tls://127.0.0.1:9", "nothing listens there; see whether it is up, and whether the port"),
+        ("tcp://no..host:8786", "the host 'no..host' is not known here; see whether its name"),
+    ],
+)
+def test_nobody_at_the_address_is_said_soon(address, told):
+    config = RuntimeConfig(executor=DaskExecutor(scheduler_address=address))
     before = set(threading.enumerate())
-    with pytest.raises(HyperNodesError, match=r"no Dask scheduler .* 'tcp://127.0.0.1:9'") as found:
+    with pytest.raises(HyperNodesError, match=f"no Dask scheduler .* '{address}': {told}"):
         single(pid_of).run({"x": 1}, config=config)
-    assert "see whether it is up" in str(found.value)
     wait_until(lambda: not lasting(before))
+
+
+def test_a_scheduler_that_is_about_to_start_is_waited_for_as_long_as_asked(cluster):
+    cluster.end_scheduler()
+    with DaskExecutor(cluster.address) as executor, futures.ThreadPoolExecutor(1) as thread:
+        patient = Start(init_kwargs={"timeout": 60})
+        config = RuntimeConfig(executor=executor, callbacks=[patient])
+        running = thread.submit(pids, config)
+        wait_until(lambda: patient.told)
+        cluster.start()
+        pid = cluster.add("one")
+        assert running.result(120) == {pid}
+
+
+def test_whoever_is_no_scheduler_is_not_taken_for_one():
+    with socket.create_server(("127.0.0.1", 0)) as server:  # says nothing
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        impatient = Start(init_kwargs={"timeout": "500 ms"})
+        config = RuntimeConfig(executor=DaskExecutor(address), callbacks=[impatient])
+        with pytest.raises(HyperNodesError, match=f"no Dask scheduler .* '{address}' .*TLS"):
+            pids(config)
 
 
 def lasting(before):
@@ -277,11 +317,21 @@ def test_start_up_is_paid_once_and_shared(own):
 
 
 LEAVES = """
-import gc, logging, os, threading
+import gc, logging, os, threading, time
 from pathlib import Path
 from hypernodes import DaskExecutor, Pipeline, RuntimeConfig, node
 
 def left():
+    # Our threads, open sockets and pipes, and handlers of logs, when they have settled.
+    found, settled_at = None, time.monotonic()
+    while time.monotonic() < settled_at + 1.0:
+        seen = now_left()
+        if seen != found:
+            found, settled_at = seen, time.monotonic()
+        time.sleep(0.05)
+    return found
+
+def now_left():
     gc.collect()
     links = []
     for path in Path("/proc/self/fd").iterdir():
@@ -505,6 +555,12 @@ def test_a_client_with_tls_is_used(secure, keys):
         assert pids(RuntimeConfig(executor=executor)) == pids_of(secure)
 
 
+def test_callbacks_can_give_the_security_as_dask_takes_it(secure, keys):
+    hook = Start(init_kwargs={"security": fields_of(keys)})
+    with DaskExecutor(secure.address) as executor:
+        assert pids(RuntimeConfig(executor=executor, callbacks=[hook])) == pids_of(secure)
+
+
 @pytest.mark.parametrize("known", [False, True])
 def test_whoever_has_not_the_keys_is_told_so(secure, known):
     other = distributed.Security.temporary() if known else None
@@ -568,8 +624,7 @@ def test_workers_with_other_versions_are_named_before_anything_runs(
         env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
     cluster.add("good")
     cluster.add("other", env=env, python=python)
-    with distributed.Client(cluster.address, set_as_default=False) as client:
-        client.wait_for_workers(2, timeout=60)
+    cluster.await_workers(2)
     marks = tmp_path / "marks"
     with pytest.raises(HyperNodesError, match=message) as found:
         single(lambda x: marks.touch()).run(
@@ -634,7 +689,8 @@ def marks(tmp_path):
 def test_a_scheduler_that_is_lost_in_a_map_is_an_error_soon_and_can_come_back(
     cluster, tmp_path, marks, monkeypatch, way
 ):
-    monkeypatch.setattr("hypernodes._engine.clusters.lifeline.SILENCE", 3.0)
+    if way == "frozen":
+        monkeypatch.setattr("hypernodes._engine.clusters.lifeline.SILENCE", 5.0)
     cluster.add("first")
     cache = CacheSpec(kind="disk", path=str(tmp_path / "cache"))
     one = single(marking(marks, 0.02), cache=True)
@@ -645,10 +701,8 @@ def test_a_scheduler_that_is_lost_in_a_map_is_an_error_soon_and_can_come_back(
         for _ in range(20):
             next(found)
         lose(cluster, way)
-        begun = time.monotonic()
         with pytest.raises(HyperNodesError, match="see whether it is up, and run again"):
             list(found)
-        assert time.monotonic() - begun < 25
         if way == "frozen":
             cluster.thaw()
         if way == "killed":
@@ -682,12 +736,12 @@ def lose(cluster, way):
 
 
 def test_a_run_that_waits_for_a_frozen_scheduler_ends(cluster, monkeypatch):
-    monkeypatch.setattr("hypernodes._engine.clusters.lifeline.SILENCE", 1.0)
     cluster.add("one")
     with DaskExecutor(cluster.address) as executor:
         config = RuntimeConfig(executor=executor)
         pids(config)
         cluster.freeze()
+        monkeypatch.setattr("hypernodes._engine.clusters.lifeline.SILENCE", 1.0)
         many = bytes(5_000_000)  # goes by way of the scheduler, which is asked at once
         with pytest.raises(HyperNodesError, match="not answered for 1 s"):
             single(len).run({"obj": many}, config=config)
@@ -710,6 +764,7 @@ def test_a_scheduler_that_is_lost_between_runs_costs_the_next_one_nothing(cluste
 
 def test_a_cluster_whose_last_worker_is_gone_is_an_error_in_time(cluster):
     cluster.add("one")
+    cluster.await_workers(1)
     executor = DaskExecutor(cluster.address, chunksize=1)
     config = RuntimeConfig(executor=executor, callbacks=[Start(timeout=2)])
     found = single(lambda x: time.sleep(0.05)).map_iter(
@@ -765,9 +820,40 @@ def test_what_no_worker_has_is_refused_before_anything_is_submitted(
         drive(one, way, config)
     assert found.value.node == needy.name
     assert found.value.resource == missing
+    assert found.value.requested == resources[missing]
     assert "which no worker has" in str(found.value)
     if way != "own config":
         assert not list(marks.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "amount", "words"),
+    [
+        ("num_gpus", 2, "2 of 'num_gpus', which no worker has (the largest has 1); ask for less"),
+        ("num_cpus", 3, "3 of 'num_cpus', which no worker has (the largest has 2); ask for less"),
+        ("tape", 0.5, "0.5 of 'tape', which no worker has; ask for less, or add workers"),
+        ("num_cpu", 1, "1 of 'num_cpu', which no worker has; did you mean 'num_cpus'?"),
+        ("disks", 1, "1 of 'disks', which no worker has; did you mean 'disk'?"),
+    ],
+)
+def test_a_refusal_says_what_there_is_or_what_was_meant(config, name, amount, words):
+    with pytest.raises(ResourceError, match=re.escape(f"node 'pid_of' asks for {words}")) as found:
+        single(pid_of, resources={name: amount}).run({"x": 1}, config=config)
+    error = found.value
+    assert (error.node, error.resource, error.requested) == ("pid_of", name, amount)
+    assert error.available == {"num_gpus": 1, "num_cpus": 2}.get(name, 0)
+    assert error.suggestion == {"num_cpu": "num_cpus", "disks": "disk"}.get(name)
+
+
+def test_what_no_worker_has_together_is_refused_too(cluster):
+    cluster.add("one", "--resources", "tape=1")
+    cluster.add("other", "--resources", "disk=1")
+    cluster.await_workers(2)
+    both = single(pid_of, resources={"tape": 1, "disk": 1})
+    with DaskExecutor(cluster.address) as executor:
+        config = RuntimeConfig(executor=executor)
+        with pytest.raises(ResourceError, match=r"1 of 'disk' and 1 of 'tape', .* has together; "):
+            both.run({"x": 1}, config=config)
 
 
 def drive(one, way, config):
@@ -800,8 +886,8 @@ def test_what_no_worker_has_is_refused_by_amap_too(config):
 def test_a_cluster_of_our_own_has_no_more_memory_than_its_machine(own):
     config = RuntimeConfig(executor=own)
     assert single(pid_of, resources={"memory": 1e6}).run({"x": 1}, config=config)
-    with pytest.raises(ResourceError, match="'memory'"):
-        single(pid_of, resources={"memory": 1e18}).run({"x": 1}, config=config)
+    with pytest.raises(ResourceError, match=r"16 PiB of 'memory'.*the largest has \d[\d.]* [GT]iB"):
+        single(pid_of, resources={"memory": 2**54}).run({"x": 1}, config=config)
 
 
 def test_what_only_another_executor_is_asked_for_is_not_refused(config):
@@ -965,20 +1051,28 @@ def test_code_that_waits_for_its_own_worker_by_another_executor_lends_its_place(
     assert [each["y"] for each in found] == [3, 6]
 
 
+def is_open(executor):
+    """Say, in a worker, whether an executor has opened anything."""
+    from hypernodes._engine.workers import REGISTRY
+
+    return executor in REGISTRY._open
+
+
 @pytest.mark.parametrize("options", [{}, {"timeout": 120.0}])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_an_executor_that_differs_runs_right_in_the_worker_whose_cluster_it_leads_to(
-    config, remote, options
+    config, remote, options, host
 ):
-    address = remote.address
+    address = remote.address.replace("127.0.0.1", host)
 
     @node(output_name="z", **options)
     def outer(x):
         other = RuntimeConfig(executor=DaskExecutor(address, chunksize=1))
         rows = single(lambda x: x + 1).map({"x": [x] * 3}, map_over="x", config=other)
-        return [row["y"] for row in rows]
+        return [row["y"] for row in rows], is_open(other.executor)
 
     found = Pipeline([outer]).map({"x": range(6)}, map_over="x", config=config)
-    assert [row["z"] for row in found] == [[x + 1] * 3 for x in range(6)]
+    assert [row["z"] for row in found] == [([x + 1] * 3, False) for x in range(6)]
 
 
 def test_the_same_in_a_coroutine(config, remote):
@@ -1011,8 +1105,7 @@ def test_a_resource_that_leaves_with_its_only_worker_ends_the_run_after_a_while(
     monkeypatch.setattr("hypernodes._engine.clusters.pool.SCARCE", 1.0)
     cluster.add("plain")
     cluster.add("special", "--resources", "tape=1")
-    with distributed.Client(cluster.address, set_as_default=False) as client:
-        client.wait_for_workers(2, timeout=60)
+    cluster.await_workers(2)
 
     def work(x):
         (marks / str(os.getpid())).touch()

@@ -19,11 +19,12 @@ from hypernodes import (
     node,
 )
 from hypernodes._engine.workers import REGISTRY
+from remote_dask import wait_until
 
 distributed = pytest.importorskip("distributed")
 
 BIG = 1 << 20
-LIMIT = 60
+LIMIT = 120
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +72,8 @@ def test_a_value_that_many_need_and_nobody_asks_for_stays_where_it_was_made(conf
     found = Pipeline(nodes).run({"x": 8 * BIG}, output_name=["pid", "size"], config=config)
     assert found["pid"][0] == found["size"] == 8 * BIG
     assert found["pid"][1] != os.getpid()
-    pool, heard = REGISTRY._open[executor], threading.Event()
-    gc.collect()
-    pool.later(heard.set)
-    assert heard.wait(LIMIT)
-    assert not pool._kept  # and is let go
+    pool = REGISTRY._open[executor]
+    wait_until(lambda: gc.collect() >= 0 and not pool._kept)  # it is let go
 
 
 @pytest.fixture
@@ -116,13 +114,16 @@ def test_after_a_reload_workers_of_our_own_run_the_new_code(module, executor, tm
 
 def test_what_workers_make_with_other_code_is_not_kept(module, config, tmp_path, far_address):
     cache = CacheSpec(kind="disk", path=tmp_path / "kept")
-    slowly = (
-        "import time\ndef f(x):\n    time.sleep(0.02)\n    return x + {}\n"  # all workers join in
-    )
-    first = Pipeline([node("y")(module(slowly.format(30)).f)])
+    slowly = "import time\ndef f(x):\n    time.sleep(0.02)\n    return x + {}\n"
+    first = Pipeline([node("y")(module(slowly.format(30)).f), node("pid")(lambda y: os.getpid())])
+
+    def all_join_in():
+        found = first.map({"x": range(30)}, map_over="x", config=config)
+        return len({each["pid"] for each in found}) == 2
+
     with warnings.catch_warnings():
         warnings.simplefilter("always")  # in the workers, too, from now on
-        first.map({"x": range(30)}, map_over="x", config=config)  # they import it
+        wait_until(all_join_in)  # and have imported it
     second = Pipeline([node("y")(module(slowly.format(40)).f)])
     with DaskExecutor(scheduler_address=far_address) as far:
         with_cache = RuntimeConfig(executor=far, cache=cache)

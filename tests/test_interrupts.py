@@ -104,7 +104,7 @@ def test_an_interrupt_anywhere_in_a_run_ends_it_and_the_next_run_is_fine(kind, w
         [sys.executable, "-c", script, kind, way],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=480,
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "everywhere\n"), done.stderr[-4000:]

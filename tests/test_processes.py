@@ -15,9 +15,10 @@ from hypernodes._engine.processes import board, wire
 from hypernodes._engine.processes.depot import Depot
 from hypernodes._engine.processes.hand import Hand
 from hypernodes._engine.shipping import claims, errors, pace
+from hypernodes._engine.shipping.chunk import Chunk
 from hypernodes._engine.shipping.depth import call_deeply
 from hypernodes._engine.shipping.parcels import LARGE, Parcel, Stored, unpack
-from hypernodes._engine.shipping.sources import Chunk, MapSource, Shipment
+from hypernodes._engine.shipping.sources import MapSource, Shipment
 
 
 @pytest.fixture

@@ -57,6 +57,7 @@ NAMES = [
     "register_plugins",
     "report",
     "set_default_config",
+    "stateful",
     "unregister_plugins",
 ]
 

@@ -20,7 +20,7 @@ from remote_dask import is_alive, wait_until
 ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
-LIMIT = 60
+LIMIT = 120
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,12 @@ def places(config):
     return {each["y"] for each in found}
 
 
+def await_places(config, count):
+    """Wait until so many nodes have run something."""
+    found = set()
+    wait_until(lambda: len(found.update(places(config)) or found) == count)
+
+
 # ---------------------------------------------------------------- at an address
 
 
@@ -90,7 +96,7 @@ def test_an_address_where_nobody_is_is_told_soon():
 
 
 def test_all_nodes_are_used(config):
-    wait_until(lambda: len(places(config)) == 2)
+    await_places(config, 2)
 
 
 def test_workers_there_stay_where_they_are(config, tmp_path, monkeypatch):
@@ -110,6 +116,7 @@ def test_so_many_cpus_are_used_at_the_most(cluster, config):
 
 
 def test_nodes_run_where_their_resources_are(config):
+    pids(config)  # so that this program is connected
     there = {each["NodeID"] for each in ray.nodes() if "special" in each["Resources"]}
     where = node("y", resources={"special": 0.5})(lambda x: ray.get_runtime_context().get_node_id())
     found = Pipeline([where]).map({"x": range(5)}, map_over="x", config=config)
@@ -132,7 +139,7 @@ def test_nodes_that_come_are_used_and_what_is_lost_with_them_is_made_again(
     places(config)
     before = {each["NodeID"] for each in ray.nodes() if each["Alive"]}
     new = cluster.add_node(num_cpus=1, resources={"new": 1})
-    wait_until(lambda: len(places(config)) == 3)
+    await_places(config, 3)
 
     def made(x):
         marks.leave("made")
@@ -299,8 +306,9 @@ def test_a_script_needs_no_guard_and_its_functions_reach_workers(run_script):
     found = Pipeline(nodes).run({"x": 1}, config=config)
     assert type(found["y"]) is Point
     assert found["y"].x == 2
-    while len(pids(500)) < 2:  # the other worker may not be there yet
-        pass
+    seen = set()
+    while len(seen) < 2:
+        seen |= pids()
     """),
         seconds=240,
     )

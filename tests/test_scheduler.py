@@ -28,7 +28,7 @@ from hypernodes._engine.scheduler import Scheduler
 from hypernodes._engine.workers import MOST_AHEAD
 
 THREADS = RuntimeConfig(executor=ThreadPoolExecutor(max_workers=4))
-LIMIT = 10.0
+LIMIT = 30.0
 
 
 def engine_of(nodes, given=("x",), outputs=None, mapped=()):

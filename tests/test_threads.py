@@ -9,7 +9,7 @@ import pytest
 from hypernodes._engine.threads import DaemonThreads
 from hypernodes._lending import place_lent
 
-LIMIT = 10
+LIMIT = 30
 
 
 @pytest.fixture

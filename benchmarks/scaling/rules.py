@@ -14,7 +14,7 @@ from hypernodes._engine import jobs
 from hypernodes._engine.clusters import places
 from hypernodes._engine.clusters import pool as clusters
 from hypernodes._engine.processes import hand, pool
-from hypernodes._engine.shipping import crew, pace, sources
+from hypernodes._engine.shipping import crew, deaths, pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ __all__ = [
 
 DEPTH = places.DEPTH
 """How many chunks a worker has at the most, the one that runs included."""
-MOST_CRASHES = sources.MOST_CRASHES
+MOST_CRASHES = deaths.MOST_CRASHES
 """With so many crashes an item has failed, unless its node has retries left."""
 PATIENCE = crew.Dispatcher.patience
 """For how many seconds of work a map takes items ahead, where workers are processes."""

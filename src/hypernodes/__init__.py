@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._nested import PipelineNode
     from hypernodes._node import Node, node
+    from hypernodes._stateful import stateful
     from hypernodes.abc import MISS, Backend, Cache, CacheStats, Executor, RunContext
     from hypernodes.backends import LocalBackend, RemoteBackend
     from hypernodes.cache import CacheSpec, DiskCache, MemoryCache
@@ -111,6 +112,7 @@ __all__ = [
     "register_plugins",
     "report",
     "set_default_config",
+    "stateful",
     "unregister_plugins",
 ]
 
@@ -167,6 +169,7 @@ _PLACES = {
     ),
     "hypernodes._nested": ("PipelineNode",),
     "hypernodes._node": ("Node", "node"),
+    "hypernodes._stateful": ("stateful",),
     "hypernodes.pipeline": ("Pipeline",),
 }
 _MODULES = {name: module for module, names in _PLACES.items() for name in names}

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from hypernodes._node import BaseNode, check_mapping, renamed
+from hypernodes._node import (
+    BaseNode,
+    check_mapping,
+    check_not_stateful,
+    renamed,
+    stateful_in,
+)
 from hypernodes._options import Options
 from hypernodes.exceptions import InputError, NodeDefinitionError, UnknownInputError, hint, nearest
 
@@ -63,6 +69,8 @@ class PipelineNode(BaseNode):
         put(self, "inner_outputs", inner_outputs)
         put(self, "output_names", renamed(inner_outputs, output_mapping, f"output of {label}"))
         put(self, "map_over", _read_map_over(map_over, root_args, label))
+        for outer in map_over:
+            check_not_stateful(pipeline.nodes, inner_args[root_args.index(outer)], outer)
         put(self, "map_mode", map_mode)
         put(self, "_options", Options().merged(name, {"cache": cache}))
 
@@ -74,6 +82,9 @@ class PipelineNode(BaseNode):
     @property
     def required_args(self) -> tuple[str, ...]:
         return tuple(self.root_args[self.inner_args.index(n)] for n in self._inner_required())
+
+    def stateful_at(self, name: str) -> str | None:
+        return stateful_in(self.pipeline.nodes, self.inner_args[self.root_args.index(name)])
 
     def _inner_required(self) -> tuple[str, ...]:
         needed = self.pipeline.required_for(self.inner_outputs)

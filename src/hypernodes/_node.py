@@ -62,6 +62,14 @@ class BaseNode(ABC):
         return self._options.config
 
     @abstractmethod
+    def stateful_at(self, name: str) -> str | None:
+        """Return the name of the node to which an input is stateful, shared by all items.
+
+        Args:
+            name: The input.
+        """
+
+    @abstractmethod
     def rename(
         self, inputs: Mapping[str, str] | None = None, outputs: Mapping[str, str] | None = None
     ) -> Self:
@@ -200,6 +208,11 @@ class Node(BaseNode):
     def stateful_params(self) -> tuple[str, ...]:
         """The parameters whose values are shared by all items."""
         return self._options.stateful_params
+
+    def stateful_at(self, name: str) -> str | None:
+        places = zip(self.root_args, self.parameters, strict=True)
+        is_stateful = any(n == name and p.name in self.stateful_params for n, p in places)
+        return self.name if is_stateful else None
 
     @property
     def resources(self) -> dict[str, float] | None:
@@ -350,6 +363,29 @@ def node(
         return Node(func, as_given, **options)
 
     return decorate
+
+
+def stateful_in(nodes: Iterable[BaseNode], name: str) -> str | None:
+    """Return the name of the first of `nodes` to which an input is stateful, if there is one."""
+    found = (node.stateful_at(name) for node in nodes if name in node.root_args)
+    return next(filter(None, found), None)
+
+
+def check_not_stateful(nodes: Iterable[BaseNode], name: str, label: str) -> None:
+    """Raise `InputError` if an input that is to be mapped over is stateful to one of `nodes`.
+
+    Args:
+        nodes: The nodes of a pipeline.
+        name: The input.
+        label: What it is called where it is given.
+    """
+    node = stateful_in(nodes, name)
+    if node is not None:
+        message = (
+            f"cannot map over {label!r}: stateful_params of node {node!r} say that all items share "
+            f"it; give one value, or take it out of stateful_params"
+        )
+        raise InputError(message, name=label, node=node)
 
 
 def renamed(

@@ -14,7 +14,7 @@
     ├── NodeOutputError                node, path, expected, received
     ├── NodeTimeoutError (TimeoutError)  node, path, timeout
     ├── WorkerCrashedError             node, path, index
-    ├── ResourceError                  node, resource
+    ├── ResourceError                  node, resource, requested, available, suggestion
     ├── SerializationError             node, name
     ├── CacheError                     path
     ├── CallbackError                  callback, hook
@@ -148,10 +148,17 @@ class WorkerCrashedError(HyperNodesError):
 
 
 class ResourceError(HyperNodesError):
-    """A `resource` that `node` asks for and no worker has."""
+    """A `resource` that `node` asks for and no worker has.
+
+    `requested` is how much of it is asked for, `available` the most that any worker has (memory in
+    bytes), `suggestion` a known name that is near, or None where the name is known.
+    """
 
     node: str | None = None
     resource: str | None = None
+    requested: float | None = None
+    available: float | None = None
+    suggestion: str | None = None
 
 
 class SerializationError(HyperNodesError):

@@ -465,7 +465,7 @@ class Pipeline:
         Raises:
             UnknownInputError: A mapping, or `map_over`, names nothing that is there.
             NodeDefinitionError: Two inputs or two outputs would have one name.
-            InputError: The mode is unknown.
+            InputError: The mode is unknown, or `map_over` names what is stateful to a node.
         """
         check_mode(map_mode)
         check_name(name)

@@ -127,6 +127,9 @@ class _Column:
 def _column(inputs: Mapping[str, Any], name: str, label: str) -> _Column:
     values = inputs[name]
     kind = type(values).__name__
+    if getattr(type(values), "__daft_stateful__", False):
+        message = f"cannot map over {label!r}: all items share a {kind}; give a list of values"
+        raise InputError(message, name=label)
     if isinstance(values, str | bytes | bytearray | Mapping) or kind == "DataFrame":
         remedy = _REMEDIES.get(kind, "put it into a list")
         message = f"cannot map over {label!r}: a {kind} is one value; {remedy}"

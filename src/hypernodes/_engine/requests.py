@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.plan import Request
+from hypernodes._node import check_not_stateful
 from hypernodes.exceptions import InputError, MissingInputError, UnknownInputError, hint, nearest
 
 if TYPE_CHECKING:
@@ -70,9 +71,10 @@ def check_known(pipeline: Pipeline, name: object) -> None:
 
 
 def check_mapped(pipeline: Pipeline, names: Iterable[str], given: Container[str]) -> None:
-    """Raise `InputError` unless each of `names` is known and given."""
+    """Raise `InputError` unless each of `names` is known, given, and no node's stateful value."""
     for name in names:
         check_known(pipeline, name)
+        check_not_stateful(pipeline.nodes, name, name)
         if name not in given:
             node = next((n.name for n in pipeline.nodes if name in n.root_args), None)
             message = f"map_over names {name!r}, but no such input is given; give a list of values"

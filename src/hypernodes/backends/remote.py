@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sized
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 
-from pydantic import ConfigDict, PlainSerializer, field_validator, model_validator
+from pydantic import ConfigDict, field_validator, model_validator
 
 from hypernodes._alerts import warn_user
 from hypernodes._engine.clusters.ray_address import check_ray_address
+from hypernodes._engine.clusters.tls import Tls
 from hypernodes._engine.failure import outputs_of
 from hypernodes._engine.flights import release_flights
 from hypernodes._engine.interrupts import Deferral
@@ -41,12 +42,6 @@ NO_CHILDREN: Final = (
     "the workers of the cluster may not have children, so ProcessPoolExecutor has threads there; "
     "start workers that may (dask worker --no-nanny), or use another executor"
 )
-
-
-def _described(security: Any) -> dict[str, Any] | None:
-    from hypernodes._engine.clusters.security import described  # noqa: PLC0415 - users pay
-
-    return described(security)
 
 
 class RemoteBackend(Backend):
@@ -94,7 +89,7 @@ class RemoteBackend(Backend):
 
     kind: Literal["dask", "ray", "spark"]
     address: str
-    security: Annotated[Any, PlainSerializer(_described, when_used="json")] = None
+    security: Tls = None
 
     @field_validator("kind")
     @classmethod
@@ -104,15 +99,6 @@ class RemoteBackend(Backend):
         module = "distributed" if value == "dask" else value
         import_extra(module, extra=value, user=f"RemoteBackend(kind={value!r})")
         return value
-
-    @field_validator("security", mode="before")
-    @classmethod
-    def _read_security(cls, value: object) -> object:
-        if value is None:
-            return None
-        from hypernodes._engine.clusters.security import security_of  # noqa: PLC0415 - users pay
-
-        return security_of(value)
 
     @model_validator(mode="after")
     def _check_place(self) -> Self:
@@ -226,7 +212,7 @@ class RemoteBackend(Backend):
         assert isinstance(pool, RemotePool)  # noqa: S101 - what we have opened
         pool.check(engine)
         if not pool.bears and any(map(_is_of_processes, _executors(engine.plan.pipeline, ctx))):
-            warn_user(RuntimeWarning(NO_CHILDREN))
+            warn_of_threads()
         return RemoteScheduler(self, pool, ctx.config.executor)
 
     def _check_executors(self, pipeline: Pipeline, ctx: RunContext) -> None:
@@ -258,6 +244,12 @@ class RemoteBackend(Backend):
         from hypernodes._engine.clusters.opening import open_dask  # noqa: PLC0415 - users pay
 
         return open_dask(self.address, self.security, 1, processes=True, options=options)
+
+
+@cache
+def warn_of_threads() -> None:
+    """Tell once in a program that processes become threads."""
+    warn_user(RuntimeWarning(NO_CHILDREN))
 
 
 def _whole(engine: PipelineExecutionEngine) -> PipelineExecutionEngine:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from hypernodes.cache._origin import is_own_class, is_plain, module_name, package_name
 from hypernodes.cache._parts import (
+    DESCRIBED,
     Definition,
     Instead,
     Manner,
@@ -26,7 +27,7 @@ from hypernodes.cache._parts import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["keyed", "object_rule", "stand_in"]
+__all__ = ["described", "keyed", "object_rule", "stand_in"]
 
 
 def object_rule(cls: type, manner: Manner) -> Rule:
@@ -51,10 +52,21 @@ def object_rule(cls: type, manner: Manner) -> Rule:
     return functools.partial(rule, layout)
 
 
-def keyed(value: Any) -> Parts:
+def described(value: Any) -> Parts:
+    """Take apart what is described by its class and what makes it: it is not built for that."""
+    found = getattr(type(value), DESCRIBED)(value)
+    if found is None:
+        return refused(value)
+    cls, arguments, seen = found
+    if seen is not None:
+        return keyed(seen, cls)
+    return with_attributes(b"described", cls, arguments)
+
+
+def keyed(value: Any, cls: type | None = None) -> Parts:
     """Take apart what says itself what tells it from others."""
     label = attribute_labels("", "__cache_key__()")
-    cls = type(value)
+    cls = cls or type(value)
     try:
         key = value.__cache_key__()
     except Exception as error:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from hypernodes.cache._origin import module_name
 
 __all__ = [
+    "DESCRIBED",
     "Definition",
     "Instead",
     "Manner",
@@ -95,6 +96,9 @@ class Instead(NamedTuple):
 
     value: Any
 
+
+DESCRIBED: Final = "__hypernodes_described__"
+"""What classes have whose instances count by what makes them, and says what that is."""
 
 Rule = Callable[[Any], "Parts | bytes | Definition | Instead"]
 

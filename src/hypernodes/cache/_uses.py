@@ -23,6 +23,7 @@ from hypernodes.cache._origin import (
     package_name,
     version,
 )
+from hypernodes.cache._parts import DESCRIBED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -225,6 +226,8 @@ def _members(cls: type) -> Iterator[tuple[str, Any]]:
 
 def _counts(cls: type, name: str, member: Any) -> bool:
     """Whether a member of a class is the user's doing, and not that of a base or a decorator."""
+    if name in _OF_STATEFUL and DESCRIBED in vars(cls):
+        return False
     if issubclass(type(member), _FUNCTIONS):
         return not _is_generated(member)
     if type(member) in (types.MemberDescriptorType, types.GetSetDescriptorType):
@@ -233,6 +236,10 @@ def _counts(cls: type, name: str, member: Any) -> bool:
         return not hasattr(cls, "__pydantic_fields__")
     is_name_of_enum = name[:1] == name[-1:] == "_" and name[:2] != "__"
     return not (is_name_of_enum and isinstance(cls, enum.EnumType))
+
+
+# What `@stateful` puts into a class.
+_OF_STATEFUL: Final = frozenset({DESCRIBED, "__new__", "__reduce_ex__", "__signature__"})
 
 
 def _is_generated(member: Any) -> bool:

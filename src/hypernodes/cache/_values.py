@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from hypernodes.cache._code import CodeSnapshot
 from hypernodes.cache._encoding import LEAVES, digest
-from hypernodes.cache._parts import NoStableIdentityError
+from hypernodes.cache._parts import DESCRIBED, NoStableIdentityError
 from hypernodes.cache._walk import Identify, encode
 
 __all__ = ["SOLID", "NoStableIdentityError", "has_changed", "hash_value", "mark_of", "value_key"]
@@ -72,7 +72,7 @@ def mark_of(value: Any) -> str | None:
     Args:
         value: Anything.
     """
-    if type(value) in SOLID:
+    if type(value) in SOLID or _is_described(value):
         return None
     try:
         return value_key(value)
@@ -89,3 +89,8 @@ def has_changed(value: Any, mark: str | None) -> bool:
     """
     now = mark_of(value) if mark else None
     return now is not None and now != mark
+
+
+def _is_described(value: Any) -> bool:
+    """Whether a value counts by what made it: that has been taken down."""
+    return hasattr(type(value), DESCRIBED)

@@ -17,9 +17,16 @@ from typing import Any, Final
 
 from hypernodes.cache._encoding import LEAVES, digest
 from hypernodes.cache._libraries import CODE_FAMILIES, FAMILIES
-from hypernodes.cache._objects import keyed, object_rule, stand_in
+from hypernodes.cache._objects import described, keyed, object_rule, stand_in
 from hypernodes.cache._origin import module_name, package_name
-from hypernodes.cache._parts import Definition, Manner, NoStableIdentityError, Parts, Rule
+from hypernodes.cache._parts import (
+    DESCRIBED,
+    Definition,
+    Manner,
+    NoStableIdentityError,
+    Parts,
+    Rule,
+)
 from hypernodes.cache._standard import BY_NAME, BY_TYPE
 
 __all__ = ["Identify", "encode"]
@@ -224,6 +231,8 @@ class _Rules:
 
     def _find(self, cls: type) -> Rule:
         members = {name for base in cls.__mro__ for name in vars(base)}
+        if DESCRIBED in members:
+            return described
         if "__cache_key__" in members:
             return keyed
         if "__hypernodes_function__" in members:

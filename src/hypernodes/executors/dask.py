@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, Field, PlainSerializer, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from hypernodes._engine.clusters.tls import Tls
 from hypernodes._engine.cores import usable_cores
 from hypernodes._extras import import_extra
 from hypernodes.executors.clustered import ClusteredExecutor
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from hypernodes._engine.clusters.cluster import Cluster
 
 Count = Annotated[int, Field(ge=1, strict=True)]
-
-
-def _described(security: Any) -> dict[str, Any] | None:
-    from hypernodes._engine.clusters.security import described  # noqa: PLC0415 - users pay
-
-    return described(security)
 
 
 class DaskExecutor(ClusteredExecutor):
@@ -77,7 +74,7 @@ class DaskExecutor(ClusteredExecutor):
     scheduler: Literal["processes", "threads"] = "processes"
     num_workers: Count | None = None
     chunksize: Count | None = None
-    security: Annotated[Any, PlainSerializer(_described, when_used="json")] = None
+    security: Tls = None
 
     @model_validator(mode="before")
     @classmethod
@@ -94,13 +91,6 @@ class DaskExecutor(ClusteredExecutor):
             check_address(value)
         return value
 
-    @field_validator("security", mode="before")
-    @classmethod
-    def _read_security(cls, value: object) -> object:
-        from hypernodes._engine.clusters.security import security_of  # noqa: PLC0415 - users pay
-
-        return security_of(value)
-
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if self.security is None:
@@ -114,6 +104,11 @@ class DaskExecutor(ClusteredExecutor):
 
         check_security(self.scheduler_address, self.security)
         return self
+
+    def ground(self) -> Hashable | None:
+        from hypernodes._engine.clusters.opening import ground_of_dask  # noqa: PLC0415 - users pay
+
+        return ground_of_dask(self.scheduler_address, self.security)
 
     def open_cluster(self, options: dict[str, Any]) -> Cluster:
         from hypernodes._engine.clusters.opening import open_dask  # noqa: PLC0415 - users pay

@@ -17,7 +17,7 @@ from hypernodes._engine.workers import OCCUPIED, REGISTRY, Workers
 from hypernodes.abc import Executor, OutputName, RunContext
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Hashable, Iterable, Iterator, Mapping
 
     from hypernodes._engine.failure import Outcome
     from hypernodes._engine.kernel import PipelineExecutionEngine
@@ -167,10 +167,20 @@ class PooledExecutor(Executor):
         occupied = OCCUPIED.get()
         return bool(occupied) and self in occupied
 
+    def ground(self) -> Hashable | None:
+        """Return where its workers are to be, as far as that is known before they are opened.
+
+        See `Workers.ground`.
+        """
+        return None
+
     def _scheduler(self, engine: PipelineExecutionEngine, ctx: RunContext) -> Runner:
         # A node that was sent here from another executor is to run here, and not with its sender.
+        occupied = OCCUPIED.get()
+        if occupied and self.ground() in occupied:
+            return _RightHere()
         workers = self._workers(engine, ctx)
-        if workers.ground is not None and workers.ground in OCCUPIED.get():
+        if workers.ground in occupied:  # hooks have had a say in it
             return _RightHere()
         return Scheduler(self, workers, inline=not ctx.away)
 

@@ -21,6 +21,8 @@ from hypernodes.exceptions import hint
 from hypernodes.executors.clustered import ClusteredExecutor
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from hypernodes._engine.clusters.cluster import Cluster
 
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -111,6 +113,11 @@ class RayExecutor(ClusteredExecutor):
         if env is not None:
             _check_env(env)
         return env
+
+    def ground(self) -> Hashable | None:
+        from hypernodes._engine.clusters.ray_home import ground_of_ray  # noqa: PLC0415 - users pay
+
+        return ground_of_ray(self.ray_address)
 
     def open_cluster(self, options: dict[str, Any]) -> Cluster:
         from hypernodes._engine.clusters.ray_opening import Wishes, open_ray  # noqa: PLC0415

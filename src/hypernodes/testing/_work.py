@@ -5,6 +5,7 @@ Workers import this room, so it needs no pytest.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import zlib
@@ -12,6 +13,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
+
+from hypernodes._stateful import stateful
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -147,6 +150,34 @@ class Scale:
     def shifted(self, x: int, by: int = 1) -> int:
         """Return `x` scaled and shifted."""
         return self.factor * x + by
+
+
+@stateful
+class Model:
+    """One that leaves a mark of the process that builds it, and cannot travel when it is built.
+
+    Args:
+        marks: Where.
+        factor: What it multiplies by.
+        failing: How often it cannot be built at first.
+    """
+
+    def __init__(self, marks: Marks, factor: int = 2, *, failing: int = 0) -> None:
+        marks.leave(os.getpid())
+        if sum(marks.counts().values()) <= failing:
+            raise ConnectionError("not now")
+        self.factor = factor
+        self.lock = threading.Lock()
+
+    def __call__(self, x: int) -> int:
+        """Return `x` scaled."""
+        with self.lock:
+            return self.factor * x
+
+
+def use(x: int, model: Model) -> int:
+    """Return what the model makes of `x`."""
+    return model(x)
 
 
 def same(x: Any) -> Any:

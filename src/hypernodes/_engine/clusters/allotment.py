@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from hypernodes._engine.clusters.cluster import Cluster
     from hypernodes._engine.clusters.keepsakes import Keepsakes
     from hypernodes._engine.clusters.needs import Needs
-    from hypernodes._engine.shipping.sources import Chunk, Source
+    from hypernodes._engine.shipping.chunk import Chunk
+    from hypernodes._engine.shipping.sources import Source
 
 MANY: Final = 2**31
 
@@ -124,7 +125,8 @@ class Allotment:
         maps = (each for each in self.sources if isinstance(each, MapSource) and each.waiting)
         waiting += [(each, None) for each in maps]
         found = ((source, self.needs_of(source, entry)) for source, entry in waiting)
-        return [source for source, needs in found if needs and self._cluster.lacking(needs)]
+        lacking = self._cluster.lacking
+        return [source for source, needs in found if needs and lacking(needs) is not None]
 
     def unparked(self) -> list[Chunk]:
         """Take out chunks that have found no place yet."""

@@ -5,12 +5,28 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from hypernodes.exceptions import HyperNodesError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Iterable
 
     from hypernodes._engine.clusters.briefs import Attempt, Brief, Luggage, Report
-    from hypernodes._engine.clusters.needs import Needs
+    from hypernodes._engine.clusters.needs import Lack, Needs
     from hypernodes._engine.shipping.keeping import Reference
+
+
+def unfit(worker: str, error: BaseException, remedy: str) -> HyperNodesError:
+    """Return the error for a worker that cannot run chunks at all.
+
+    Args:
+        worker: What it is called.
+        error: What it has raised.
+        remedy: What to do.
+    """
+    kind = type(error).__name__
+    found = HyperNodesError(f"{worker} cannot run chunks of hypernodes ({kind}: {error}); {remedy}")
+    found.__cause__ = error
+    return found
 
 
 class Order(NamedTuple):
@@ -120,8 +136,8 @@ class Cluster(ABC):
         """Let go of plans, and of what they share."""
 
     @abstractmethod
-    def lacking(self, needs: Needs) -> str | None:
-        """Return the name of a resource that no place has enough of; None where there is none."""
+    def lacking(self, needs: Needs) -> Lack | None:
+        """Return what no place has of what is needed; None where one has it all."""
 
     def provide(self, needs: Needs) -> Iterable[str]:
         """Return the names of places for such needs that are there from now on, each for one."""

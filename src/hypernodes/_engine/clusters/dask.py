@@ -19,10 +19,11 @@ from distributed.system import MEMORY_LIMIT
 
 from hypernodes._engine.clusters import worker as _worker
 from hypernodes._engine.clusters.briefs import DRIVER, Attempt
-from hypernodes._engine.clusters.cluster import Cluster
+from hypernodes._engine.clusters.cluster import Cluster, unfit
 from hypernodes._engine.clusters.dask_worker import report_of, run, topic_of
 from hypernodes._engine.clusters.errands import Errands, insist
 from hypernodes._engine.clusters.lifeline import disconnected
+from hypernodes._engine.clusters.needs import has, lack_of
 from hypernodes._engine.threads import DaemonThreads
 from hypernodes.exceptions import HyperNodesError
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.clusters.cluster import Listener, Order
     from hypernodes._engine.clusters.fitness import Fitness
     from hypernodes._engine.clusters.lifeline import Lifeline
-    from hypernodes._engine.clusters.needs import Needs
+    from hypernodes._engine.clusters.needs import Lack, Needs
 
 COST: Final = 0.006
 """What it takes of processor time in driver, scheduler and worker, where chunks come one by one."""
@@ -183,20 +184,13 @@ class DaskCluster(Cluster):
         else:
             self._listener.later(partial(self._report, *found))
 
-    def lacking(self, needs: Needs) -> str | None:
-        if any(self.suits(place, needs) for place in tuple(self._workers)):
-            return None
-        alone = (name for name, amount in needs if not self._has(((name, amount),)))
-        return next(alone, needs[0][0])
-
-    def _has(self, needs: Needs) -> bool:
-        return any(self.suits(place, needs) for place in tuple(self._workers))
+    def lacking(self, needs: Needs) -> Lack | None:
+        workers = tuple(self._workers.values())
+        return lack_of(needs, [_resources(facts, self._memory) for facts in workers])
 
     def suits(self, place: str, needs: Needs) -> bool:
         facts = self._workers.get(place)
-        return facts is not None and all(
-            _fits(facts, name, amount, self._memory) for name, amount in needs
-        )
+        return facts is not None and has(_resources(facts, self._memory), needs)
 
     # ------------------------------------------------------------ chunks
 
@@ -393,12 +387,12 @@ class DaskCluster(Cluster):
             asyncio.run_coroutine_threadsafe(asyncio.wait_for(asked, PARTING), loop).result()
 
 
-def _fits(facts: Any, name: str, amount: float, memory: float) -> bool:
-    if name == "num_cpus":
-        return bool(facts["nthreads"] >= amount)
-    if name == "memory":
-        return bool((facts["memory_limit"] or memory) >= amount)
-    return bool(facts["resources"].get(GPU.get(name, name), 0) >= amount)
+def _resources(facts: Any, memory: float) -> dict[str, float]:
+    """Return what a worker has, by the names that nodes use."""
+    started_with = facts["resources"]
+    named = {ours: started_with[theirs] for ours, theirs in GPU.items() if theirs in started_with}
+    own = {"num_cpus": facts["nthreads"], "memory": facts["memory_limit"] or memory}
+    return {**started_with, **named, **own}
 
 
 def _abstract(needs: Needs) -> dict[str, float] | None:
@@ -412,9 +406,5 @@ def _lost() -> HyperNodesError:
 
 
 def _unfit(error: Any) -> HyperNodesError:
-    found = HyperNodesError(
-        f"a Dask worker cannot run tasks of hypernodes ({type(error).__name__}: {error}); it needs "
-        f"the same version of hypernodes, cloudpickle and Python as this process"
-    )
-    found.__cause__ = error
-    return found
+    remedy = "it needs the same version of hypernodes, cloudpickle and Python as this process"
+    return unfit("a Dask worker", error, remedy)

@@ -8,9 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from tornado.ioloop import IOLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+T = TypeVar("T")
 
 ENDS_IN: Final = 10
 """Seconds within which what is left on the loop has to be over."""
@@ -32,6 +37,10 @@ class LoopThread:
         self._begun.wait()
         self._silence = _Silence(self._thread)
 
+    def wait_for(self, asked: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the loop, and return what it gives."""
+        return asyncio.run_coroutine_threadsafe(asked, self._aio_loop).result()
+
     def stop(self) -> None:
         """End the loop, and what is left on it."""
         self.loop.add_callback(self._over.set)
@@ -42,7 +51,7 @@ class LoopThread:
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
-        self.loop = IOLoop.current()
+        self.loop, self._aio_loop = IOLoop.current(), asyncio.get_running_loop()
         self._over = asyncio.Event()
         self._begun.set()
         await self._over.wait()

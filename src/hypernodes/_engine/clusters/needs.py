@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hypernodes._node import Node
-from hypernodes.exceptions import ResourceError
+from hypernodes.exceptions import ResourceError, hint, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._engine.plan import Step
@@ -17,6 +17,75 @@ Needs = tuple[tuple[str, float], ...]
 """Names of resources, and how much of each, sorted."""
 
 NOTHING: Final[Needs] = ()
+USUAL: Final = ("num_cpus", "num_gpus", "memory")
+"""What nodes may ask any cluster for, whether it has some or none."""
+KIB: Final = 1024
+BINARY: Final = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+class Lack(NamedTuple):
+    """What is asked for and nobody has.
+
+    Attributes:
+        needs: One resource that nobody has enough of, or several that nobody has together.
+        largest: The most of the first one that anybody has.
+        suggestion: What that was most likely meant to be; None where its name is known.
+    """
+
+    needs: Needs
+    largest: float
+    suggestion: str | None
+
+    def error(self, who: str, whose: str, node: str | None = None) -> ResourceError:
+        """Return what to tell whom it concerns.
+
+        Args:
+            who: Asks for it.
+            whose: What one of those is called that do not have it.
+            node: The name of the node that asks for it.
+        """
+        name, amount = self.needs[0]
+        asked = " and ".join(f"{_shown(each, n)} of {each!r}" for each, n in self.needs)
+        how = f" (the largest has {_shown(name, self.largest)})" if self.largest else ""
+        if len(self.needs) > 1:
+            how = " together"
+        remedy = f"ask for less, or add {whose}s that have it"
+        if self.suggestion is not None:
+            remedy = hint(name, [self.suggestion])
+        return ResourceError(
+            f"{who} asks for {asked}, which no {whose} has{how}; {remedy}",
+            node=node,
+            resource=name,
+            requested=amount,
+            available=self.largest,
+            suggestion=self.suggestion,
+        )
+
+
+def lack_of(
+    needs: Needs, offers: Iterable[Mapping[str, float]], usual: Iterable[str] = USUAL
+) -> Lack | None:
+    """Return what of `needs` is offered nowhere, or not together; None where all of it is.
+
+    Args:
+        needs: What is asked for.
+        offers: The resources of each who has some.
+        usual: Names that are right though nobody has any.
+    """
+    offers = list(offers)
+    if any(has(offer, needs) for offer in offers):
+        return None
+    alone = [need for need in needs if not any(has(offer, (need,)) for offer in offers)]
+    lacking = tuple(alone[:1]) or needs
+    name = lacking[0][0]
+    names = {*usual}.union(*offers)
+    suggestion = None if name in names else nearest(name, sorted(names))
+    return Lack(lacking, max((offer.get(name, 0) for offer in offers), default=0), suggestion)
+
+
+def has(offer: Mapping[str, float], needs: Needs) -> bool:
+    """Whether somebody's resources are enough."""
+    return all(offer.get(name, 0) >= amount for name, amount in needs)
 
 
 def needs_of(steps: Iterable[Step]) -> Needs:
@@ -28,12 +97,12 @@ def needs_of(steps: Iterable[Step]) -> Needs:
     return tuple(sorted(found.items()))
 
 
-def check_needs(engine: PipelineExecutionEngine, lacking: Callable[[Needs], str | None]) -> None:
+def check_needs(engine: PipelineExecutionEngine, lacking: Callable[[Needs], Lack | None]) -> None:
     """Refuse a plan with a node that no worker can run.
 
     Args:
         engine: The plan's.
-        lacking: Returns the resource that no worker has enough of, or None.
+        lacking: Returns what no worker has, or None.
 
     Raises:
         ResourceError: There is such a node.
@@ -41,14 +110,9 @@ def check_needs(engine: PipelineExecutionEngine, lacking: Callable[[Needs], str 
     plan = engine.plan.inside or engine.plan
     for step in _all(plan.steps):
         needs = _own(step)
-        resource = lacking(needs) if needs else None
-        if resource is not None:
-            name, amount = step.node.name, dict(needs)[resource]
-            message = (
-                f"node {name!r} asks for {amount:g} of {resource!r}, which no worker has; ask for "
-                f"less, or add workers that have it"
-            )
-            raise ResourceError(message, node=name, resource=resource)
+        lack = lacking(needs) if needs else None
+        if lack is not None:
+            raise lack.error(f"node {step.node.name!r}", "worker", step.node.name)
 
 
 def _own(step: Step) -> Needs:
@@ -65,3 +129,13 @@ def _all(steps: Iterable[Step]) -> Iterator[Step]:
         inner = step.inner
         if inner is not None and inner.map_over and not inner.elsewhere:
             yield from _all(inner.item_engine.plan.steps)
+
+
+def _shown(name: str, amount: float) -> str:
+    """Return an amount of a resource in words; memory is in bytes."""
+    if name != "memory":
+        return f"{amount:g}"
+    unit = 0
+    while amount >= KIB and unit < len(BINARY) - 1:
+        amount, unit = amount / KIB, unit + 1
+    return f"{amount:.4g} {BINARY[unit]}"

@@ -11,19 +11,18 @@ from distributed import Client
 
 from hypernodes._engine.clusters.dask import DaskCluster
 from hypernodes._engine.clusters.fitness import Fitness
+from hypernodes._engine.clusters.knock import CONNECTS_IN, identity_at, knock
 from hypernodes._engine.clusters.lifeline import Lifeline, no_workers
 from hypernodes._engine.clusters.loops import LoopThread
 from hypernodes._engine.clusters.nursery import Nursery, Wish
 from hypernodes.exceptions import HyperNodesError, InputError, hint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from distributed.security import Security
 
 PATIENCE: Final = 60.0
-CONNECTS_IN: Final = 10
-"""Seconds within which a scheduler has to answer."""
 BIT: Final = 0.5
 OPTIONS: Final = ("client", "cluster", "cluster_kwargs", "init_kwargs", "timeout")
 
@@ -62,6 +61,20 @@ def open_dask(
         return _joined(*_place(found), arguments, patience, is_stale=is_stale)
     wish = Wish.of(count, options.get("cluster_kwargs", {}))
     return _opened(wish, arguments, patience, processes=processes)
+
+
+def ground_of_dask(address: str | None, security: Security | None) -> Hashable | None:
+    """Return what the cluster is called that is there already; see `open_dask`.
+
+    Args:
+        address: Of the scheduler; None for that of the program's client.
+        security: For that address.
+    """
+    present = None if address is not None else _present()
+    if present is not None:
+        address, security = _place(present)
+    identity = None if address is None else identity_at(address, security)
+    return None if identity is None else ("dask", identity)
 
 
 def _check(options: Mapping[str, Any]) -> None:
@@ -146,7 +159,10 @@ def _loop(undo: ExitStack) -> LoopThread:
 def _connected(address: str, arguments: dict[str, Any]) -> Client:
     given = {"timeout": CONNECTS_IN, "name": "hypernodes", "set_as_default": False, **arguments}
     try:
+        knock(address, arguments)
         return Connection(address, **given)
+    except HyperNodesError:
+        raise
     except Exception as error:  # also what TLS and addresses raise, of many kinds
         kind = type(error).__name__
         raise HyperNodesError(

@@ -6,12 +6,12 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from hypernodes._engine.shipping.sources import Death
+from hypernodes._engine.shipping.deaths import Death
 
 if TYPE_CHECKING:
     from hypernodes._engine.clusters.briefs import Attempt, Part, Report
     from hypernodes._engine.clusters.needs import Needs
-    from hypernodes._engine.shipping.sources import Chunk
+    from hypernodes._engine.shipping.chunk import Chunk
 
 DEPTH: Final = 3
 KNOWN: Final = 64

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from hypernodes._engine.clusters.cluster import Cluster
     from hypernodes._engine.clusters.needs import Needs
     from hypernodes._engine.kernel import PipelineExecutionEngine
-    from hypernodes._engine.shipping.sources import Chunk, Source
+    from hypernodes._engine.shipping.chunk import Chunk
+    from hypernodes._engine.shipping.sources import Source
 
 LOOK: Final = 0.2
 """Seconds after which what others could run at once is taken back."""

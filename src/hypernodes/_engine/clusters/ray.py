@@ -16,11 +16,10 @@ from ray.exceptions import ActorUnschedulableError, ObjectLostError, RayActorErr
 
 from hypernodes._engine.clusters import ray_floor
 from hypernodes._engine.clusters.briefs import DRIVER, Report
-from hypernodes._engine.clusters.cluster import Cluster
+from hypernodes._engine.clusters.cluster import Cluster, unfit
 from hypernodes._engine.clusters.ray_seats import HEAR
 from hypernodes._engine.clusters.ray_watch import Watch, connection, left_by_user
 from hypernodes._engine.clusters.versions import differing, inquiry, mismatch
-from hypernodes.exceptions import HyperNodesError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -28,9 +27,10 @@ if TYPE_CHECKING:
 
     from hypernodes._engine.clusters.briefs import Attempt, Luggage
     from hypernodes._engine.clusters.cluster import Listener, Order
-    from hypernodes._engine.clusters.needs import Needs
+    from hypernodes._engine.clusters.needs import Lack, Needs
     from hypernodes._engine.clusters.ray_floor import Floor
     from hypernodes._engine.clusters.ray_seats import Seat
+    from hypernodes.exceptions import HyperNodesError
 
     Nodes = Mapping[str, Mapping[str, float]]
 
@@ -135,7 +135,7 @@ class RayCluster(Cluster):
 
     # ------------------------------------------------------------ resources
 
-    def lacking(self, needs: Needs) -> str | None:
+    def lacking(self, needs: Needs) -> Lack | None:
         return self._floor.lacking(needs)
 
     def suits(self, place: str, needs: Needs) -> bool:
@@ -354,9 +354,7 @@ def _question() -> tuple[str, dict[str, Any]]:
 
 
 def _unfit(error: BaseException) -> HyperNodesError:
-    found = HyperNodesError(
-        f"a Ray worker cannot run chunks of hypernodes ({type(error).__name__}: {error}); see "
-        f"whether its runtime_env can be set up, and whether hypernodes can be imported there"
+    remedy = (
+        "see whether its runtime_env can be set up, and whether hypernodes can be imported there"
     )
-    found.__cause__ = error
-    return found
+    return unfit("a Ray worker", error, remedy)

@@ -17,12 +17,13 @@ from ray.util.scheduling_strategies import (
     PlacementGroupSchedulingStrategy,
 )
 
+from hypernodes._engine.clusters.needs import lack_of
 from hypernodes._engine.clusters.ray_seats import Kind, Seat
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from hypernodes._engine.clusters.needs import Needs
+    from hypernodes._engine.clusters.needs import Lack, Needs
 
     Amounts = Mapping[str, float]
 
@@ -76,13 +77,11 @@ class Floor:
         """Return a seat in the place of one whose actor is gone."""
         return Seat(self._name(), seat.kind, self._facts)
 
-    def lacking(self, needs: Needs) -> str | None:
-        """Return the name of a resource that nobody has enough of; None where there is none."""
-        there = list(self.grounds())
-        if any(_fitting(amounts, needs) for amounts in there):
-            return None
-        alone = (need[0] for need in needs if not any(_fitting(a, (need,)) for a in there))
-        return next(alone, needs[0][0])
+    def lacking(self, needs: Needs) -> Lack | None:
+        """Return what is nowhere there together, and a CPU with it; None where all of it is."""
+        asked = dict(needs)
+        asked.setdefault("num_cpus", 1)
+        return lack_of(tuple(asked.items()), map(_renamed, self.grounds()))
 
     def grounds(self) -> Iterable[Amounts]:
         """Return the resources that there are together in one place."""
@@ -171,6 +170,12 @@ def _fitting(amounts: Amounts, needs: Needs) -> int:
     asked = {NAMES.get(name, name): amount for name, amount in needs if amount}
     counts = (amounts.get(name, 0) // amount for name, amount in ({"CPU": 1} | asked).items())
     return int(min(counts))
+
+
+def _renamed(amounts: Amounts) -> dict[str, float]:
+    """Return resources by the names that nodes use."""
+    ours = {theirs: ours for ours, theirs in NAMES.items()}
+    return {ours.get(name, name): amount for name, amount in amounts.items()}
 
 
 def _as_options(needs: Needs) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from hypernodes._engine.clusters.ray_watch import connection, listens
 from hypernodes.exceptions import HyperNodesError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
 _lock: Final = threading.Lock()
 _current: list[Home] = []
@@ -124,10 +124,26 @@ class Home:
             raise _unreachable(self._address, str(error)) from error
 
 
+def ground_of_ray(address: str | None) -> Hashable | None:
+    """Return what the Ray is called that the program is connected to; None where it is not the one.
+
+    Args:
+        address: The one that it has to be, if that matters.
+    """
+    if not ray.is_initialized():
+        return None
+    there = ray.get_runtime_context().gcs_address
+    return ("ray", there) if _is_same(address, there) else None
+
+
+def _is_same(address: str | None, there: str) -> bool:
+    return address in {None, "auto"} or _resolved(address) == _resolved(there)
+
+
 def _check_same(address: str | None) -> None:
     """Refuse an address that is not that of the Ray which the program is connected to."""
     there = ray.get_runtime_context().gcs_address
-    if address not in {None, "auto"} and _resolved(address) != _resolved(there):
+    if not _is_same(address, there):
         raise HyperNodesError(
             f"the program is connected to the Ray at {there!r}, and so cannot use that at "
             f"{address!r}: close the executors that use the first, or call ray.shutdown()"

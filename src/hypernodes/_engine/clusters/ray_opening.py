@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
+from hypernodes._engine.clusters.needs import lack_of
 from hypernodes._engine.clusters.ray import RayCluster
-from hypernodes._engine.clusters.ray_floor import Floor, GroupFloor, nodes
+from hypernodes._engine.clusters.ray_floor import NAMES, Floor, GroupFloor, nodes
 from hypernodes._engine.clusters.ray_home import Home, enter
 from hypernodes._engine.cores import usable_cores
 from hypernodes._engine.shipping.settings import import_path
-from hypernodes.exceptions import HyperNodesError, InputError, ResourceError, hint
+from hypernodes.exceptions import HyperNodesError, InputError, hint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -140,11 +141,6 @@ def _group(given: Any, closing: list[Callable[[], None]], timeout: float) -> Pla
 def _check_bundles(bundles: Any) -> None:
     there = nodes().values()
     for bundle in bundles:
-        for name, amount in bundle.items():
-            if not any(amounts.get(name, 0) >= amount for amounts in there):
-                raise ResourceError(
-                    f"a bundle of the placement group asks for {amount:g} of {name!r}, which no "
-                    f"node has; ask for less, or add nodes that have it",
-                    node=None,
-                    resource=name,
-                )
+        lack = lack_of(tuple(bundle.items()), there, usual=(*NAMES.values(), "memory"))
+        if lack is not None:
+            raise lack.error("a bundle of the placement group", "node")

@@ -18,10 +18,11 @@ from hypernodes._engine.processes.board import (
 from hypernodes._engine.processes.depot import number_of
 from hypernodes._engine.processes.wire import BLOCK, Reader, frame
 from hypernodes._engine.shipping.claims import CURSOR, LIMIT, NO_LIMIT, VOID
+from hypernodes._engine.shipping.deaths import Death
 from hypernodes._engine.shipping.parcels import Parcel, unlink, unpack
-from hypernodes._engine.shipping.sources import Chunk, Death
 
 if TYPE_CHECKING:
+    from hypernodes._engine.shipping.chunk import Chunk
     from hypernodes.config import RetryPolicy
 
 KNOWN: Final = 64

@@ -30,7 +30,8 @@ from hypernodes.exceptions import HyperNodesError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hypernodes._engine.shipping.sources import Chunk, Source
+    from hypernodes._engine.shipping.chunk import Chunk
+    from hypernodes._engine.shipping.sources import Source
 
 DEPTH: Final = 3
 PATIENCE: Final = 2.0

@@ -19,7 +19,7 @@ from hypernodes._engine.shipping.events import (
     unpack_records,
 )
 from hypernodes._engine.shipping.keeping import Reference, beside
-from hypernodes._engine.shipping.parcels import Parcel, loads_at_home, unlink, unpack
+from hypernodes._engine.shipping.parcels import Parcel, unlink, unpack
 from hypernodes._engine.shipping.sources import (
     MapSource,
     SegmentSource,
@@ -28,6 +28,7 @@ from hypernodes._engine.shipping.sources import (
     Task,
 )
 from hypernodes._engine.workers import OCCUPIED, Crew, Workers
+from hypernodes._home import loads_at_home
 from hypernodes.config import current_config
 from hypernodes.exceptions import SerializationError
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import cloudpickle
 
 from hypernodes._engine.failure import Failure, annotate
-from hypernodes._engine.shipping.parcels import loads_at_home
+from hypernodes._home import loads_at_home
 
 
 class PackedError(NamedTuple):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.observing.witness import Record, Recorder, clock, replay
 from hypernodes._engine.shipping.errors import PackedError, pack_error, unpack_error
-from hypernodes._engine.shipping.parcels import check_readable, loads_at_home, unpack
+from hypernodes._engine.shipping.parcels import check_readable, unpack
+from hypernodes._home import loads_at_home
 from hypernodes.exceptions import NodeTimeoutError
 
 if TYPE_CHECKING:

@@ -8,33 +8,34 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from hypernodes._engine.calls import overdue
-from hypernodes._engine.failure import Failure, annotate, node_note
-from hypernodes._engine.retry import delay_before
 from hypernodes._engine.shipping import blame
+from hypernodes._engine.shipping.chunk import Chunk
+from hypernodes._engine.shipping.deaths import (
+    Death,
+    Trouble,
+    delay_before_next,
+    failure_of,
+    fruitless_error,
+)
 from hypernodes._engine.shipping.errors import PackedError, unpack_error
-from hypernodes._engine.shipping.events import Lost, News
+from hypernodes._engine.shipping.events import News
 from hypernodes._engine.shipping.keeping import Missing, Reference
 from hypernodes._engine.shipping.parcels import Packer, Parcel, unlink
-from hypernodes.exceptions import WorkerCrashedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from hypernodes._engine.failure import Failure
     from hypernodes._engine.jobs import MapJob
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._engine.observing.follower import Follower
     from hypernodes._engine.plan import Slot, Step
-    from hypernodes._engine.shipping.account import Key
     from hypernodes._engine.shipping.pace import Pace
-    from hypernodes.config import RetryPolicy
 
 TOKENS: Final = itertools.count(1)
-MOST_CRASHES: Final = 2
 MOST_FRUITLESS: Final = 3
 
 
@@ -53,71 +54,6 @@ class Shipment(NamedTuple):
     def files(self) -> tuple[str, ...]:
         """Where its big parts lie."""
         return tuple(path for parcel in self.parcels for path in parcel.files)
-
-
-class Death(NamedTuple):
-    """Why a piece lost its worker.
-
-    Attributes:
-        late: Whether it was killed for being late; else it died.
-        path: The node that ran, as far as known.
-        ordinal: Which call of it.
-        attempt: Which attempt, or 0 where that is not known.
-        timeout: The node's timeout.
-        policy: The node's retries.
-    """
-
-    late: bool = False
-    path: tuple[str, ...] = ()
-    ordinal: int = 0
-    attempt: int = 0
-    timeout: float | None = None
-    policy: RetryPolicy | None = None
-
-
-@dataclass(slots=True)
-class Trouble:
-    """What has befallen a piece; from then on it runs alone.
-
-    Attributes:
-        crashes: How many workers died of it.
-        spent: How many attempts were made at calls of its nodes.
-        lost: The attempts that are made again, for those who observe.
-    """
-
-    crashes: int = 0
-    spent: dict[Key, int] = field(default_factory=dict)
-    lost: list[Lost] = field(default_factory=list)
-
-
-@dataclass(slots=True, eq=False)
-class Chunk:
-    """Pieces on their way through a worker.
-
-    Attributes:
-        source: Where they come from.
-        entries: The pieces; fewer after some have been taken back.
-        parcel: What the worker gets.
-        references: What it is to get besides from where it was made, by slot.
-        trouble: For a piece that runs alone, what befell it before.
-        number: Its number, given by the pool.
-        base: The number of its first piece among those of its worker.
-        received: How many outcomes have come.
-    """
-
-    source: Source
-    entries: list[Any]
-    parcel: Parcel
-    references: Mapping[Slot, Reference] = field(default_factory=dict)
-    trouble: Trouble | None = None
-    number: int = 0
-    base: int = 0
-    received: int = 0
-
-    @property
-    def token(self) -> int:
-        """What its worker calls the plan that it needs."""
-        return self.source.token if self.trouble is None else self.source.careful_token
 
 
 class Source(ABC):
@@ -299,7 +235,7 @@ class Source(ABC):
         self._fruitless_at = time.monotonic()
         self._fruitless += 1
         if self._fruitless >= MOST_FRUITLESS and not self.closed:
-            self.stop(_fruitless())
+            self.stop(fruitless_error())
 
     def bury_read(self, chunk: Chunk) -> None:
         """Decide about a chunk whose worker died while it read it, or packed what it gave."""
@@ -333,48 +269,12 @@ class Source(ABC):
         if self.closed:
             return
         trouble = chunk.trouble or Trouble()
-        again = self._again(trouble, death)
+        again = delay_before_next(trouble, death)
         if again is None:
-            failure = self._failure(entry, trouble, death)
+            failure = failure_of(self.index_of(entry), self.steps_of(entry), trouble, death)
             self._deliver(self, [entry], failure, News(lost=trouble.lost))
         else:
             self._run_alone(entry, trouble, delay=again)
-
-    def _again(self, trouble: Trouble, death: Death) -> float | None:
-        """Return the seconds after which the piece runs again, or None if it does not."""
-        if not death.late:
-            trouble.crashes += 1
-            if trouble.crashes < MOST_CRASHES:
-                trouble.spent[death.path, death.ordinal] = max(0, death.attempt - 1)
-                return 0.0
-        kind = type(self._error_for(None, death))
-        policy = death.policy
-        if policy is None or not issubclass(kind, policy.retry_on):
-            return None
-        if death.attempt > policy.max_retries:
-            return None
-        trouble.spent[death.path, death.ordinal] = death.attempt
-        delay = delay_before(policy, death.attempt)
-        error = self._error_for(None, death)
-        trouble.lost.append(Lost(death.path, error, death.attempt, delay))
-        return delay
-
-    def _failure(self, entry: Any, trouble: Trouble, death: Death) -> Failure:
-        index = self.index_of(entry)
-        steps = self.steps_of(entry)
-        step = next((step for step in steps if step.path == death.path), None)
-        if step is None and len(steps) == 1 and steps[0].inner is None:
-            step = steps[0]
-        path = death.path or (step.path if step is not None else ())
-        found = death._replace(path=path)
-        attempts = death.attempt or max(1, trouble.crashes - 1)  # the first is forgiven
-        return _described(self._error_for(index, found), path, index, attempts)
-
-    @staticmethod
-    def _error_for(index: int | None, death: Death) -> Exception:
-        if death.late:
-            return overdue(death.path or ("",), death.timeout)
-        return _crash(death.path, index)
 
     def _run_alone(self, entry: Any, trouble: Trouble, delay: float = 0.0) -> None:
         if not self.closed:
@@ -385,34 +285,6 @@ class Source(ABC):
         """Drop what waits; nothing is delivered any more."""
         self.closed = True
         unlink(self.shipment.files)
-
-
-def _described(
-    error: Exception, path: tuple[str, ...], index: int | None, attempts: int
-) -> Failure:
-    """Return `error` as a failure of the node at `path`, with the note that says where."""
-    if path:
-        annotate(error, node_note(path, index))
-    return Failure(error, index, path[-1] if path else None, path, attempts=attempts)
-
-
-def _fruitless() -> WorkerCrashedError:
-    message = (
-        "one worker process after the other died before it had run anything, perhaps while it read "
-        "the pipeline or the shared inputs; these may not fit into memory, or crash native code"
-    )
-    return WorkerCrashedError(message, node=None, path=(), index=None)
-
-
-def _crash(path: tuple[str, ...], index: int | None) -> WorkerCrashedError:
-    item = "" if index is None else f" of item {index}"
-    what = f"node {path[-1]!r}{item}" if path else f"a node{item}"
-    message = (
-        f"the worker process died while it ran {what}, and again when that ran alone; it may have "
-        f"run out of memory, crashed in native code, or called os._exit"
-    )
-    node = path[-1] if path else None
-    return WorkerCrashedError(message, node=node, path=path, index=index)
 
 
 class MapSource(Source):

@@ -10,11 +10,12 @@ from hypernodes.testing._suite.nesting import Nesting
 from hypernodes.testing._suite.parallel import Parallel
 from hypernodes.testing._suite.processes import Processes
 from hypernodes.testing._suite.runs import Runs
+from hypernodes.testing._suite.stateful import Stateful, StatefulInProcesses
 from hypernodes.testing._suite.streams import Streams
 
 
 class ExecutorConformance(
-    Runs, Maps, Streams, Nesting, Asynchronous, Failures, Attempts, Life, Interrupts
+    Runs, Maps, Streams, Nesting, Stateful, Asynchronous, Failures, Attempts, Life, Interrupts
 ):
     """What every executor has to do, whatever it runs on.
 
@@ -33,5 +34,5 @@ class ParallelConformance(Parallel):
     """What an executor has to do beside that if it does at least two things at once."""
 
 
-class WorkerProcessConformance(Processes):
+class WorkerProcessConformance(Processes, StatefulInProcesses):
     """What an executor has to do beside that if it starts worker processes on this machine."""

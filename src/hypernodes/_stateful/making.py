@@ -1,0 +1,123 @@
+"""Calling stateful classes: the `__new__` that makes nothing yet, and what it takes."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+OWN_NEW: Final = "__hypernodes_new__"
+
+
+class New:
+    """The `__new__` of a stateful class; one of the class's own is for when it is built.
+
+    Args:
+        unbuilt: Gives an instance of a class that is not built.
+    """
+
+    def __init__(self, unbuilt: Callable[[type], Any]) -> None:
+        self._unbuilt = unbuilt
+
+    def __call__(self, cls: type, /, *args: Any, **kwargs: Any) -> Any:
+        if getattr(_making, "cls", None) is not cls:
+            return self._unbuilt(cls)
+        new = plain_new(cls, self)
+        made = new(cls) if new is object.__new__ else new(cls, *args, **kwargs)
+        _making.cls = None  # what `__init__` makes of the same class is built later, too
+        return made
+
+
+_making: Final = threading.local()
+
+
+def plainly(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a class as if it were not stateful."""
+    before = getattr(_making, "cls", None)
+    _making.cls = cls
+    try:
+        return cls(*args, **kwargs)
+    finally:
+        _making.cls = before
+
+
+def plain_new(cls: type, after: New | None = None) -> Callable[..., Any]:
+    """Return the first `__new__` that is not ours, from the class on that has `after`."""
+    for base in cls.__mro__:
+        members = vars(base)
+        new = members.get("__new__")
+        if after is None or new is after:
+            after = None
+            found = members.get(OWN_NEW) or new
+            if found is not None and not isinstance(found, New):
+                return getattr(found, "__func__", found)  # type: ignore[no-any-return]
+    return object.__new__
+
+
+class Signature:
+    """The signature of a stateful class is that of its `__init__`."""
+
+    def __get__(self, instance: object, owner: type) -> inspect.Signature:
+        found = signature_of(owner) if instance is None else None
+        if found is None:
+            raise AttributeError("__signature__")
+        return found
+
+
+def signature_of(cls: type) -> inspect.Signature | None:
+    """Return what a class takes, or None where Python cannot tell."""
+    init = inspect.getattr_static(cls, "__init__")
+    function = plain_new(cls) if init is object.__init__ else init
+    if function is object.__new__:
+        return inspect.Signature()
+    try:
+        found = inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+    return found.replace(parameters=[*found.parameters.values()][1:])
+
+
+def bound(cls: type, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return arguments in the form that all that mean the same have.
+
+    Raises:
+        TypeError: They do not fit.
+    """
+    signature = signature_of(cls)
+    if signature is None:
+        return args, kwargs
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{cls.__qualname__}(): {error}") from None
+    return bound.args, bound.kwargs
+
+
+def by_name(cls: type, args: Iterable[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments that fit by the names of the parameters."""
+    signature = signature_of(cls)
+    if signature is None:
+        return {"args": args, "kwargs": kwargs}
+    return signature.bind(*args, **kwargs).arguments
+
+
+def as_attributes(cls: type, named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an instance most likely has of its arguments: these, and what is left out.
+
+    Args:
+        cls: Its class.
+        named: The arguments by the names of the parameters.
+    """
+    found = dict(named)
+    signature = signature_of(cls) or inspect.Signature()
+    for name, parameter in signature.parameters.items():
+        default = parameter.default
+        # What dataclasses put in the place of a default that they make later is none.
+        if default is not parameter.empty and type(default).__module__ != "dataclasses":
+            found.setdefault(name, default)
+        if parameter.kind is parameter.VAR_KEYWORD:
+            found |= found.pop(name, {})
+    return found
