@@ -22,17 +22,12 @@ PROCESSES: Final = Costs(
 )
 """Worker processes of one machine."""
 
-PAIR: Final = 0.63 * US
-"""What the driver needs to see whether one place of a cluster is idle, twice a turn."""
-TURN_ONCE: Final = 1.4 * US
-"""What each place would add to a turn if that were found out once, and not for every place."""
-
 DASK: Final = replace(
     PROCESSES,
     driver_item=1.2 * US,
     driver_chunk=780 * US,
     driver_worker=0.36 * US,
-    driver_pair=PAIR,
+    driver_turn=1.4 * US,
     driver_look=1040 * US,
     scheduler_chunk=930 * US,
     scheduler_look=660 * US,

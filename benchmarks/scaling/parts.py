@@ -26,7 +26,6 @@ class Costs:
         driver_worker: What every worker adds to `driver_chunk`.
         driver_turn: What every worker adds to a turn of the driver, in which it reads all that has
             come, and then hands out what it may.
-        driver_pair: What every pair of workers adds to it.
         scheduler_chunk: What a chunk costs a scheduler between driver and workers.
         latency: One way between any two of them.
         worker_item: What an item costs its worker besides its work.
@@ -47,7 +46,6 @@ class Costs:
     driver_chunk: float = 0.0
     driver_worker: float = 0.0
     driver_turn: float = 0.0
-    driver_pair: float = 0.0
     driver_look: float = 0.0
     scheduler_look: float = 0.0
     scheduler_chunk: float = 0.0

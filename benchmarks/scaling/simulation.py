@@ -140,8 +140,7 @@ class Simulation:
         if not self._arrived:
             return None
         letters, self._arrived = self._arrived, deque()
-        size, costs = len(self._workers), self._costs
-        turn = size * (costs.driver_turn + size * costs.driver_pair)
+        turn = self._costs.driver_turn * len(self._workers)
         return turn + sum(letter() for letter in letters)
 
     def _take(self) -> float | None:

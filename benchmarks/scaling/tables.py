@@ -16,7 +16,6 @@ from benchmarks.scaling.costs import (
     STORE,
     TELL_ITEMS,
     TELL_NODES,
-    TURN_ONCE,
 )
 from benchmarks.scaling.parts import Work
 from benchmarks.scaling.simulation import Simulation
@@ -34,8 +33,6 @@ MOST: Final = 1_000_000
 STEADY: Final = 10.0
 """Seconds of work that a sample has at least for each worker, up to `MOST` items."""
 HOUR, DAY = 3600.0, 86400.0
-ONCE: Final = {"driver_turn": TURN_ONCE, "driver_pair": 0.0}
-"""What a turn would cost if it were found out once who is idle."""
 HOST: Final = 32
 """How many workers a host has that is lost as a whole."""
 
@@ -154,7 +151,6 @@ def by_change() -> Table:
     short = 0.01
     plain = Remedy(Work(items=ITEMS, seconds=short))
     generator = plain._replace(known=False)
-    once = replace(DASK, **ONCE)
     seldom = replace(DASK, fresh=WORKERS * 0.008)
     bare = replace(seldom, driver_chunk=BARE_DRIVER, scheduler_chunk=BARE_SCHEDULER)
     long = replace(plain.work, chunksize=200)
@@ -162,29 +158,13 @@ def by_change() -> Table:
         "a range, as it is": plain,
         "a generator, as it is": generator,
         "a generator, patience of 4 s": generator._replace(costs=replace(DASK, patience=4.0)),
-        "who is idle, found once a turn": plain._replace(costs=once),
         "looks every 8 s": plain._replace(costs=seldom),
         "chunks of 2 s": plain._replace(work=long),
         "both of these": plain._replace(work=long, costs=seldom),
         "looks every 8 s, a chunk as cheap as a bare task": plain._replace(costs=bare),
-        "all four": plain._replace(work=long, costs=replace(bare, **ONCE)),
+        "all three": plain._replace(work=long, costs=bare),
     }
     return _remedies("What changes of the library would do", cases, short)
-
-
-def by_turn() -> Table:
-    """Return what it would do to find out once a turn who is idle, and not for every place."""
-    cases = {
-        f"{name}{how}": replace(costs, **facts)
-        for name, costs in (("Dask", DASK), ("Ray", RAY))
-        for how, facts in (("", {}), (", once a turn", ONCE))
-    }
-    rows = []
-    for seconds in (0.1, 1.0, 2.0, 10.0):
-        work = Work(items=ITEMS, seconds=seconds)
-        cells = (working(work, simulated(work, costs=costs)) for costs in cases.values())
-        rows.append((f"{seconds:g} s", *cells))
-    return Table("What workers are busy, by how it is found who is idle", ("an item", *cases), rows)
 
 
 def _remedies(title: str, cases: Mapping[str, Remedy], seconds: float) -> Table:
@@ -354,7 +334,6 @@ TABLES: Final[Sequence[Callable[[], Table]]] = (
     partial(by_workers, RAY, "Ray"),
     by_remedy,
     by_change,
-    by_turn,
     by_order,
     by_end,
     by_beginning,

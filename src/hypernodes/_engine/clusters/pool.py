@@ -203,7 +203,8 @@ class ClusterPool(Dispatcher):
         now = time.monotonic()
         dues = (source.due for source in self._sources)
         waits = [due - now for due in dues if due is not None and due > now]
-        looks = (look for place in self._places.values() for look in self._looks(place))
+        idle = self._idle()
+        looks = (look for place in self._places.values() for look in self._looks(place, idle))
         waits += [due - now for _, due in looks]
         doomed = (flight.doomed_at for flight in self._flights.values())
         waits += [at - now for at in doomed if at is not None]
@@ -232,22 +233,24 @@ class ClusterPool(Dispatcher):
             if flight.doomed_at is not None and now >= flight.doomed_at:
                 flight.doomed_at = None
                 self._cluster.kill(flight.place.name)
+        idle = self._idle()
         for place in self._places.values():
-            slow = [flight for flight, due in self._looks(place) if due <= now]
+            slow = [flight for flight, due in self._looks(place, idle) if due <= now]
             for flight in slow:
                 flight.looked_at, flight.looking = now, True
             if slow:
-                numbers, back = [flight.number for flight in slow], self._wants_back(place)
+                numbers, back = [flight.number for flight in slow], place.needs in idle
                 self._cluster.look(place.name, numbers, back=back, void=False)
 
-    def _wants_back(self, place: Place) -> bool:
-        """Whether what has not begun at a place could run at once at another."""
-        idle = {p.needs for p in self._places.values() if p.is_open and p.has_room}
-        return place.needs in idle and not any(source.waiting for source in self._sources)
+    def _idle(self) -> set[Needs]:
+        """Return of what kinds places could run at once what has not begun at others."""
+        if any(source.waiting for source in self._sources):
+            return set()
+        return {place.needs for place in self._places.values() if place.is_open and place.has_room}
 
-    def _looks(self, place: Place) -> Iterator[tuple[Flight, float]]:
+    def _looks(self, place: Place, idle: set[Needs]) -> Iterator[tuple[Flight, float]]:
         """Yield the flights of a place of which there may be news before their end, and when."""
-        back = self._wants_back(place)
+        back = place.needs in idle
         for number, flight in enumerate(place.flights.values()):
             if flight.looking or flight.end is not None or flight.chunk.source.closed:
                 continue
