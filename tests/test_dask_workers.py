@@ -15,6 +15,7 @@ from hypernodes import (
     CacheWarning,
     DaskExecutor,
     Pipeline,
+    RetryPolicy,
     RuntimeConfig,
     node,
 )
@@ -194,3 +195,19 @@ class _Barrier:
         if is_new:
             raise ValueError(x)
         return x
+
+
+def test_a_retry_policy_may_name_what_only_the_program_knows(config, tmp_path):
+    class OwnError(Exception):
+        pass
+
+    def failing_once(x):
+        if x == 3 and not (tmp_path / "failed").exists():
+            (tmp_path / "failed").touch()
+            raise OwnError
+        return x
+
+    policy = RetryPolicy(max_retries=1, initial_delay=0, retry_on=(OwnError,))
+    pipeline = Pipeline([node("y", retries=policy)(failing_once)])
+    found = pipeline.map({"x": range(6)}, map_over="x", config=config)
+    assert found == [{"y": x} for x in range(6)]

@@ -9,6 +9,7 @@ from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
+import cloudpickle
 from distributed import get_worker, rejoin, secede
 from distributed.utils import sync
 
@@ -60,7 +61,7 @@ def _tell(here: Any, topic: str, number: int, found: Result) -> None:
     """Tell the driver of a report that is small: then it needs not fetch it."""
     if _size(found.report) > TOLD:
         return
-    message = pickle.dumps((number, found.report, tuple(found.kept)))
+    message = cloudpickle.dumps((number, found.report, tuple(found.kept)))
     if len(message) <= TOLD:
         here.log_event(topic, message)
 
@@ -72,7 +73,7 @@ def _size(report: Report) -> int:
 
 def _announce(here: Any, topic: str, attempt: Attempt) -> None:
     """Tell the driver, by way of the scheduler; return when the scheduler has it."""
-    sync(here.loop, here.scheduler.log_event, topic=topic, msg=pickle.dumps(attempt))
+    sync(here.loop, here.scheduler.log_event, topic=topic, msg=cloudpickle.dumps(attempt))
 
 
 @contextmanager

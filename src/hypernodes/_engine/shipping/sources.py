@@ -253,13 +253,16 @@ class Source(ABC):
     def suspect(self, chunk: Chunk, ran: int, death: Death) -> None:
         """Decide about a chunk one of whose pieces ran when its worker died, nobody knows which.
 
+        The crash counts for none of several: most of them have nothing to do with it.
+
         Args:
             chunk: The chunk.
             ran: The place of the piece that announced an attempt last.
             death: Which attempt that was: those before it have been made.
         """
-        for place, entry in enumerate(chunk.entries[chunk.received :], chunk.received):
-            trouble = Trouble(crashes=1)
+        left = chunk.entries[chunk.received :]
+        for place, entry in enumerate(left, chunk.received):
+            trouble = Trouble(crashes=1 if len(left) == 1 else 0)
             if place == ran:
                 trouble.spent[death.path, death.ordinal] = max(0, death.attempt - 1)
             self._run_alone(entry, trouble)

@@ -139,6 +139,13 @@ class Processes(Drivers):
         found = pipeline.map({"x": range(30)}, map_over="x", config=config)
         assert found == [{"y": x} for x in range(30)]
 
+    def test_a_crash_counts_for_the_item_that_crashed_alone(
+        self, config: RuntimeConfig, marks: Marks
+    ) -> None:
+        pipeline = single(crashing({2, 3}, marks, times=1))  # each is forgiven its own
+        found = pipeline.map({"x": range(64)}, map_over="x", config=config)
+        assert found == [{"y": x} for x in range(64)]
+
     @pytest.mark.parametrize(
         ("retry_on", "attempts"), [((WorkerCrashedError,), 3), ((ValueError,), 1)]
     )
