@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from concurrent import futures
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -187,6 +188,25 @@ def test_a_scheduler_that_is_about_to_start_is_waited_for_as_long_as_asked(clust
         cluster.start()
         pid = cluster.add("one")
         assert running.result(120) == {pid}
+
+
+def test_whoever_speaks_another_language_is_no_scheduler():
+    with socket.create_server(("127.0.0.1", 0)) as server, futures.ThreadPoolExecutor(1) as thread:
+
+        def answer():
+            with suppress(OSError):  # until it is closed
+                while True:
+                    there, _ = server.accept()
+                    with there:
+                        there.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 50)
+                        there.recv(1 << 16)
+
+        thread.submit(answer)
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        config = RuntimeConfig(executor=DaskExecutor(address))
+        with pytest.raises(HyperNodesError, match=f"answers at '{address}' is no Dask scheduler"):
+            pids(config)
+        server.shutdown(socket.SHUT_RDWR)
 
 
 def test_whoever_is_no_scheduler_is_not_taken_for_one():

@@ -164,11 +164,20 @@ def _connected(address: str, arguments: dict[str, Any]) -> Client:
     except HyperNodesError:
         raise
     except Exception as error:  # also what TLS and addresses raise, of many kinds
-        kind = type(error).__name__
-        raise HyperNodesError(
-            f"no Dask scheduler can be reached at {address!r} ({kind}: {error}); see whether it is "
-            f"up, and whether it wants TLS (security=...)"
-        ) from error
+        raise HyperNodesError(_unreachable(address, error)) from error
+
+
+def _unreachable(address: str, error: Exception) -> str:
+    kind = type(error).__name__
+    if isinstance(error, (MemoryError, OverflowError, ValueError)):  # its words are taken for sizes
+        return (
+            f"what answers at {address!r} is no Dask scheduler ({kind}); see whether this is the "
+            f"scheduler's own port, and not that of its dashboard or of a proxy"
+        )
+    return (
+        f"no Dask scheduler can be reached at {address!r} ({kind}: {error}); see whether it is up, "
+        f"and whether it wants TLS (security=...)"
+    )
 
 
 class Connection(Client):  # type: ignore[misc] # extras are Any
