@@ -75,7 +75,7 @@ def crowded(places: int) -> rules.clusters.ClusterPool:
     """Return a pool that is closed, and looks as it did when each of its places had chunks."""
     pool = rules.clusters.ClusterPool(StandIn(places, 1), chunksize=1)
     pool.close()
-    source = SimpleNamespace(closed=False, waiting=1, due=None)
+    source = SimpleNamespace(closed=False, is_new=False, waiting=1, due=None)
     chunk: Any = SimpleNamespace(source=source, entries=[0, 1], trouble=None)
     for place in pool._places.values():  # noqa: SLF001 - what is measured are parts of it
         for _ in range(BUSY):

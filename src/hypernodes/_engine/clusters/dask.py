@@ -20,7 +20,7 @@ from distributed.system import MEMORY_LIMIT
 from hypernodes._engine.clusters import worker as _worker
 from hypernodes._engine.clusters.briefs import DRIVER, Attempt
 from hypernodes._engine.clusters.cluster import Cluster, unfit
-from hypernodes._engine.clusters.dask_worker import report_of, run, topic_of
+from hypernodes._engine.clusters.dask_worker import report_of, run
 from hypernodes._engine.clusters.errands import Errands, insist
 from hypernodes._engine.clusters.lifeline import disconnected
 from hypernodes._engine.clusters.needs import has, lack_of
@@ -108,7 +108,7 @@ class DaskCluster(Cluster):
     def open(self, listener: Listener) -> None:
         self._listener = listener
         self._client.subscribe_topic(EVERYONE, self._on_event)
-        self._client.subscribe_topic(topic_of(DRIVER), self._on_message)
+        self._client.subscribe_topic(self._client.id, self._on_message)
         self._look_around(0)
         self._lifeline.watch(listener, self._workers.__len__)
 
@@ -178,6 +178,9 @@ class DaskCluster(Cluster):
         self._listener.left(address)
 
     def _on_message(self, event: Any) -> None:
+        """Hear what workers tell; the topic is the client's own, which the scheduler clears."""
+        if not isinstance(event[1], bytes):
+            return  # the scheduler tells of the client
         found = pickle.loads(event[1])  # noqa: S301 - our own worker's
         if isinstance(found, Attempt):
             self._listener.announced(found)
@@ -212,7 +215,8 @@ class DaskCluster(Cluster):
             return
         taken = [self._results[reference.kept.number].future for reference in order.references]
         key, needs = f"hypernodes-{DRIVER}-{number}", order.needs
-        task = self._submit(number, key, order.place, needs, run, load, shared, *taken)
+        told = load, shared, self._client.id
+        task = self._submit(number, key, order.place, needs, run, *told, *taken)
         if brief.keeps:
             self._results[number] = task
 
@@ -371,7 +375,7 @@ class DaskCluster(Cluster):
         self._reports.clear()
         self._results.clear()
         self._errands.close()
-        for topic in (EVERYONE, topic_of(DRIVER)):
+        for topic in (EVERYONE, self._client.id):
             with suppress(Exception):  # the connection may be gone
                 self._client.unsubscribe_topic(topic)
         for close in self._closing:

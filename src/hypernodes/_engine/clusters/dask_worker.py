@@ -27,17 +27,13 @@ TOLD: Final = 4096
 """Bytes of a report up to which it is an event: the scheduler keeps a thousand of these."""
 
 
-def topic_of(driver: str) -> str:
-    """Return the topic of events for a driver."""
-    return f"hypernodes-{driver}"
-
-
-def run(load: Any, shared: Any, *taken: Result) -> Result:
+def run(load: Any, shared: Any, topic: str, *taken: Result) -> Result:
     """Run a chunk.
 
     Args:
         load: Its brief and its luggage; pickled, if they are small.
         shared: Its luggage, where that is moved by itself.
+        topic: That of events for the driver.
         taken: What other chunks have given.
 
     Returns:
@@ -46,7 +42,7 @@ def run(load: Any, shared: Any, *taken: Result) -> Result:
     brief, luggage = pickle.loads(load) if isinstance(load, bytes) else load  # noqa: S301 - ours
     lend_by(partial(_lent, copy_context(), get_ident()))
     values = [result.kept[slot] for slot, result in zip(brief.places, taken, strict=True)]
-    here, topic = get_worker(), topic_of(brief.driver)
+    here = get_worker()
     found = _worker.work(brief, luggage or shared, values, partial(_announce, here, topic))
     _tell(here, topic, brief.number, found)
     return found

@@ -51,6 +51,11 @@ class Flight:
         self.ran = -1
         self.doomed_at: float | None = None
 
+    @property
+    def is_news(self) -> bool:
+        """Whether nothing is known of such chunks, nor has been asked of this one."""
+        return self.looked_at == self.sent_at and self.chunk.source.is_new
+
     def learn(self, attempt: Attempt) -> None:
         """Take note of an attempt that is about to be made."""
         _, self.ran, path, ordinal, count, policy = attempt

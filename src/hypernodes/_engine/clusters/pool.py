@@ -43,6 +43,10 @@ LOOK: Final = 0.2
 """Seconds after which what others could run at once is taken back."""
 FRESH: Final = 0.5
 """Seconds after which what is done is fetched."""
+EARLY: Final = 0.05
+"""The same where nothing is known of a map: its first item may have failed."""
+FEW: Final = 64
+"""Chunks under way up to which that is asked; it would hold up the others."""
 PATIENCE: Final = 2.0
 SCARCE: Final = 60.0
 """Seconds for which a run waits for a worker with resources that have left with another."""
@@ -251,13 +255,15 @@ class ClusterPool(Dispatcher):
     def _looks(self, place: Place, idle: set[Needs]) -> Iterator[tuple[Flight, float]]:
         """Yield the flights of a place of which there may be news before their end, and when."""
         back = place.needs in idle
+        is_small = len(self._flights) <= FEW
         for number, flight in enumerate(place.flights.values()):
             if flight.looking or flight.end is not None or flight.chunk.source.closed:
                 continue
             if back and (number >= place.capacity or len(flight.chunk.entries) > 1):
                 yield flight, flight.looked_at + LOOK
             elif number < place.capacity and len(flight.chunk.entries) > 1:
-                yield flight, flight.looked_at + FRESH
+                is_early = is_small and flight.is_news
+                yield flight, flight.looked_at + (EARLY if is_early else FRESH)
 
     # ------------------------------------------------------------ letters of runs
 

@@ -31,6 +31,9 @@ class Pace:
     Args:
         fixed: The number of items that the user wants, or None.
         shortest: How long a chunk should take at least, in seconds.
+
+    Attributes:
+        is_timed: Whether a chunk of this map has been.
     """
 
     def __init__(self, fixed: int | None, shortest: float = SHORTEST) -> None:
@@ -38,7 +41,7 @@ class Pace:
         self._shortest = shortest
         self._began = perf_counter()
         self._seconds: float | None = None
-        self._is_timed = False
+        self.is_timed = False
         self._bytes = 0.0
 
     def again(self) -> Pace:
@@ -68,7 +71,7 @@ class Pace:
         # last, each worker has its part of what is left. So it has at first: what was known before
         # may be wrong.
         fair, worth = (waiting + under_way) / workers, self._shortest / 4 / each
-        last = max(fair, self._shortest / HIDES / each) if self._is_timed else fair
+        last = max(fair, self._shortest / HIDES / each) if self.is_timed else fair
         by_share = max(waiting / (2 * workers), min(worth, last))
         return max(1, int(min(by_time, by_bytes, math.ceil(by_share), MOST_ITEMS)))
 
@@ -87,9 +90,9 @@ class Pace:
     def learn(self, count: int, seconds: float) -> None:
         """Take in what a chunk took."""
         found = seconds / count
-        before = self._seconds if self._is_timed and count == 1 else None
+        before = self._seconds if self.is_timed and count == 1 else None
         self._seconds = found if before is None else (before + found) / 2
-        self._is_timed = True
+        self.is_timed = True
 
     def weigh(self, count: int, size: int) -> None:
         """Take in the bytes of some items, or of what they gave."""

@@ -101,6 +101,11 @@ class Source(ABC):
     def waiting(self) -> int:
         """How many pieces wait to be handed out for the first time."""
 
+    @property
+    def is_new(self) -> bool:
+        """Whether no chunk of several pieces has come back yet."""
+        return False
+
     @abstractmethod
     def _next(self, workers: int, *, behind: bool, most: int) -> list[Any]:
         """Return pieces to be handed out together, if any."""
@@ -301,6 +306,10 @@ class MapSource(Source):
     @property
     def waiting(self) -> int:
         return len(self.job.pending)
+
+    @property
+    def is_new(self) -> bool:
+        return not self._pace.is_timed
 
     def _next(self, workers: int, *, behind: bool, most: int) -> list[Any]:
         pending = self.job.pending
