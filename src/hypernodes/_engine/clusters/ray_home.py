@@ -20,6 +20,13 @@ from hypernodes.exceptions import HyperNodesError
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+"""What a client of HTTP/2 begins with, and its settings: none (RFC 9113, 3.4 and 6.5)."""
+SETTINGS: Final = b"\x04"
+"""The kind of frame that a server begins with."""
+GREETS_IN: Final = 10.0
+"""Seconds within which whoever is there has to begin."""
+
 _lock: Final = threading.Lock()
 _current: list[Home] = []
 _abandoned: list[threading.Thread] = []
@@ -158,10 +165,26 @@ def _resolved(address: str | None) -> tuple[str, str]:
 
 
 def _check_address(address: str) -> None:
-    """Refuse the address of nobody at once: Ray itself takes a minute."""
+    """Refuse the address of nobody, or of others, at once: Ray itself takes a minute or more."""
     host, _, port = address.rpartition(":")
-    if host and port.isdigit() and not listens((host.strip("[]"), int(port))):
+    if not (host and port.isdigit()):
+        return
+    where = host.strip("[]"), int(port)
+    if not listens(where):
         raise _unreachable(address, "nobody listens there")
+    if not (os.environ.get("RAY_USE_TLS") or _greets(where)):
+        raise _unreachable(address, "who listens there is no Ray: is it another's port?")
+
+
+def _greets(where: tuple[str, int]) -> bool:
+    """Whether who listens speaks HTTP/2, as Ray does, and so begins with its settings."""
+    try:
+        with socket.create_connection(where, GREETS_IN) as there:
+            there.sendall(PREFACE)
+            with there.makefile("rb") as heard:
+                return heard.read(4)[3:] == SETTINGS
+    except OSError:
+        return False
 
 
 def _unreachable(address: str | None, reason: str) -> HyperNodesError:

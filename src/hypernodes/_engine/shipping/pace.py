@@ -82,9 +82,8 @@ class Pace:
         """
         if self._seconds is None:
             return False
-        return (
-            self._fixed is not None
-            or self._shortest / 2 <= count * self._seconds < BRIEF * self._shortest
+        return self._fixed is not None or self._shortest / 2 <= count * self._seconds <= min(
+            BRIEF * self._shortest, LONGEST
         )
 
     def learn(self, count: int, seconds: float) -> None:
