@@ -705,7 +705,9 @@ def test_its_key_is_asked_for_without_building_it():
 
         def __init__(self, path, version=1, **options):
             BUILT.append(path)
-            self.path, self.version, self.other = path, version, path * 2
+            self.path = path
+            self.version = version
+            self.other = path * 2
 
         @property
         def name(self):
@@ -748,6 +750,182 @@ def test_a_key_of_a_dataclass_sees_its_fields():
     assert BUILT == []
     assert hash_value(Keyed(0)) == hash_value(Keyed(0, 1))
     assert BUILT == ["c", "c"]
+
+
+class Given:
+    """One argument, and a key that says which it is."""
+
+    def __init__(self, version):
+        self.version = version
+
+    def __cache_key__(self):
+        return self.version
+
+
+class Chosen(Given):
+    def __init__(self, version="latest"):
+        self.version = LATEST[0] if version == "latest" else version
+
+
+class Rebound(Given):
+    def __init__(self, version):
+        if version == "latest":
+            version = LATEST[0]
+        self.version = version
+
+
+class Later(Given):
+    def __init__(self, version):
+        self.version = version
+        self.resolve()
+
+    def resolve(self):
+        self.version = LATEST[0]
+
+
+class Handed(Given):
+    def __init__(self, version):
+        self.version = version
+        Later.resolve(self)
+
+
+class Upper(Given):
+    def __init__(self, version):
+        self.version = version
+        super().__init__(LATEST[0])
+
+
+class Named(Given):
+    def __init__(self, version):
+        self.version = version
+        setattr(self, "version", LATEST[0])  # noqa: B010
+
+
+class Filled(Given):
+    def __init__(self, version):
+        self.version = version
+        self.__dict__["version"] = LATEST[0]
+
+
+class Caught(Given):
+    def __init__(self, version):
+        try:
+            int(f"not {LATEST[0]}")
+        except ValueError as version:  # noqa: PLR1704
+            self.version = str(version)
+
+
+class Changed(Given):
+    def __init__(self, version):
+        self.version = version
+        if version == "first":
+            return
+        self.version += LATEST[0]
+
+
+class Whole(Given):
+    def __init__(self, version):
+        self.found = LATEST[0]
+
+    def __cache_key__(self):
+        return sorted(vars(self).items())
+
+
+class Shown(Whole):
+    def __repr__(self):
+        return self.found
+
+    def __cache_key__(self):
+        return repr(self), str(self)
+
+
+class Typed(Whole):
+    def __cache_key__(self):
+        return type(self).__qualname__, dict(**vars(self))
+
+
+class Set(Given):
+    def __init__(self, version):
+        self.version = version
+
+    @property
+    def version(self):
+        return self._version
+
+    @version.setter
+    def version(self, value):
+        self._version = LATEST[0]
+
+
+class Trapped(Given):
+    def __init__(self, version):
+        self.version = version
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, LATEST[0])
+
+
+@dataclass
+class PostInit(Given):
+    version: str
+
+    def __post_init__(self):
+        self.version = LATEST[0]
+
+
+class AsModel(pydantic.BaseModel):
+    version: str
+
+    @pydantic.field_validator("version")
+    @classmethod
+    def resolved(cls, value):
+        return LATEST[0]
+
+    def __cache_key__(self):
+        return self.version
+
+
+def wrapped(init):
+    def __init__(self, version):  # noqa: N807
+        init(self, LATEST[0])
+
+    __init__.__wrapped__ = init
+    return __init__
+
+
+class Wrapped(Given):
+    __init__ = wrapped(Given.__init__)
+
+
+LATEST = Log(["1"])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(Chosen, Rebound, Later, Handed, Upper, Named, Filled, Caught, Changed, Whole, Shown),
+        *(Typed, Set, Trapped, PostInit, AsModel, Wrapped),
+    ],
+)
+def test_a_key_sees_no_argument_that_may_not_be_the_attribute(kind):
+    kind = stateful(type(kind)(kind.__name__, (kind,), {"__module__": __name__}))
+    keys = []
+    for LATEST[0] in ("1", "2", "1"):
+        keys.append(hash_value(kind(version="latest")))
+    assert keys[0] == keys[2] != keys[1]
+
+
+def test_a_key_sees_what_init_does_to_an_argument():
+    @stateful
+    class Options(Given):
+        def __init__(self, version):
+            self.version = version
+            version["latest"] = LATEST[0]
+
+    keys = []
+    for LATEST[0] in ("1", "2"):
+        keys.append(hash_value(Options({})))
+    assert keys[0] != keys[1]
 
 
 def test_what_is_only_marked_counts_as_before():

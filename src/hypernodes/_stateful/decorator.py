@@ -22,7 +22,8 @@ def stateful(cls: Kind) -> Kind:
     it is first used: when an attribute is read or set, when it is called, or by any other operator.
     It travels to workers as class and arguments, built or not, and equal ones share one instance in
     each worker process. For a cache it counts by the code of the class and the arguments, or by
-    `__cache_key__()`, which sees the arguments as attributes. A copy of it is the instance itself.
+    `__cache_key__()`, for which it is built if that asks for more than `__init__` plainly keeps of
+    them. A copy of it is the instance itself.
 
     Args:
         cls: A class whose instances can have attributes and be referred to weakly.

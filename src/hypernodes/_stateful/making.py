@@ -104,20 +104,19 @@ def by_name(cls: type, args: Iterable[Any], kwargs: Mapping[str, Any]) -> dict[s
     return signature.bind(*args, **kwargs).arguments
 
 
-def as_attributes(cls: type, named: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what an instance most likely has of its arguments: these, and what is left out.
+def with_defaults(cls: type, named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments by the names of the parameters, with what is left out.
 
     Args:
-        cls: Its class.
-        named: The arguments by the names of the parameters.
+        cls: Who takes them.
+        named: Those that are given.
     """
-    found = dict(named)
     signature = signature_of(cls) or inspect.Signature()
-    for name, parameter in signature.parameters.items():
-        default = parameter.default
-        # What dataclasses put in the place of a default that they make later is none.
-        if default is not parameter.empty and type(default).__module__ != "dataclasses":
-            found.setdefault(name, default)
-        if parameter.kind is parameter.VAR_KEYWORD:
-            found |= found.pop(name, {})
-    return found
+    defaults = {name: each.default for name, each in signature.parameters.items()}
+    # What dataclasses put in the place of a default that they make later is none.
+    known = {
+        name: default
+        for name, default in defaults.items()
+        if default is not inspect.Parameter.empty and type(default).__module__ != "dataclasses"
+    }
+    return known | dict(named)

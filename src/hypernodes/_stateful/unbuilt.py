@@ -15,11 +15,12 @@ from types import FunctionType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from hypernodes._stateful.descriptions import Description, describe, described, description_of
-from hypernodes._stateful.making import OWN_NEW, as_attributes, bound, by_name
+from hypernodes._stateful.keys import Seen, sure_attributes
+from hypernodes._stateful.making import OWN_NEW, bound, by_name
 from hypernodes._stateful.sharing import HOME, LOCK, SHARED, keep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 
 def unbuilt(cls: type) -> Any:
@@ -156,7 +157,7 @@ class Unbuilt:
         cls = description.cls
         named = by_name(cls, *description.arguments)
         is_keyed = hasattr(cls, "__cache_key__")
-        return cls, named, Seen(self, as_attributes(cls, named)) if is_keyed else None
+        return cls, named, Seen(self, sure_attributes(cls, named)) if is_keyed else None
 
 
 ALSO_WHEN_BUILT: Final = {
@@ -225,31 +226,6 @@ def _building_first(name: str, method: Callable[..., Any]) -> Callable[..., Any]
         return now(self)(self, *args, **kwargs)
 
     return called
-
-
-class Seen:
-    """An instance as its `__cache_key__` sees it: not built, with the arguments as attributes.
-
-    What else it asks for is found in the class, or else has the instance built.
-    """
-
-    __slots__ = ("__dict__", "__instance")
-
-    def __init__(self, instance: Any, arguments: Mapping[str, Any]) -> None:
-        self.__instance = instance
-        vars(self).update(arguments)
-
-    @property  # type: ignore[misc] # `super()` goes by it
-    def __class__(self) -> Any:
-        return self.__instance.__class__
-
-    def __getattr__(self, name: str) -> Any:
-        cls = self.__instance.__class__
-        member = inspect.getattr_static(cls, name, self)
-        if member is self or type(member) is MemberDescriptorType:
-            return getattr(self.__instance, name)
-        bind = getattr(type(member), "__get__", None)
-        return member if bind is None else bind(member, self, cls)
 
 
 def _arrived(cls: type, arguments: bytes, home: str) -> Any:
