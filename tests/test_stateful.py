@@ -524,6 +524,116 @@ def test_what_cleans_up_does_so_once_and_only_after_it_was_built():
     assert sorted(ended) == ["del", "end", "finalized"]
 
 
+@stateful
+class Blank:
+    """One with another constructor."""
+
+    def __init__(self, path):
+        BUILT.append(path)
+        self.path = path
+
+    @classmethod
+    def other(cls, path):
+        made = cls.__new__(cls)
+        made.path = path
+        return made
+
+    def __call__(self, x):
+        return self.path * x
+
+
+@stateful
+class Validated(pydantic.BaseModel):
+    path: str
+    _twice: str = ""
+
+    def model_post_init(self, context):
+        self._twice = 2 * self.path
+
+    def __call__(self, x):
+        return self.path * x
+
+
+class Holder(pydantic.BaseModel):
+    held: Validated
+
+
+MADE_WITHOUT_INIT = [
+    lambda: Blank.other("p"),
+    lambda: Validated.model_validate({"path": "p"}),
+    lambda: Validated.model_validate_json('{"path": "p"}'),
+    lambda: Validated.model_construct(path="p"),
+    lambda: Holder(held={"path": "p"}).held,
+    lambda: pydantic.TypeAdapter(list[Validated]).validate_python([{"path": "p"}])[0],
+]
+
+
+@pytest.mark.parametrize("make", MADE_WITHOUT_INIT)
+@pytest.mark.parametrize(
+    "copied",
+    [
+        lambda m: pickle.loads(pickle.dumps(m)),
+        lambda m: cloudpickle.loads(cloudpickle.dumps(m)),
+        copy.copy,
+        copy.deepcopy,
+    ],
+)
+def test_what_is_made_without_init_is_copied_as_any_object(make, copied):
+    made = make()
+    other = copied(made)
+    assert other is not made
+    assert (other.path, made.path, other(2)) == ("p", "p", "pp")
+    assert type(made) is type(other) is made.__class__
+    assert copied(other).path == "p"
+    assert BUILT == []
+
+
+@pytest.mark.parametrize("make", MADE_WITHOUT_INIT)
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda m: m.path,
+        lambda m: m(2),
+        lambda m: setattr(m, "path", "q"),
+        vars,
+        lambda m: hasattr(m, "absent"),
+    ],
+)
+def test_what_is_made_without_init_is_plain_from_its_first_use_on(make, use):
+    made = make()
+    use(made)
+    assert type(made) is made.__class__
+    assert "absent" not in dir(made)
+    with pytest.raises(AttributeError, match="has no attribute 'absent'"):
+        made.absent  # noqa: B018
+
+
+@pytest.mark.parametrize("make", MADE_WITHOUT_INIT)
+def test_what_is_made_without_init_counts_by_its_attributes(make):
+    other = make()
+    other.path = "q"
+    assert hash_value(make()) == hash_value(make()) != hash_value(other)
+
+
+def test_what_is_made_without_init_may_have_a_key():
+    @stateful
+    class Keyed(Given):
+        pass
+
+    one, other = Keyed.__new__(Keyed), Keyed.__new__(Keyed)
+    one.version, other.version = 1, 2
+    assert hash_value(one) != hash_value(other)
+
+
+def test_a_model_in_a_model_is_written_as_any():
+    holder = Holder(held={"path": "p"})
+    assert holder.model_dump() == {"held": {"path": "p"}}
+    assert Holder(held=Validated(path="p")) == holder
+    assert Holder(held={"path": "p"}).model_dump_json() == '{"held":{"path":"p"}}'
+    copied = holder.held.model_copy(update={"path": "q"})
+    assert (copied.path, holder.held.path, holder.held._twice) == ("q", "p", "pp")
+
+
 def test_nothing_is_kept_of_an_instance_that_is_gone():
     before = len(_entries)
     model = Model("p")

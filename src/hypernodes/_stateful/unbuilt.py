@@ -35,10 +35,16 @@ def unbuilt(cls: type) -> Any:
 
 
 def build(instance: Any) -> bool:
-    """Build an instance unless it is; tell whether it belongs to its class now."""
+    """Build an instance unless it is; tell whether it belongs to its class now.
+
+    One that was made without `__init__` is what it is.
+    """
     description = description_of(instance)
     if description is None:
-        return False
+        kind = type(instance)
+        if isinstance(kind, _HiddenKind):
+            object.__setattr__(instance, "__class__", kind.__base__)
+        return True
     with description.lock:
         if not description.is_built:
             _fill(instance, description)
@@ -113,9 +119,9 @@ class Unbuilt:
         return getattr(self, name)
 
     def __getattr__(self, name: str) -> Any:
-        description = description_of(self)
-        if description is not None and type(self) is description.cls:
+        if not isinstance(type(self), _HiddenKind):
             return getattr(self, name)  # it is built by now: the class says what is wrong
+        description = description_of(self)
         if description is not None and description.error is not None:
             error, description.error = description.error, None
             raise error
@@ -143,6 +149,7 @@ class Unbuilt:
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         description = description_of(self)
         if description is None:
+            build(self)
             return cast("tuple[Any, ...]", object.__reduce_ex__(self, protocol))
         key = description.key
         with LOCK:
@@ -153,6 +160,7 @@ class Unbuilt:
         """Return the class, the arguments, and who is asked for the `__cache_key__`, if any."""
         description = description_of(self)
         if description is None:
+            build(self)
             return None
         cls = description.cls
         named = by_name(cls, *description.arguments)
