@@ -289,9 +289,6 @@ def test_what_cannot_be_built_later_is_refused():
     class Point(NamedTuple):
         x: int
 
-    class Slotted:
-        __slots__ = ("a",)
-
     kinds = [
         (lambda: 0, "is for classes"),
         (int, "int"),
@@ -301,25 +298,58 @@ def test_what_cannot_be_built_later_is_refused():
         (type("Local", (threading.local,), {}), "native code"),
         (Point, "tuple"),
         (enum.Enum("Colour", "RED"), "enumeration"),
-        (Slotted, "'__weakref__' to its __slots__"),
     ]
     for kind, reason in kinds:
         with pytest.raises(TypeError, match=re.escape(reason)):
             stateful(kind)
 
 
-def test_slots_will_do():
-    @stateful
-    @dataclass(slots=True, weakref_slot=True)
+@pytest.mark.parametrize(
+    "slots",
+    [("a",), ("a", "__weakref__"), ("a", "__dict__", "__weakref__"), ("__dict__",), ()],
+)
+def test_slots_are_refused(slots):
     class Slotted:
-        a: int
-        b: list = field(default_factory=list)
+        __slots__ = slots
 
-    slotted = Slotted(1)
-    assert repr(slotted).endswith("Slotted(1)")
-    assert (slotted.a, slotted.b) == (1, [])
-    slotted.a = 2
-    assert slotted == Slotted(2)
+    class Below(Slotted):
+        pass
+
+    with pytest.raises(TypeError, match="Slotted: state has to be in __dict__; take __slots__"):
+        stateful(Slotted)
+    if "a" in slots:
+        with pytest.raises(TypeError, match="Below: state has to be in __dict__"):
+            stateful(Below)
+
+
+def test_slots_of_a_subclass_are_refused_when_it_is_made():
+    class Slotted(Plain):
+        __slots__ = ("a",)
+
+    @dataclass(slots=True, weakref_slot=True)
+    @stateful
+    class Late:
+        a: int = 1
+
+    for kind in (Slotted, Late):
+        with pytest.raises(TypeError, match=f"{kind.__name__}: state has to be in __dict__"):
+            kind()
+
+
+def test_what_init_hands_out_sees_the_instance():
+    @stateful
+    class Counter:
+        def __init__(self):
+            self.n = 0
+            self.bump = self.increase
+
+        def increase(self):
+            self.n += 1
+
+    counter = Counter()
+    counter.bump()
+    counter.bump()
+    assert counter.n == 2
 
 
 def test_dataclasses_will_do():
@@ -339,7 +369,7 @@ def test_dataclasses_will_do():
 
 
 def test_a_dataclass_may_be_made_of_a_stateful_class():
-    @dataclass(slots=True, weakref_slot=True)
+    @dataclass
     @stateful
     class Late:
         a: int = 1

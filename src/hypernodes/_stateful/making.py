@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -55,6 +56,23 @@ def plain_new(cls: type, after: New | None = None) -> Callable[..., Any]:
             if found is not None and not isinstance(found, New):
                 return getattr(found, "__func__", found)  # type: ignore[no-any-return]
     return object.__new__
+
+
+def check_layout(cls: type) -> None:
+    """Raise `TypeError` unless instances have all of their state in `__dict__`.
+
+    Only that can be shared by an instance and the one as which it is built. Models of pydantic hold
+    in their slots what is only changed in place.
+    """
+    members = [each for base in cls.__mro__[:-1] for each in vars(base).values()]
+    slots = [each.__name__ for each in members if type(each) is MemberDescriptorType]
+    own = [name for name in slots if not name.startswith("__pydantic_")]
+    if own or not (cls.__dictoffset__ and cls.__weakrefoffset__):
+        message = (
+            f"@stateful cannot be used on {cls.__qualname__}: state has to be in __dict__; "
+            "take __slots__ (slots=True of a dataclass) out of it and its bases"
+        )
+        raise TypeError(message)
 
 
 class Signature:

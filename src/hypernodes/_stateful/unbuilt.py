@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from hypernodes._stateful.descriptions import Description, describe, described, description_of
 from hypernodes._stateful.keys import Seen, sure_attributes
-from hypernodes._stateful.making import OWN_NEW, bound, by_name
+from hypernodes._stateful.making import OWN_NEW, bound, by_name, check_layout
 from hypernodes._stateful.sharing import HOME, LOCK, SHARED, keep
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def unbuilt(cls: type) -> Any:
     """Return an instance of `cls` that is not built, and not described yet.
 
     Raises:
-        TypeError: The class is abstract.
+        TypeError: The class is abstract, or came to have slots later.
     """
     instance: Any = object.__new__(cls)
     object.__setattr__(instance, "__class__", _hidden(cls))
@@ -74,8 +74,6 @@ def _move(made: Any, instance: Any) -> None:
             if type(slot) is MemberDescriptorType:
                 with suppress(AttributeError):  # it was not set
                     slot.__set__(instance, slot.__get__(made))
-    if not type(made).__dictoffset__:
-        return
     state = object.__getattribute__(made, "__dict__")
     for name, value in object.__getattribute__(instance, "__dict__").items():
         state.setdefault(name, value)
@@ -198,6 +196,7 @@ def _hidden(cls: type) -> type:
 
 
 def _new_hidden(cls: type) -> type:
+    check_layout(cls)
     kind = type(cls)
     meta = _HiddenKind if kind is type else type(kind.__name__, (_HiddenKind, kind), {})
     names = ("__module__", "__qualname__", "__doc__")
