@@ -26,6 +26,7 @@ from hypernodes import (
     ProcessPoolExecutor,
     RemoteBackend,
     RuntimeConfig,
+    SerializationError,
     node,
     stateful,
 )
@@ -696,6 +697,27 @@ def test_it_travels_as_its_description_and_comes_home_as_itself(copied, is_built
     assert ["p"][: int(is_built)] == BUILT
 
 
+@pytest.mark.parametrize(
+    "copied",
+    [
+        lambda m: pickle.loads(pickle.dumps(m)),
+        copy.copy,
+        copy.deepcopy,
+        lambda m: copy.deepcopy({"m": m})["m"],
+    ],
+)
+def test_a_copy_at_home_is_that_very_one_and_not_an_equal_one(copied):
+    first, second, third = (Plain([]) for _ in range(3))
+    for _ in range(2):
+        for each in (first, second, third):
+            assert copied(each) is each
+    data = pickle.dumps(second)
+    del second
+    gc.collect()
+    assert pickle.loads(data) is first
+    assert BUILT == []
+
+
 def test_its_arguments_are_those_of_the_moment_when_it_was_sent_or_built():
     options = {"a": 1}
     plain = Plain(options)
@@ -721,8 +743,14 @@ def test_arguments_that_cannot_be_pickled_will_do_where_it_does_not_travel():
     lock = threading.Lock()
     plain = Plain(lock)
     assert plain.value is lock
-    with pytest.raises(TypeError, match="lock"):
+    reason = r"^argument 'value' of Plain\(\.\.\.\) cannot be pickled: .*lock"
+    with pytest.raises(TypeError, match=reason):
         pickle.dumps(plain)
+    pipeline = Pipeline([node("y")(lambda x, plain: x)])
+    with ProcessPoolExecutor(max_workers=1) as executor:
+        config = RuntimeConfig(executor=executor)
+        with pytest.raises(SerializationError, match=r"argument 'value' of Plain\(\.\.\.\)"):
+            pipeline.run({"x": 1, "plain": plain}, config=config)
 
 
 def test_stateful_arguments_are_shared_as_well():

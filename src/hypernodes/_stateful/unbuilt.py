@@ -14,7 +14,13 @@ from contextlib import suppress
 from types import FunctionType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from hypernodes._stateful.descriptions import Description, describe, described, description_of
+from hypernodes._stateful.descriptions import (
+    Description,
+    describe,
+    described,
+    description_of,
+    known,
+)
 from hypernodes._stateful.keys import Seen, sure_attributes
 from hypernodes._stateful.making import OWN_NEW, bound, by_name, check_layout
 from hypernodes._stateful.sharing import HOME, LOCK, SHARED, keep
@@ -151,8 +157,8 @@ class Unbuilt:
             return cast("tuple[Any, ...]", object.__reduce_ex__(self, protocol))
         key = description.key
         with LOCK:
-            SHARED.setdefault(key, self)
-        return _arrived, (*key, HOME)
+            is_first = SHARED.setdefault(key, self) is self
+        return _arrived, (*key, HOME, None if is_first else id(self))
 
     def __hypernodes_described__(self) -> tuple[type, dict[str, Any], Any] | None:
         """Return the class, the arguments, and who is asked for the `__cache_key__`, if any."""
@@ -187,8 +193,8 @@ _hidden_classes: Final[weakref.WeakKeyDictionary[type, weakref.ref[type]]] = (
 def _hidden(cls: type) -> type:
     """Return the hidden subclass of `cls`; there is one as long as somebody needs it."""
     with LOCK:
-        known = _hidden_classes.get(cls)
-        found = known() if known is not None else None
+        reference = _hidden_classes.get(cls)
+        found = reference() if reference is not None else None
         if found is None:
             found = _new_hidden(cls)
             _hidden_classes[cls] = weakref.ref(found)
@@ -235,17 +241,19 @@ def _building_first(name: str, method: Callable[..., Any]) -> Callable[..., Any]
     return called
 
 
-def _arrived(cls: type, arguments: bytes, home: str) -> Any:
-    """Return the instance of this description, the same for all that arrive.
+def _arrived(cls: type, arguments: bytes, home: str, identity: int | None) -> Any:
+    """Return the instance of this description: at home that very one, else one for all that arrive.
 
     Args:
         cls: Its class.
         arguments: The pickle of its arguments.
         home: The process that it comes from.
+        identity: Its identity there, unless it is the one that all share.
     """
     key = cls, arguments
     with LOCK:
-        instance = SHARED.get(key)
+        itself = known(identity, key) if home == HOME and identity is not None else None
+        instance = SHARED.get(key) if itself is None else itself
         if instance is None:
             instance = SHARED[key] = unbuilt(cls)
             describe(instance, Description(cls, arguments, is_native=home == HOME))
