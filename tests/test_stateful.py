@@ -397,6 +397,56 @@ def test_pydantic_models_will_do():
         Settings(a="x").a  # noqa: B018
 
 
+def test_wrong_fields_of_a_pydantic_model_are_refused_at_once():
+    @stateful
+    class Settings(pydantic.BaseModel):
+        a: int
+        b: list = pydantic.Field(default_factory=list)
+
+    class Deeper(Settings):
+        c: int
+
+    class Open(Settings, extra="allow"):
+        pass
+
+    for kind, arguments, reason in [
+        (Settings, {}, "missing a required argument: 'a'"),
+        (Settings, {"a": 1, "c": 2}, "unexpected keyword argument 'c'"),
+        (Deeper, {"a": 1}, "missing a required argument: 'c'"),
+        (Open, {"c": 1}, "missing a required argument: 'a'"),
+    ]:
+        with pytest.raises(TypeError, match=rf"{kind.__name__}\(\): .*{reason}"):
+            kind(**arguments)
+    assert (Settings(a=1).b, Deeper(a=1, c=2).c, Open(a=1, c=3).c) == ([], 2, 3)
+    assert hash_value(Settings(a=1, b=[])) == hash_value(Settings(b=[], a=1))
+    assert cloudpickle.loads(cloudpickle.dumps(Settings(a=1))).b == []
+
+
+def test_a_pydantic_model_that_takes_more_than_its_fields_looks_at_them_itself():
+    @stateful
+    class Aliased(pydantic.BaseModel, populate_by_name=True):
+        a: int = pydantic.Field(alias="other")
+
+    @stateful
+    class Filled(pydantic.BaseModel):
+        a: int
+
+        @pydantic.model_validator(mode="before")
+        @classmethod
+        def fill(cls, values):
+            return {"a": 1, **values}
+
+    @stateful
+    class Own(pydantic.BaseModel):
+        a: int
+
+        def __init__(self, b):
+            super().__init__(a=b)
+
+    made = [Aliased(a=1), Aliased(other=1), Filled(), Own(1)]
+    assert [each.a for each in made] == [1, 1, 1, 1]
+
+
 def test_generic_and_abstract_classes_will_do():
     @stateful
     class Box(abc.ABC, Generic[T]):

@@ -87,6 +87,8 @@ class Signature:
 
 def signature_of(cls: type) -> inspect.Signature | None:
     """Return what a class takes, or None where Python cannot tell."""
+    if _takes_fields(cls):
+        return inspect.signature(cls)
     init = inspect.getattr_static(cls, "__init__")
     function = plain_new(cls) if init is object.__init__ else init
     if function is object.__new__:
@@ -96,6 +98,17 @@ def signature_of(cls: type) -> inspect.Signature | None:
     except (TypeError, ValueError):
         return None
     return found.replace(parameters=[*found.parameters.values()][1:])
+
+
+def _takes_fields(cls: Any) -> bool:
+    """Whether a class is a model of pydantic that takes its fields, each by one name."""
+    decorators = getattr(cls, "__pydantic_decorators__", None)
+    if decorators is None or cls.__init__.__module__ != "pydantic.main":
+        return False
+    if decorators.model_validators or decorators.root_validators:
+        return False  # they may add and take away
+    fields = cls.model_fields.values()
+    return not any(field.alias or field.validation_alias for field in fields)
 
 
 def bound(cls: type, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
