@@ -836,6 +836,26 @@ def test_equal_ones_that_arrive_are_one():
     assert BUILT == ["p"]
 
 
+@stateful
+class Placed:
+    def __init__(self, path, device="cpu", *, size=3, zero=0.0, options=(), **others):
+        self.given = path, device, size, zero, options, others
+
+
+def test_what_is_given_as_it_is_by_default_is_no_difference():
+    same = [
+        Placed("p"),
+        Placed("p", "cpu"),
+        Placed("p", device="cpu", size=3),
+        Placed("p", zero=0.0),
+    ]
+    assert len({hash_value(each) for each in same}) == 1
+    assert len({id(pickle.loads(foreign(each))) for each in same}) == 1
+    others = [Placed("p", size=True), Placed("p", zero=-0.0), Placed("p", "gpu"), Placed("p", a=1)]
+    assert len({hash_value(each) for each in [*same, *others]}) == 5
+    assert Placed("p", "cpu", size=4).given == ("p", "cpu", 4, 0.0, (), {})
+
+
 def test_one_that_is_needed_again_is_still_there():
     data = foreign(Model("p"))
     for _ in range(3):

@@ -124,7 +124,25 @@ def bound(cls: type, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str,
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:
         raise TypeError(f"{cls.__qualname__}(): {error}") from None
+    if not _takes_fields(cls) and plain_new(cls) is object.__new__:
+        _leave_out_defaults(bound)
     return bound.args, bound.kwargs
+
+
+def _leave_out_defaults(bound: inspect.BoundArguments) -> None:
+    """Take out what is given as it is by default, where nobody can see the difference."""
+    parameters = bound.signature.parameters.values()
+    if any(each.kind in (each.VAR_POSITIONAL, each.POSITIONAL_ONLY) for each in parameters):
+        return  # others would move to their places
+    for each in parameters:
+        value = bound.arguments.get(each.name)
+        is_plain = type(value) is type(each.default) and type(value) in _WRITTEN_OUT
+        if is_plain and repr(value) == repr(each.default):
+            bound.arguments.pop(each.name, None)
+
+
+_WRITTEN_OUT: Final = (str, bytes, int, float, bool, type(None))
+"""What is equal if it is written alike."""
 
 
 def by_name(cls: type, args: Iterable[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
