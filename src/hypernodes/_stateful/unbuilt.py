@@ -133,7 +133,9 @@ class Unbuilt:
         raise AttributeError(message, name=name, obj=self)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if _is_asked_of_all(name) or not build(self):
+        if description_of(self) is None:  # a `__new__` may do so before `__init__` is called
+            self.__class__.__setattr__(self, name, value)
+        elif _is_asked_of_all(name) or not build(self):
             object.__setattr__(self, name, value)
         else:
             setattr(self, name, value)
