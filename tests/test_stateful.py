@@ -26,6 +26,7 @@ from hypernodes import (
     ProcessPoolExecutor,
     RemoteBackend,
     RuntimeConfig,
+    SerializationError,
     node,
     stateful,
 )
@@ -289,9 +290,6 @@ def test_what_cannot_be_built_later_is_refused():
     class Point(NamedTuple):
         x: int
 
-    class Slotted:
-        __slots__ = ("a",)
-
     kinds = [
         (lambda: 0, "is for classes"),
         (int, "int"),
@@ -301,25 +299,58 @@ def test_what_cannot_be_built_later_is_refused():
         (type("Local", (threading.local,), {}), "native code"),
         (Point, "tuple"),
         (enum.Enum("Colour", "RED"), "enumeration"),
-        (Slotted, "'__weakref__' to its __slots__"),
     ]
     for kind, reason in kinds:
         with pytest.raises(TypeError, match=re.escape(reason)):
             stateful(kind)
 
 
-def test_slots_will_do():
-    @stateful
-    @dataclass(slots=True, weakref_slot=True)
+@pytest.mark.parametrize(
+    "slots",
+    [("a",), ("a", "__weakref__"), ("a", "__dict__", "__weakref__"), ("__dict__",), ()],
+)
+def test_slots_are_refused(slots):
     class Slotted:
-        a: int
-        b: list = field(default_factory=list)
+        __slots__ = slots
 
-    slotted = Slotted(1)
-    assert repr(slotted).endswith("Slotted(1)")
-    assert (slotted.a, slotted.b) == (1, [])
-    slotted.a = 2
-    assert slotted == Slotted(2)
+    class Below(Slotted):
+        pass
+
+    with pytest.raises(TypeError, match="Slotted: state has to be in __dict__; take __slots__"):
+        stateful(Slotted)
+    if "a" in slots:
+        with pytest.raises(TypeError, match="Below: state has to be in __dict__"):
+            stateful(Below)
+
+
+def test_slots_of_a_subclass_are_refused_when_it_is_made():
+    class Slotted(Plain):
+        __slots__ = ("a",)
+
+    @dataclass(slots=True, weakref_slot=True)
+    @stateful
+    class Late:
+        a: int = 1
+
+    for kind in (Slotted, Late):
+        with pytest.raises(TypeError, match=f"{kind.__name__}: state has to be in __dict__"):
+            kind()
+
+
+def test_what_init_hands_out_sees_the_instance():
+    @stateful
+    class Counter:
+        def __init__(self):
+            self.n = 0
+            self.bump = self.increase
+
+        def increase(self):
+            self.n += 1
+
+    counter = Counter()
+    counter.bump()
+    counter.bump()
+    assert counter.n == 2
 
 
 def test_dataclasses_will_do():
@@ -339,7 +370,7 @@ def test_dataclasses_will_do():
 
 
 def test_a_dataclass_may_be_made_of_a_stateful_class():
-    @dataclass(slots=True, weakref_slot=True)
+    @dataclass
     @stateful
     class Late:
         a: int = 1
@@ -364,6 +395,56 @@ def test_pydantic_models_will_do():
     assert settings == Settings(a=1)
     with pytest.raises(pydantic.ValidationError):
         Settings(a="x").a  # noqa: B018
+
+
+def test_wrong_fields_of_a_pydantic_model_are_refused_at_once():
+    @stateful
+    class Settings(pydantic.BaseModel):
+        a: int
+        b: list = pydantic.Field(default_factory=list)
+
+    class Deeper(Settings):
+        c: int
+
+    class Open(Settings, extra="allow"):
+        pass
+
+    for kind, arguments, reason in [
+        (Settings, {}, "missing a required argument: 'a'"),
+        (Settings, {"a": 1, "c": 2}, "unexpected keyword argument 'c'"),
+        (Deeper, {"a": 1}, "missing a required argument: 'c'"),
+        (Open, {"c": 1}, "missing a required argument: 'a'"),
+    ]:
+        with pytest.raises(TypeError, match=rf"{kind.__name__}\(\): .*{reason}"):
+            kind(**arguments)
+    assert (Settings(a=1).b, Deeper(a=1, c=2).c, Open(a=1, c=3).c) == ([], 2, 3)
+    assert hash_value(Settings(a=1, b=[])) == hash_value(Settings(b=[], a=1))
+    assert cloudpickle.loads(cloudpickle.dumps(Settings(a=1))).b == []
+
+
+def test_a_pydantic_model_that_takes_more_than_its_fields_looks_at_them_itself():
+    @stateful
+    class Aliased(pydantic.BaseModel, populate_by_name=True):
+        a: int = pydantic.Field(alias="other")
+
+    @stateful
+    class Filled(pydantic.BaseModel):
+        a: int
+
+        @pydantic.model_validator(mode="before")
+        @classmethod
+        def fill(cls, values):
+            return {"a": 1, **values}
+
+    @stateful
+    class Own(pydantic.BaseModel):
+        a: int
+
+        def __init__(self, b):
+            super().__init__(a=b)
+
+    made = [Aliased(a=1), Aliased(other=1), Filled(), Own(1)]
+    assert [each.a for each in made] == [1, 1, 1, 1]
 
 
 def test_generic_and_abstract_classes_will_do():
@@ -441,7 +522,9 @@ def test_a_new_of_its_own_is_called_when_it_is_built():
 
     class Theirs(Own):
         def __new__(cls, *args):
-            return super().__new__(cls, *args)
+            made = super().__new__(cls, *args)
+            made.more = 1
+            return made
 
     @stateful
     class Again(Theirs):
@@ -524,6 +607,115 @@ def test_what_cleans_up_does_so_once_and_only_after_it_was_built():
     assert sorted(ended) == ["del", "end", "finalized"]
 
 
+@stateful
+class Blank:
+    """One with another constructor."""
+
+    def __init__(self, path):
+        BUILT.append(path)
+        self.path = path
+
+    @classmethod
+    def other(cls, path):
+        made = cls.__new__(cls)
+        made.path = path
+        return made
+
+    def __call__(self, x):
+        return self.path * x
+
+
+@stateful
+class Validated(pydantic.BaseModel):
+    path: str
+    _twice: str = ""
+
+    def model_post_init(self, context):
+        self._twice = 2 * self.path
+
+    def __call__(self, x):
+        return self.path * x
+
+
+class Holder(pydantic.BaseModel):
+    held: Validated
+
+
+MADE_WITHOUT_INIT = [
+    lambda: Blank.other("p"),
+    lambda: Validated.model_validate({"path": "p"}),
+    lambda: Validated.model_validate_json('{"path": "p"}'),
+    lambda: Validated.model_construct(path="p"),
+    lambda: Holder(held={"path": "p"}).held,
+    lambda: pydantic.TypeAdapter(list[Validated]).validate_python([{"path": "p"}])[0],
+]
+
+
+@pytest.mark.parametrize("make", MADE_WITHOUT_INIT)
+@pytest.mark.parametrize(
+    "copied",
+    [
+        lambda m: pickle.loads(pickle.dumps(m)),
+        lambda m: cloudpickle.loads(cloudpickle.dumps(m)),
+        copy.copy,
+        copy.deepcopy,
+    ],
+)
+def test_what_is_made_without_init_is_copied_as_any_object(make, copied):
+    made = make()
+    other = copied(made)
+    assert other is not made
+    assert (other.path, made.path, other(2)) == ("p", "p", "pp")
+    assert type(made) is type(other) is made.__class__
+    assert copied(other).path == "p"
+    assert BUILT == []
+
+
+@pytest.mark.parametrize("make", MADE_WITHOUT_INIT)
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda m: m.path,
+        lambda m: m(2),
+        vars,
+        lambda m: hasattr(m, "absent"),
+    ],
+)
+def test_what_is_made_without_init_is_plain_from_its_first_use_on(make, use):
+    made = make()
+    use(made)
+    assert type(made) is made.__class__
+    assert "absent" not in dir(made)
+    with pytest.raises(AttributeError, match="has no attribute 'absent'"):
+        made.absent  # noqa: B018
+
+
+@pytest.mark.parametrize("make", MADE_WITHOUT_INIT)
+def test_what_is_made_without_init_counts_by_its_attributes(make):
+    other = make()
+    other.path = "q"
+    assert hash_value(make()) == hash_value(make()) != hash_value(other)
+
+
+def test_what_is_made_without_init_may_have_a_key():
+    @stateful
+    class Keyed(Given):
+        pass
+
+    one, other = Keyed.__new__(Keyed), Keyed.__new__(Keyed)
+    one.version, other.version = 1, 2
+    assert hash_value(one) != hash_value(other)
+
+
+def test_a_model_in_a_model_is_written_as_any():
+    holder = Holder(held={"path": "p"})
+    assert holder.model_dump() == {"held": {"path": "p"}}
+    assert Holder(held=Validated(path="p")) == holder
+    assert Holder(held={"path": "p"}).model_dump_json() == '{"held":{"path":"p"}}'
+    copied = holder.held.model_copy(update={"path": "q"})
+    assert (copied.path, holder.held.path, holder.held._twice) == ("q", "p", "pp")
+
+
 def test_nothing_is_kept_of_an_instance_that_is_gone():
     before = len(_entries)
     model = Model("p")
@@ -556,6 +748,27 @@ def test_it_travels_as_its_description_and_comes_home_as_itself(copied, is_built
     assert ["p"][: int(is_built)] == BUILT
 
 
+@pytest.mark.parametrize(
+    "copied",
+    [
+        lambda m: pickle.loads(pickle.dumps(m)),
+        copy.copy,
+        copy.deepcopy,
+        lambda m: copy.deepcopy({"m": m})["m"],
+    ],
+)
+def test_a_copy_at_home_is_that_very_one_and_not_an_equal_one(copied):
+    first, second, third = (Plain([]) for _ in range(3))
+    for _ in range(2):
+        for each in (first, second, third):
+            assert copied(each) is each
+    data = pickle.dumps(second)
+    del second
+    gc.collect()
+    assert pickle.loads(data) is first
+    assert BUILT == []
+
+
 def test_its_arguments_are_those_of_the_moment_when_it_was_sent_or_built():
     options = {"a": 1}
     plain = Plain(options)
@@ -581,8 +794,14 @@ def test_arguments_that_cannot_be_pickled_will_do_where_it_does_not_travel():
     lock = threading.Lock()
     plain = Plain(lock)
     assert plain.value is lock
-    with pytest.raises(TypeError, match="lock"):
+    reason = r"^argument 'value' of Plain\(\.\.\.\) cannot be pickled: .*lock"
+    with pytest.raises(TypeError, match=reason):
         pickle.dumps(plain)
+    pipeline = Pipeline([node("y")(lambda x, plain: x)])
+    with ProcessPoolExecutor(max_workers=1) as executor:
+        config = RuntimeConfig(executor=executor)
+        with pytest.raises(SerializationError, match=r"argument 'value' of Plain\(\.\.\.\)"):
+            pipeline.run({"x": 1, "plain": plain}, config=config)
 
 
 def test_stateful_arguments_are_shared_as_well():
@@ -616,6 +835,26 @@ def test_equal_ones_that_arrive_are_one():
     assert first is not other
     assert first.path == second.path
     assert BUILT == ["p"]
+
+
+@stateful
+class Placed:
+    def __init__(self, path, device="cpu", *, size=3, zero=0.0, options=(), **others):
+        self.given = path, device, size, zero, options, others
+
+
+def test_what_is_given_as_it_is_by_default_is_no_difference():
+    same = [
+        Placed("p"),
+        Placed("p", "cpu"),
+        Placed("p", device="cpu", size=3),
+        Placed("p", zero=0.0),
+    ]
+    assert len({hash_value(each) for each in same}) == 1
+    assert len({id(pickle.loads(foreign(each))) for each in same}) == 1
+    others = [Placed("p", size=True), Placed("p", zero=-0.0), Placed("p", "gpu"), Placed("p", a=1)]
+    assert len({hash_value(each) for each in [*same, *others]}) == 5
+    assert Placed("p", "cpu", size=4).given == ("p", "cpu", 4, 0.0, (), {})
 
 
 def test_one_that_is_needed_again_is_still_there():
@@ -705,7 +944,9 @@ def test_its_key_is_asked_for_without_building_it():
 
         def __init__(self, path, version=1, **options):
             BUILT.append(path)
-            self.path, self.version, self.other = path, version, path * 2
+            self.path = path
+            self.version = version
+            self.other = path * 2
 
         @property
         def name(self):
@@ -748,6 +989,182 @@ def test_a_key_of_a_dataclass_sees_its_fields():
     assert BUILT == []
     assert hash_value(Keyed(0)) == hash_value(Keyed(0, 1))
     assert BUILT == ["c", "c"]
+
+
+class Given:
+    """One argument, and a key that says which it is."""
+
+    def __init__(self, version):
+        self.version = version
+
+    def __cache_key__(self):
+        return self.version
+
+
+class Chosen(Given):
+    def __init__(self, version="latest"):
+        self.version = LATEST[0] if version == "latest" else version
+
+
+class Rebound(Given):
+    def __init__(self, version):
+        if version == "latest":
+            version = LATEST[0]
+        self.version = version
+
+
+class Later(Given):
+    def __init__(self, version):
+        self.version = version
+        self.resolve()
+
+    def resolve(self):
+        self.version = LATEST[0]
+
+
+class Handed(Given):
+    def __init__(self, version):
+        self.version = version
+        Later.resolve(self)
+
+
+class Upper(Given):
+    def __init__(self, version):
+        self.version = version
+        super().__init__(LATEST[0])
+
+
+class Named(Given):
+    def __init__(self, version):
+        self.version = version
+        setattr(self, "version", LATEST[0])  # noqa: B010
+
+
+class Filled(Given):
+    def __init__(self, version):
+        self.version = version
+        self.__dict__["version"] = LATEST[0]
+
+
+class Caught(Given):
+    def __init__(self, version):
+        try:
+            int(f"not {LATEST[0]}")
+        except ValueError as version:  # noqa: PLR1704
+            self.version = str(version)
+
+
+class Changed(Given):
+    def __init__(self, version):
+        self.version = version
+        if version == "first":
+            return
+        self.version += LATEST[0]
+
+
+class Whole(Given):
+    def __init__(self, version):
+        self.found = LATEST[0]
+
+    def __cache_key__(self):
+        return sorted(vars(self).items())
+
+
+class Shown(Whole):
+    def __repr__(self):
+        return self.found
+
+    def __cache_key__(self):
+        return repr(self), str(self)
+
+
+class Typed(Whole):
+    def __cache_key__(self):
+        return type(self).__qualname__, dict(**vars(self))
+
+
+class Set(Given):
+    def __init__(self, version):
+        self.version = version
+
+    @property
+    def version(self):
+        return self._version
+
+    @version.setter
+    def version(self, value):
+        self._version = LATEST[0]
+
+
+class Trapped(Given):
+    def __init__(self, version):
+        self.version = version
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, LATEST[0])
+
+
+@dataclass
+class PostInit(Given):
+    version: str
+
+    def __post_init__(self):
+        self.version = LATEST[0]
+
+
+class AsModel(pydantic.BaseModel):
+    version: str
+
+    @pydantic.field_validator("version")
+    @classmethod
+    def resolved(cls, value):
+        return LATEST[0]
+
+    def __cache_key__(self):
+        return self.version
+
+
+def wrapped(init):
+    def __init__(self, version):  # noqa: N807
+        init(self, LATEST[0])
+
+    __init__.__wrapped__ = init
+    return __init__
+
+
+class Wrapped(Given):
+    __init__ = wrapped(Given.__init__)
+
+
+LATEST = Log(["1"])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(Chosen, Rebound, Later, Handed, Upper, Named, Filled, Caught, Changed, Whole, Shown),
+        *(Typed, Set, Trapped, PostInit, AsModel, Wrapped),
+    ],
+)
+def test_a_key_sees_no_argument_that_may_not_be_the_attribute(kind):
+    kind = stateful(type(kind)(kind.__name__, (kind,), {"__module__": __name__}))
+    keys = []
+    for LATEST[0] in ("1", "2", "1"):
+        keys.append(hash_value(kind(version="latest")))
+    assert keys[0] == keys[2] != keys[1]
+
+
+def test_a_key_sees_what_init_does_to_an_argument():
+    @stateful
+    class Options(Given):
+        def __init__(self, version):
+            self.version = version
+            version["latest"] = LATEST[0]
+
+    keys = []
+    for LATEST[0] in ("1", "2"):
+        keys.append(hash_value(Options({})))
+    assert keys[0] != keys[1]
 
 
 def test_what_is_only_marked_counts_as_before():

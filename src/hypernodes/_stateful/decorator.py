@@ -6,7 +6,7 @@ import enum
 from types import FunctionType
 from typing import Any, Final, TypeVar
 
-from hypernodes._stateful.making import OWN_NEW, New, Signature, plain_new
+from hypernodes._stateful.making import OWN_NEW, New, Signature, check_layout, plain_new
 from hypernodes._stateful.unbuilt import ALSO_WHEN_BUILT, unbuilt
 
 __all__ = ["stateful"]
@@ -22,17 +22,18 @@ def stateful(cls: Kind) -> Kind:
     it is first used: when an attribute is read or set, when it is called, or by any other operator.
     It travels to workers as class and arguments, built or not, and equal ones share one instance in
     each worker process. For a cache it counts by the code of the class and the arguments, or by
-    `__cache_key__()`, which sees the arguments as attributes. A copy of it is the instance itself.
+    `__cache_key__()`, for which it is built if that asks for more than `__init__` plainly keeps of
+    them. A copy of it is the instance itself.
 
     Args:
-        cls: A class whose instances can have attributes and be referred to weakly.
+        cls: A class without `__slots__`.
 
     Returns:
         The same class.
 
     Raises:
         TypeError: It is no class, or one whose instances cannot be built later, such as an
-            exception, an enumeration, or a subclass of `dict` or `int`.
+            exception, an enumeration, a class with slots, or a subclass of `dict` or `int`.
 
     Example:
         >>> @stateful
@@ -66,6 +67,7 @@ def _check(cls: object) -> None:
     problem = _problem(cls)
     if problem:
         raise TypeError(f"@stateful cannot be used on {cls.__qualname__}: {problem}")
+    check_layout(cls)
 
 
 def _problem(cls: type) -> str | None:
@@ -76,9 +78,4 @@ def _problem(cls: type) -> str | None:
     if foreign or (new is not object.__new__ and not isinstance(new, FunctionType)):
         what = foreign[0].__name__ if foreign else "a class of native code"
         return f"it is a kind of {what}, which has to be made at once; hold one in an attribute"
-    if not cls.__weakrefoffset__:
-        return (
-            "its instances cannot be referred to weakly; add '__weakref__' to its __slots__ "
-            "(weakref_slot=True for a dataclass)"
-        )
     return None

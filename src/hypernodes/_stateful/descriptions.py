@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 import weakref
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import cloudpickle
 
 from hypernodes._home import loads_at_home
-from hypernodes._stateful.making import plainly
+from hypernodes._stateful.making import by_name, plainly
 
 Key = tuple[type, bytes]
 
@@ -48,12 +48,20 @@ class Description:
 
     @property
     def key(self) -> Key:
-        """What equal descriptions have in common in this process; takes the arguments down."""
+        """What equal descriptions have in common in this process; takes the arguments down.
+
+        Raises:
+            TypeError: An argument cannot be pickled.
+        """
         live, taken = self._live, self._taken
         if taken is None:
-            taken = self._taken = cloudpickle.dumps(live)
+            taken = self._taken = _taken_down(self.cls, live)
             self._live = None
         return self.cls, taken
+
+    def is_sent_as(self, key: Key) -> bool:
+        """Whether it was taken down with this key."""
+        return (self.cls, self._taken) == key
 
     def made(self) -> Any:
         """Return a new instance, built."""
@@ -72,6 +80,23 @@ class Description:
         args, kwargs = self.arguments
         named = (f"{name}={value!r}" for name, value in kwargs.items())
         return f"{self.cls.__qualname__}({', '.join([*map(repr, args), *named])})"
+
+
+def _taken_down(cls: type, arguments: Any) -> bytes:
+    try:
+        return cast("bytes", cloudpickle.dumps(arguments))
+    except Exception as error:
+        for name, value in by_name(cls, *arguments).items():
+            _check_travels(cls, name, value, error)
+        raise
+
+
+def _check_travels(cls: type, name: str, value: Any, error: Exception) -> None:
+    try:
+        cloudpickle.dumps(value)
+    except Exception:  # noqa: BLE001 - the value's own code ran, it may raise anything
+        message = f"argument {name!r} of {cls.__qualname__}(...) cannot be pickled: {error}"
+        raise TypeError(message) from error
 
 
 class _Entry(NamedTuple):
@@ -101,3 +126,11 @@ def description_of(instance: Any) -> Description | None:
     """Return what an instance is made of, or None where nobody has said it."""
     entry = _entries.get(id(instance))
     return None if entry is None else entry.description
+
+
+def known(identity: int, key: Key) -> Any:
+    """Return the instance of this identity and description, or None if it is gone."""
+    entry = _entries.get(identity)
+    if entry is None or not entry.description.is_sent_as(key):
+        return None
+    return entry.instance()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -57,6 +58,23 @@ def plain_new(cls: type, after: New | None = None) -> Callable[..., Any]:
     return object.__new__
 
 
+def check_layout(cls: type) -> None:
+    """Raise `TypeError` unless instances have all of their state in `__dict__`.
+
+    Only that can be shared by an instance and the one as which it is built. Models of pydantic hold
+    in their slots what is only changed in place.
+    """
+    members = [each for base in cls.__mro__[:-1] for each in vars(base).values()]
+    slots = [each.__name__ for each in members if type(each) is MemberDescriptorType]
+    own = [name for name in slots if not name.startswith("__pydantic_")]
+    if own or not (cls.__dictoffset__ and cls.__weakrefoffset__):
+        message = (
+            f"@stateful cannot be used on {cls.__qualname__}: state has to be in __dict__; "
+            "take __slots__ (slots=True of a dataclass) out of it and its bases"
+        )
+        raise TypeError(message)
+
+
 class Signature:
     """The signature of a stateful class is that of its `__init__`."""
 
@@ -69,6 +87,8 @@ class Signature:
 
 def signature_of(cls: type) -> inspect.Signature | None:
     """Return what a class takes, or None where Python cannot tell."""
+    if _takes_fields(cls):
+        return inspect.signature(cls)
     init = inspect.getattr_static(cls, "__init__")
     function = plain_new(cls) if init is object.__init__ else init
     if function is object.__new__:
@@ -78,6 +98,17 @@ def signature_of(cls: type) -> inspect.Signature | None:
     except (TypeError, ValueError):
         return None
     return found.replace(parameters=[*found.parameters.values()][1:])
+
+
+def _takes_fields(cls: Any) -> bool:
+    """Whether a class is a model of pydantic that takes its fields, each by one name."""
+    decorators = getattr(cls, "__pydantic_decorators__", None)
+    if decorators is None or cls.__init__.__module__ != "pydantic.main":
+        return False
+    if decorators.model_validators or decorators.root_validators:
+        return False  # they may add and take away
+    fields = cls.model_fields.values()
+    return not any(field.alias or field.validation_alias for field in fields)
 
 
 def bound(cls: type, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -93,7 +124,25 @@ def bound(cls: type, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str,
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:
         raise TypeError(f"{cls.__qualname__}(): {error}") from None
+    if not _takes_fields(cls) and plain_new(cls) is object.__new__:
+        _leave_out_defaults(bound)
     return bound.args, bound.kwargs
+
+
+def _leave_out_defaults(bound: inspect.BoundArguments) -> None:
+    """Take out what is given as it is by default, where nobody can see the difference."""
+    parameters = bound.signature.parameters.values()
+    if any(each.kind in (each.VAR_POSITIONAL, each.POSITIONAL_ONLY) for each in parameters):
+        return  # others would move to their places
+    for each in parameters:
+        value = bound.arguments.get(each.name)
+        is_plain = type(value) is type(each.default) and type(value) in _WRITTEN_OUT
+        if is_plain and repr(value) == repr(each.default):
+            bound.arguments.pop(each.name, None)
+
+
+_WRITTEN_OUT: Final = (str, bytes, int, float, bool, type(None))
+"""What is equal if it is written alike."""
 
 
 def by_name(cls: type, args: Iterable[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,20 +153,19 @@ def by_name(cls: type, args: Iterable[Any], kwargs: Mapping[str, Any]) -> dict[s
     return signature.bind(*args, **kwargs).arguments
 
 
-def as_attributes(cls: type, named: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what an instance most likely has of its arguments: these, and what is left out.
+def with_defaults(cls: type, named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments by the names of the parameters, with what is left out.
 
     Args:
-        cls: Its class.
-        named: The arguments by the names of the parameters.
+        cls: Who takes them.
+        named: Those that are given.
     """
-    found = dict(named)
     signature = signature_of(cls) or inspect.Signature()
-    for name, parameter in signature.parameters.items():
-        default = parameter.default
-        # What dataclasses put in the place of a default that they make later is none.
-        if default is not parameter.empty and type(default).__module__ != "dataclasses":
-            found.setdefault(name, default)
-        if parameter.kind is parameter.VAR_KEYWORD:
-            found |= found.pop(name, {})
-    return found
+    defaults = {name: each.default for name, each in signature.parameters.items()}
+    # What dataclasses put in the place of a default that they make later is none.
+    known = {
+        name: default
+        for name, default in defaults.items()
+        if default is not inspect.Parameter.empty and type(default).__module__ != "dataclasses"
+    }
+    return known | dict(named)

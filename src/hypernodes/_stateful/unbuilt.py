@@ -14,19 +14,26 @@ from contextlib import suppress
 from types import FunctionType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from hypernodes._stateful.descriptions import Description, describe, described, description_of
-from hypernodes._stateful.making import OWN_NEW, as_attributes, bound, by_name
+from hypernodes._stateful.descriptions import (
+    Description,
+    describe,
+    described,
+    description_of,
+    known,
+)
+from hypernodes._stateful.keys import Seen, sure_attributes
+from hypernodes._stateful.making import OWN_NEW, bound, by_name, check_layout
 from hypernodes._stateful.sharing import HOME, LOCK, SHARED, keep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 
 def unbuilt(cls: type) -> Any:
     """Return an instance of `cls` that is not built, and not described yet.
 
     Raises:
-        TypeError: The class is abstract.
+        TypeError: The class is abstract, or came to have slots later.
     """
     instance: Any = object.__new__(cls)
     object.__setattr__(instance, "__class__", _hidden(cls))
@@ -34,10 +41,16 @@ def unbuilt(cls: type) -> Any:
 
 
 def build(instance: Any) -> bool:
-    """Build an instance unless it is; tell whether it belongs to its class now."""
+    """Build an instance unless it is; tell whether it belongs to its class now.
+
+    One that was made without `__init__` is what it is.
+    """
     description = description_of(instance)
     if description is None:
-        return False
+        kind = type(instance)
+        if isinstance(kind, _HiddenKind):
+            object.__setattr__(instance, "__class__", kind.__base__)
+        return True
     with description.lock:
         if not description.is_built:
             _fill(instance, description)
@@ -67,8 +80,6 @@ def _move(made: Any, instance: Any) -> None:
             if type(slot) is MemberDescriptorType:
                 with suppress(AttributeError):  # it was not set
                     slot.__set__(instance, slot.__get__(made))
-    if not type(made).__dictoffset__:
-        return
     state = object.__getattribute__(made, "__dict__")
     for name, value in object.__getattribute__(instance, "__dict__").items():
         state.setdefault(name, value)
@@ -112,9 +123,9 @@ class Unbuilt:
         return getattr(self, name)
 
     def __getattr__(self, name: str) -> Any:
-        description = description_of(self)
-        if description is not None and type(self) is description.cls:
+        if not isinstance(type(self), _HiddenKind):
             return getattr(self, name)  # it is built by now: the class says what is wrong
+        description = description_of(self)
         if description is not None and description.error is not None:
             error, description.error = description.error, None
             raise error
@@ -122,7 +133,9 @@ class Unbuilt:
         raise AttributeError(message, name=name, obj=self)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if _is_asked_of_all(name) or not build(self):
+        if description_of(self) is None:  # a `__new__` may do so before `__init__` is called
+            self.__class__.__setattr__(self, name, value)
+        elif _is_asked_of_all(name) or not build(self):
             object.__setattr__(self, name, value)
         else:
             setattr(self, name, value)
@@ -142,21 +155,23 @@ class Unbuilt:
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         description = description_of(self)
         if description is None:
+            build(self)
             return cast("tuple[Any, ...]", object.__reduce_ex__(self, protocol))
         key = description.key
         with LOCK:
-            SHARED.setdefault(key, self)
-        return _arrived, (*key, HOME)
+            is_first = SHARED.setdefault(key, self) is self
+        return _arrived, (*key, HOME, None if is_first else id(self))
 
     def __hypernodes_described__(self) -> tuple[type, dict[str, Any], Any] | None:
         """Return the class, the arguments, and who is asked for the `__cache_key__`, if any."""
         description = description_of(self)
         if description is None:
+            build(self)
             return None
         cls = description.cls
         named = by_name(cls, *description.arguments)
         is_keyed = hasattr(cls, "__cache_key__")
-        return cls, named, Seen(self, as_attributes(cls, named)) if is_keyed else None
+        return cls, named, Seen(self, sure_attributes(cls, named)) if is_keyed else None
 
 
 ALSO_WHEN_BUILT: Final = {
@@ -180,8 +195,8 @@ _hidden_classes: Final[weakref.WeakKeyDictionary[type, weakref.ref[type]]] = (
 def _hidden(cls: type) -> type:
     """Return the hidden subclass of `cls`; there is one as long as somebody needs it."""
     with LOCK:
-        known = _hidden_classes.get(cls)
-        found = known() if known is not None else None
+        reference = _hidden_classes.get(cls)
+        found = reference() if reference is not None else None
         if found is None:
             found = _new_hidden(cls)
             _hidden_classes[cls] = weakref.ref(found)
@@ -189,6 +204,7 @@ def _hidden(cls: type) -> type:
 
 
 def _new_hidden(cls: type) -> type:
+    check_layout(cls)
     kind = type(cls)
     meta = _HiddenKind if kind is type else type(kind.__name__, (_HiddenKind, kind), {})
     names = ("__module__", "__qualname__", "__doc__")
@@ -227,42 +243,19 @@ def _building_first(name: str, method: Callable[..., Any]) -> Callable[..., Any]
     return called
 
 
-class Seen:
-    """An instance as its `__cache_key__` sees it: not built, with the arguments as attributes.
-
-    What else it asks for is found in the class, or else has the instance built.
-    """
-
-    __slots__ = ("__dict__", "__instance")
-
-    def __init__(self, instance: Any, arguments: Mapping[str, Any]) -> None:
-        self.__instance = instance
-        vars(self).update(arguments)
-
-    @property  # type: ignore[misc] # `super()` goes by it
-    def __class__(self) -> Any:
-        return self.__instance.__class__
-
-    def __getattr__(self, name: str) -> Any:
-        cls = self.__instance.__class__
-        member = inspect.getattr_static(cls, name, self)
-        if member is self or type(member) is MemberDescriptorType:
-            return getattr(self.__instance, name)
-        bind = getattr(type(member), "__get__", None)
-        return member if bind is None else bind(member, self, cls)
-
-
-def _arrived(cls: type, arguments: bytes, home: str) -> Any:
-    """Return the instance of this description, the same for all that arrive.
+def _arrived(cls: type, arguments: bytes, home: str, identity: int | None) -> Any:
+    """Return the instance of this description: at home that very one, else one for all that arrive.
 
     Args:
         cls: Its class.
         arguments: The pickle of its arguments.
         home: The process that it comes from.
+        identity: Its identity there, unless it is the one that all share.
     """
     key = cls, arguments
     with LOCK:
-        instance = SHARED.get(key)
+        itself = known(identity, key) if home == HOME and identity is not None else None
+        instance = SHARED.get(key) if itself is None else itself
         if instance is None:
             instance = SHARED[key] = unbuilt(cls)
             describe(instance, Description(cls, arguments, is_native=home == HOME))

@@ -55,8 +55,9 @@ def object_rule(cls: type, manner: Manner) -> Rule:
 def described(value: Any) -> Parts:
     """Take apart what is described by its class and what makes it: it is not built for that."""
     found = getattr(type(value), DESCRIBED)(value)
-    if found is None:
-        return refused(value)
+    if found is None:  # it was made without `__init__`
+        known = hasattr(type(value), "__cache_key__")
+        return keyed(value) if known else _reduced(None, value)
     cls, arguments, seen = found
     if seen is not None:
         return keyed(seen, cls)
