@@ -47,7 +47,7 @@ def knock(address: str, arguments: Mapping[str, Any]) -> None:
             if problem is not None:
                 message = f"no Dask scheduler can be reached at {address!r}: {problem}"
                 raise HyperNodesError(message) from error
-            if seconds == waits[-1]:
+            if seconds == waits[-1] or not isinstance(error, OSError):  # so are those of time
                 raise
         else:
             return
