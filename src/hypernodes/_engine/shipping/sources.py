@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.plan import Slot, Step
     from hypernodes._engine.shipping.pace import Pace
 
+FEW_SUSPECTS: Final = 3
 TOKENS: Final = itertools.count(1)
 MOST_FRUITLESS: Final = 3
 
@@ -258,7 +259,7 @@ class Source(ABC):
     def suspect(self, chunk: Chunk, ran: int, death: Death) -> None:
         """Decide about a chunk one of whose pieces ran when its worker died, nobody knows which.
 
-        The crash counts for none of several: most of them have nothing to do with it.
+        The crash counts for none of many: most of them have nothing to do with it.
 
         Args:
             chunk: The chunk.
@@ -267,7 +268,7 @@ class Source(ABC):
         """
         left = chunk.entries[chunk.received :]
         for place, entry in enumerate(left, chunk.received):
-            trouble = Trouble(crashes=1 if len(left) == 1 else 0)
+            trouble = Trouble(crashes=1 if len(left) <= FEW_SUSPECTS else 0)
             if place == ran:
                 trouble.spent[death.path, death.ordinal] = max(0, death.attempt - 1)
             self._run_alone(entry, trouble)

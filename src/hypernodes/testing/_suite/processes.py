@@ -143,8 +143,8 @@ class Processes(Drivers):
         self, config: RuntimeConfig, marks: Marks
     ) -> None:
         pipeline = single(crashing({2, 3}, marks, times=1))  # each is forgiven its own
-        found = pipeline.map({"x": range(64)}, map_over="x", config=config)
-        assert found == [{"y": x} for x in range(64)]
+        found = pipeline.map({"x": range(160)}, map_over="x", config=config)
+        assert found == [{"y": x} for x in range(160)]
 
     @pytest.mark.parametrize(
         ("retry_on", "attempts"), [((WorkerCrashedError,), 3), ((ValueError,), 1)]
