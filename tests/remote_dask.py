@@ -3,9 +3,12 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from concurrent import futures
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LIMIT = 120
@@ -18,6 +21,27 @@ def wait_until(condition, seconds=LIMIT):
     while not condition():
         assert time.monotonic() < end, "it does not come about"
         time.sleep(0.02)
+
+
+@contextmanager
+def somebody_else(words):
+    """Listen at a port, and say `words` to whoever comes; gives the address."""
+    with socket.create_server(("127.0.0.1", 0)) as server, futures.ThreadPoolExecutor(1) as thread:
+
+        def answer():
+            with suppress(OSError):  # until it is closed
+                while True:
+                    there, _ = server.accept()
+                    with there, suppress(OSError):  # who only knocks is gone
+                        there.sendall(words)
+                        while there.recv(1 << 16):
+                            pass
+
+        thread.submit(answer)
+        try:
+            yield f"127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
 
 
 def is_alive(pid):

@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from concurrent import futures
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +32,7 @@ from hypernodes import (
     node,
 )
 from hypernodes._engine.workers import REGISTRY
-from remote_dask import RemoteDask, is_alive, wait_until
+from remote_dask import RemoteDask, is_alive, somebody_else, wait_until
 
 distributed = pytest.importorskip("distributed")
 
@@ -191,23 +190,10 @@ def test_a_scheduler_that_is_about_to_start_is_waited_for_as_long_as_asked(clust
 
 
 def test_whoever_speaks_another_language_is_no_scheduler():
-    with socket.create_server(("127.0.0.1", 0)) as server, futures.ThreadPoolExecutor(1) as thread:
-
-        def answer():
-            with suppress(OSError):  # until it is closed
-                while True:
-                    there, _ = server.accept()
-                    with there, suppress(OSError):  # who only knocks is gone
-                        there.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 50)
-                        while there.recv(1 << 16):
-                            pass
-
-        thread.submit(answer)
-        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
-        config = RuntimeConfig(executor=DaskExecutor(address))
-        with pytest.raises(HyperNodesError, match=f"answers at '{address}' is no Dask scheduler"):
+    with somebody_else(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 50) as where:
+        config = RuntimeConfig(executor=DaskExecutor(f"tcp://{where}"))
+        with pytest.raises(HyperNodesError, match=f"answers at 'tcp://{where}' is no Dask sched"):
             pids(config)
-        server.shutdown(socket.SHUT_RDWR)
 
 
 def test_whoever_is_no_scheduler_is_not_taken_for_one():

@@ -1,13 +1,11 @@
 """Which Ray is used, and how it is left: that of the program, one at an address, or our own."""
 
 import os
-import socket
 import sys
 import textwrap
 import threading
 import time
 from concurrent import futures
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ from checker import Checker
 from hypernodes import HyperNodesError, Pipeline, RayExecutor, ResourceError, RuntimeConfig, node
 from hypernodes.backends import RemoteBackend
 from hypernodes.testing._work import Gate, Marks
-from remote_dask import is_alive, wait_until
+from remote_dask import is_alive, somebody_else, wait_until
 
 ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
@@ -102,22 +100,10 @@ def test_an_address_where_nobody_is_is_told_soon():
 @pytest.mark.parametrize("words", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
 def test_whoever_is_no_ray_is_not_waited_for(words, monkeypatch):
     monkeypatch.setattr(ray_home, "GREETS_IN", 1.0)
-    with socket.create_server(("127.0.0.1", 0)) as server, futures.ThreadPoolExecutor(1) as thread:
-
-        def answer():
-            with suppress(OSError):  # until it is closed
-                while True:
-                    there, _ = server.accept()
-                    with there, suppress(OSError):  # who only knocks is gone
-                        there.sendall(words)
-                        while there.recv(1 << 16):
-                            pass
-
-        thread.submit(answer)
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        with pytest.raises(HyperNodesError, match=f"'{address}' .*who listens there is no Ray"):
-            pids(RuntimeConfig(executor=RayExecutor(ray_address=address)))
-        server.shutdown(socket.SHUT_RDWR)
+    with somebody_else(words) as where:
+        config = RuntimeConfig(executor=RayExecutor(ray_address=where))
+        with pytest.raises(HyperNodesError, match=f"'{where}' .*who listens there is no Ray"):
+            pids(config)
 
 
 def test_all_nodes_are_used(config):

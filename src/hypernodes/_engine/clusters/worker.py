@@ -200,12 +200,8 @@ def _worked(
     announce: Announce,
 ) -> Result:
     job = _job_for(brief, luggage)
-    if job is None:
-        return Result(Report(done=0, trouble="unknown"), {})
-    if isinstance(job, PackedError):
-        return Result(Report(done=0, trouble="unloadable", error=job), {})
-    if job.is_stale:
-        return Result(Report(done=0, trouble="stale", strangers=job.strangers), {})
+    if not isinstance(job, Job) or job.is_stale:
+        return Result(_unusable(job), {})
     if brief.careful:
         announce(Attempt(brief.number))
     try:
@@ -222,12 +218,21 @@ def _worked(
         body[1].update(values)
         running.begin(job, (body[2],), partial(run_segment, job, body))
     else:  # also of a share, one that is to be watched closely
-        body = body[0] if kind == "share" else body
+        items = body[0] if kind == "share" else body
         job.engine.attempter()  # else the first item would seem to take that long
-        running.begin(job, body[1], partial(run_items, job, body))
+        running.begin(job, items[1], partial(run_items, job, items))
     running.run(account, dict(brief.spent), is_segment=kind == "segment")
     kept = running.keep(brief, body[0]) if brief.keeps and kind == "segment" else {}
     return Result(running.report(), kept)
+
+
+def _unusable(job: Job | PackedError | None) -> Report:
+    """Report that a plan is not here, cannot be read, or is older code than a new worker's."""
+    if job is None:
+        return Report(done=0, trouble="unknown")
+    if isinstance(job, PackedError):
+        return Report(done=0, trouble="unloadable", error=job)
+    return Report(done=0, trouble="stale", strangers=job.strangers)
 
 
 def _share(driver: str, job: Job, body: Any) -> Share:
