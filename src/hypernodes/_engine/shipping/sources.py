@@ -254,7 +254,7 @@ class Source(ABC):
 
     def miss(self, chunk: Chunk) -> None:
         """Give back a piece some of whose values have been lost; only segments have such values."""
-        # Only chunks with references are missed, and items have none: it is a mistake to call it here.
+        # Only chunks with references are missed, and items have none: nobody calls it here.
         raise NotImplementedError
 
     def suspect(self, chunk: Chunk, ran: int, death: Death) -> None:
