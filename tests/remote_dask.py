@@ -77,7 +77,8 @@ class RemoteDask:
         self.scheduler = self._run(
             "dask_scheduler",
             *("--host", f"{self.protocol}://127.0.0.1", "--port", str(port)),
-            *("--no-dashboard", "--idle-timeout", "900", "--scheduler-file", file),
+            *("--no-dashboard", "--dashboard-address", "127.0.0.1:0"),
+            *("--idle-timeout", "900", "--scheduler-file", file),
         )
         wait_until(lambda: file.exists() and file.read_text(encoding="utf-8").endswith("}"))
         self.address = json.loads(file.read_text(encoding="utf-8"))["address"]
