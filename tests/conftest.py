@@ -1,6 +1,7 @@
 """What the tests share: profiles, a clean slate for each test, and every executor there is."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -22,6 +23,10 @@ from remote_dask import RemoteDask
 
 # Ray reads it when it is imported: drivers that come by address have to show the token, too.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+# Whoever is started in the background ignores Ctrl-C, and so would all the programs of the tests.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The fixtures that property tests take are values that never change: sharing them is fine.
 settings.register_profile(
