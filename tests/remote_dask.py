@@ -78,7 +78,7 @@ class RemoteDask:
             "dask_scheduler",
             *("--host", f"{self.protocol}://127.0.0.1", "--port", str(port)),
             *("--no-dashboard", "--dashboard-address", "127.0.0.1:0"),
-            *("--idle-timeout", "900", "--scheduler-file", file),
+            *("--idle-timeout", "7200", "--scheduler-file", file),
         )
         wait_until(lambda: file.exists() and file.read_text(encoding="utf-8").endswith("}"))
         self.address = json.loads(file.read_text(encoding="utf-8"))["address"]
