@@ -1,5 +1,6 @@
 """Configs: which one is in force, what one can say, and where it can live."""
 
+import inspect
 import itertools
 import json
 import pickle
@@ -19,6 +20,7 @@ from hypernodes import (
     Executor,
     InputError,
     Pipeline,
+    RayExecutor,
     RetryPolicy,
     RuntimeConfig,
     SequentialExecutor,
@@ -27,7 +29,7 @@ from hypernodes import (
     node,
     set_default_config,
 )
-from hypernodes.backends import Backend, LocalBackend
+from hypernodes.backends import Backend, LocalBackend, RemoteBackend
 
 SECONDS = 30
 
@@ -749,6 +751,38 @@ def test_wrong_fields_are_refused_by_name(fields, words):
 def test_positional_fields_are_refused():
     with pytest.raises(TypeError, match=r"by name \(backend, executor"):
         RuntimeConfig("thread")
+
+
+@pytest.mark.parametrize("when", ["defined", "used"])
+def test_signatures_show_the_fields(when):
+    class Timer(Executor):
+        seconds: int = 3
+        name: str
+
+        def run_pipeline(self, pipeline, inputs, ctx, output_name=None): ...
+
+        def map_items(self, pipeline, items, inputs, ctx, output_name=None): ...
+
+    class Named(Timer):
+        def __init__(self, name):
+            super().__init__(name=name)
+
+    class Twice(Named):
+        times: int = 2
+
+    if when == "used":
+        assert (Timer(1, "a"), Twice("b").name) == (Timer(seconds=1, name="a"), "b")
+        RuntimeConfig()
+    assert str(inspect.signature(RayExecutor)).startswith(
+        "(ray_address=None, num_cpus=None, num_gpus=None, runtime_env=None, chunksize=None)"
+    )
+    assert str(inspect.signature(RemoteBackend)).startswith("(kind, address, security=None)")
+    assert str(inspect.signature(Timer)).startswith("(*, seconds=3, name)")
+    assert str(inspect.signature(Twice)).startswith("(name)")
+    shown = inspect.signature(RuntimeConfig).parameters
+    assert list(shown) == list(RuntimeConfig.model_fields)
+    assert {each.kind for each in shown.values()} == {inspect.Parameter.KEYWORD_ONLY}
+    assert (shown["retries"].default, shown["backend"].default) == (0, ...)
 
 
 def test_wrong_fields_are_value_errors():

@@ -14,6 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from hypernodes import (
+    Callback,
     Failure,
     HyperNodesError,
     NodeTimeoutError,
@@ -265,6 +266,27 @@ def test_a_function_that_cannot_travel_is_named_before_anything_runs(config, tmp
         with pytest.raises(SerializationError, match="'lock'") as caught:
             start()
         assert (caught.value.node, caught.value.name) == ("locked", "lock")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_callback_that_cannot_travel_is_named_before_anything_runs(config, tmp_path):
+    class Locking(Callback):
+        def __init__(self):
+            self.lock = threading.Lock()
+
+        def wrap_node(self, call):
+            with self.lock:
+                return call()
+
+    pipeline = single(lambda x: (tmp_path / "ran").touch())
+    here = config.replace(callbacks=[Locking()])
+    for start in (
+        lambda: pipeline.run({"x": 1}, config=here),
+        lambda: pipeline.map({"x": [1, 2]}, map_over="x", config=here, on_error="return"),
+    ):
+        with pytest.raises(SerializationError, match="callback Locking, whose wrap_node") as caught:
+            start()
+        assert caught.value.name == "Locking"
     assert not (tmp_path / "ran").exists()
 
 

@@ -2,6 +2,7 @@
 
 import pickle
 import socket
+import sys
 import threading
 import time
 from concurrent import futures
@@ -14,7 +15,7 @@ import pytest
 from hypernodes._engine.processes import board, wire
 from hypernodes._engine.processes.depot import Depot
 from hypernodes._engine.processes.hand import Hand
-from hypernodes._engine.shipping import claims, errors, pace
+from hypernodes._engine.shipping import claims, errors, pace, settings
 from hypernodes._engine.shipping.chunk import Chunk
 from hypernodes._engine.shipping.depth import call_deeply
 from hypernodes._engine.shipping.parcels import LARGE, Parcel, Stored, unpack
@@ -83,6 +84,18 @@ def test_the_folder_is_private(depot):
     assert Path(depot.folder).stat().st_mode & 0o077 == 0
 
 
+# ---------------------------------------------------------------- settings
+
+
+def test_modules_of_a_worker_come_before_those_of_its_driver(monkeypatch, tmp_path):
+    own, shared, new = (str(tmp_path / name) for name in ("own", "shared", "new"))
+    Path(new).mkdir()
+    monkeypatch.setattr(sys, "path", [own, shared])
+    there = settings.current()._replace(path=[new, shared, str(tmp_path / "elsewhere"), new])
+    settings.look_there_last(there)
+    assert sys.path == [own, shared, new]
+
+
 # ---------------------------------------------------------------- errors
 
 
@@ -120,6 +133,34 @@ def test_an_ordinary_error_arrives_whole_with_notes_and_traceback():
     assert "raise error" in str(found.__cause__)
 
 
+def raised_from(error, *causes):
+    for cause in causes:
+        error.__cause__ = cause
+        error = cause
+
+
+def test_an_error_arrives_with_what_it_was_raised_from():
+    error, first, second = ValueError("effect"), TwoError(1, 2), KeyError("root")
+    second.add_note("note")
+    raised_from(error, first, second)
+    found = travelled(error)
+    assert type(found.__cause__) is TwoError
+    root = found.__cause__.__cause__
+    assert (type(root), root.args, root.__notes__) == (KeyError, ("root",), ["note"])
+    assert "raise error" in str(root.__cause__)
+    again = travelled(found)  # as from a worker of a worker
+    assert type(again.__cause__.__cause__) is KeyError
+    assert str(again.__cause__.__cause__.__cause__).count("ValueError: effect") > 1
+
+
+def test_errors_that_are_raised_from_each_other_arrive():
+    error, other = ValueError("one"), KeyError("other")
+    raised_from(error, other, error)
+    found = travelled(error)
+    assert type(found.__cause__) is KeyError
+    assert "raise error" in str(found.__cause__.__cause__)
+
+
 def test_an_error_that_cannot_be_rebuilt_arrives_from_its_parts():
     found = travelled(TwoError(1, 2))
     assert (type(found), str(found), found.first) == (TwoError, "1 and 2", 1)
@@ -153,6 +194,18 @@ def test_an_error_that_cannot_be_read_here_says_so():
     found = errors.unpack_error(errors.PackedError(whole, b"", (), {}, "Trace\nValueError: x\n"))
     assert str(found) == "ValueError: x"
     assert "cannot be read here" in found.__notes__[0]
+
+
+def test_a_cause_that_cannot_be_read_here_says_so():
+    error = ValueError("effect")
+    raised_from(error, ImportError("root"))
+    packed = errors.pack_error(error)
+    whole = packed.causes[0].whole.replace(b"ImportError", b"UmportError")
+    packed = packed._replace(causes=(packed.causes[0]._replace(whole=whole),))
+    found = errors.unpack_error(packed)
+    assert type(found) is ValueError
+    assert str(found.__cause__) == "ImportError: root"
+    assert "cannot be read here" in found.__cause__.__notes__[0]
 
 
 # ---------------------------------------------------------------- wire

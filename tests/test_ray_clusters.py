@@ -1,5 +1,6 @@
 """Which Ray is used, and how it is left: that of the program, one at an address, or our own."""
 
+import importlib
 import os
 import sys
 import textwrap
@@ -218,6 +219,15 @@ START = """
 
 def program(source):
     return textwrap.dedent(START) + textwrap.dedent(source)
+
+
+def test_modules_are_found_where_the_driver_finds_them(config, tmp_path, monkeypatch):
+    source = "class Thing:\n    pass\n"
+    (tmp_path / "beside_a_driver_of_ray.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    thing = importlib.import_module("beside_a_driver_of_ray").Thing
+    pipeline = Pipeline([node("y")(lambda x: x)])
+    assert type(pipeline.run({"x": thing()}, config=config)["y"]) is thing
 
 
 def test_a_ray_that_the_program_has_initialised_is_used_and_left_running(run_script):

@@ -1,6 +1,7 @@
 """Pipelines on a cluster that is somewhere else: what goes there, what comes back, what is lost."""
 
 import asyncio
+import importlib
 import os
 import pickle
 import signal
@@ -290,6 +291,15 @@ def test_what_is_given_or_not_asked_for_is_the_same_as_here(config):
         over = tuple(many)
         expected = pipeline.map(many, map_over=over, output_name=asked)
         assert pipeline.map(many, map_over=over, output_name=asked, config=config) == expected
+
+
+def test_modules_are_found_where_the_driver_finds_them(config, tmp_path, monkeypatch):
+    (tmp_path / "beside_a_driver_of_dask.py").write_text(
+        "def double(x):\n    return 2 * x\n", encoding="utf-8"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    double = importlib.import_module("beside_a_driver_of_dask").double
+    assert single(double).run({"x": 2}, config=config) == {"y": 4}
 
 
 def test_nothing_is_sent_where_nothing_is_to_be_run():

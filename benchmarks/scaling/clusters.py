@@ -79,9 +79,7 @@ def crowded(places: int) -> rules.clusters.ClusterPool:
     chunk: Any = SimpleNamespace(source=source, entries=[0, 1], trouble=None)
     for place in pool._places.values():  # noqa: SLF001 - what is measured are parts of it
         for _ in range(BUSY):
-            number = len(pool._flights)  # noqa: SLF001
-            flight = rules.places.Flight(number, chunk, place)
-            pool._flights[number] = place.flights[number] = flight  # noqa: SLF001
+            pool._flights.begin(chunk, place)  # noqa: SLF001
     return pool
 
 
@@ -150,7 +148,7 @@ def looked(meters: Any, often: float) -> dict[str, float]:
     with DaskExecutor(chunksize=50) as executor:
         config = RuntimeConfig(executor=executor)
         pipeline.map({"x": range(8)}, map_over="x", config=config)
-        with patch.object(rules.clusters, "FRESH", often), counted(looks):
+        with patch.object(rules.underway, "FRESH", often), counted(looks):
             before = {name: spent() for name, spent in meters.items()}
             began = time.perf_counter()
             pipeline.map({"x": range(2 * NAPS)}, map_over="x", config=config)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 from hypernodes._engine import jobs
-from hypernodes._engine.clusters import places
+from hypernodes._engine.clusters import places, underway
 from hypernodes._engine.clusters import pool as clusters
 from hypernodes._engine.processes import hand, pool
 from hypernodes._engine.shipping import crew, deaths, pace
@@ -41,6 +41,7 @@ __all__ = [
     "pace",
     "places",
     "pool",
+    "underway",
 ]
 
 DEPTH = places.DEPTH
@@ -53,9 +54,9 @@ CLUSTER_PATIENCE = pace.LONGEST
 """The same where they are those of a cluster."""
 SLOW = pool.SLOW
 """After how many seconds without news a process may lose what waits behind its work."""
-LOOK = clusters.LOOK
+LOOK = underway.LOOK
 """After how many seconds a cluster's worker is asked for what others could run at once."""
-FRESH = clusters.FRESH
+FRESH = underway.FRESH
 """After how many seconds it is asked for what is done of a chunk, again and again."""
 SHORTEST = pace.SHORTEST
 """How long a chunk should take at least where workers are processes, in seconds."""

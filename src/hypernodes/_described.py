@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from hypernodes.exceptions import hint
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 SECRET: Final = frozenset({"key", "env_vars"})
 """Options whose values are not shown."""
@@ -28,6 +32,12 @@ class Described(BaseModel):
         def __init__(self, *values: Any, **fields: Any) -> None:
             super().__init__(**_named(type(self), values, fields) if values else fields)
 
+        @classmethod
+        def __pydantic_init_subclass__(cls, **facts: Any) -> None:
+            super().__pydantic_init_subclass__(**facts)
+            if cls.__init__.__module__ == __name__:  # and not one of its own
+                cls.__init__ = _constructor(cls)
+
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown(cls, given: Any) -> Any:
@@ -38,6 +48,35 @@ class Described(BaseModel):
 
     def __str__(self) -> str:
         return repr(self)
+
+
+def _constructor(cls: type[Described]) -> Any:
+    """Return the inherited `__init__` once more: `help` and notebooks show what this one takes."""
+
+    def __init__(self: Described, *values: Any, **fields: Any) -> None:  # noqa: N807
+        Described.__init__(self, *values, **fields)
+
+    __init__.__signature__ = _signature(cls)  # type: ignore[attr-defined]
+    return __init__
+
+
+def _signature(cls: type[Described]) -> Signature:
+    fields = cls.model_fields
+    required = [name for name, field in fields.items() if field.is_required()]
+    in_order = list(fields)[: cls.IN_ORDER]
+    if in_order[: len(required)] != required:  # what is required after a default can only be named
+        in_order = []
+    parameters = [Parameter("self", Parameter.POSITIONAL_ONLY)]
+    for name, field in fields.items():
+        kind = Parameter.POSITIONAL_OR_KEYWORD if name in in_order else Parameter.KEYWORD_ONLY
+        default = Parameter.empty if field.is_required() else _default(field)
+        parameters.append(Parameter(name, kind, default=default))
+    return Signature(parameters)
+
+
+def _default(field: FieldInfo) -> Any:
+    """Return the default; dots where it is made anew for each."""
+    return field.default if field.default_factory is None else ...
 
 
 def _named(cls: type[Described], values: tuple[Any, ...], fields: dict[str, Any]) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from hypernodes._dispatch.needs import (
     ITEM_EVENTS,
     MAP_EVENTS,
     SETTING,
+    WRAPPER,
     Needs,
     identities,
 )
 from hypernodes._dispatch.plugins import REGISTRY
 from hypernodes._dispatch.reads import VALUES, values_read
-from hypernodes._dispatch.specs import WRAPPER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

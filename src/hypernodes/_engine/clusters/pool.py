@@ -6,7 +6,6 @@ All state belongs to that thread; others leave letters. What is engine's own, is
 from __future__ import annotations
 
 import atexit
-import itertools
 import os
 import threading
 import time
@@ -20,7 +19,8 @@ from hypernodes._engine.clusters.briefs import DRIVER, Brief, Luggage
 from hypernodes._engine.clusters.cluster import Order
 from hypernodes._engine.clusters.keepsakes import Keepsakes
 from hypernodes._engine.clusters.needs import NOTHING, check_needs
-from hypernodes._engine.clusters.places import Flight, Place
+from hypernodes._engine.clusters.places import Place
+from hypernodes._engine.clusters.underway import UnderWay
 from hypernodes._engine.shipping.crew import Dispatcher
 from hypernodes._engine.shipping.keeping import Kept, copyable, keepable
 from hypernodes._engine.shipping.pace import HIDES, LONGEST, Pace
@@ -30,28 +30,18 @@ from hypernodes._engine.workers import closed_error
 from hypernodes.exceptions import ResourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable
 
     from hypernodes._engine.clusters.briefs import Attempt, Report
     from hypernodes._engine.clusters.cluster import Cluster
     from hypernodes._engine.clusters.needs import Needs
+    from hypernodes._engine.clusters.places import Flight
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._engine.shipping.chunk import Chunk
     from hypernodes._engine.shipping.sources import Source
 
-LOOK: Final = 0.2
-"""Seconds after which what others could run at once is taken back."""
-FRESH: Final = 0.5
-"""Seconds after which what is done is fetched."""
-EARLY: Final = 0.05
-"""The same where nothing is known of a map: its first item may have failed."""
-FEW: Final = 64
-"""Chunks under way up to which that is asked; it would hold up the others."""
-PATIENCE: Final = 2.0
 SCARCE: Final = 60.0
 """Seconds for which a run waits for a worker with resources that have left with another."""
-NUMBERS: Final = itertools.count(1)
-"""Those of chunks, of all pools: these may have workers in common."""
 
 
 class ClusterPool(Dispatcher):
@@ -67,10 +57,10 @@ class ClusterPool(Dispatcher):
         self._cluster = cluster
         self.ground = cluster.ground
         self.patience = LONGEST
-        self._flights: dict[int, Flight] = {}
         self._kept = Keepsakes(cluster.release, self.later)
         self._allotment = Allotment(cluster, self._kept)
         self._places, self._sources = self._allotment.places, self._allotment.sources
+        self._flights = UnderWay(self._allotment)
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._stranded_at: float | None = None
         self._closing = False
@@ -207,11 +197,7 @@ class ClusterPool(Dispatcher):
         now = time.monotonic()
         dues = (source.due for source in self._sources)
         waits = [due - now for due in dues if due is not None and due > now]
-        idle = self._idle()
-        looks = (look for place in self._places.values() for look in self._looks(place, idle))
-        waits += [due - now for _, due in looks]
-        doomed = (flight.doomed_at for flight in self._flights.values())
-        waits += [at - now for at in doomed if at is not None]
+        waits += [due - now for due in self._flights.dues()]
         if self._stranded_at is not None:
             waits.append(self._stranded_at + SCARCE - now)
         return max(0.001, min(waits)) if waits else None
@@ -233,37 +219,10 @@ class ClusterPool(Dispatcher):
     def _tick(self) -> None:
         now = time.monotonic()
         self._end_stranded(now)
-        for flight in self._flights.values():
-            if flight.doomed_at is not None and now >= flight.doomed_at:
-                flight.doomed_at = None
-                self._cluster.kill(flight.place.name)
-        idle = self._idle()
-        for place in self._places.values():
-            slow = [flight for flight, due in self._looks(place, idle) if due <= now]
-            for flight in slow:
-                flight.looked_at, flight.looking = now, True
-            if slow:
-                numbers, back = [flight.number for flight in slow], place.needs in idle
-                self._cluster.look(place.name, numbers, back=back, void=False)
-
-    def _idle(self) -> set[Needs]:
-        """Return of what kinds places could run at once what has not begun at others."""
-        if any(source.waiting for source in self._sources):
-            return set()
-        return {place.needs for place in self._places.values() if place.is_open and place.has_room}
-
-    def _looks(self, place: Place, idle: set[Needs]) -> Iterator[tuple[Flight, float]]:
-        """Yield the flights of a place of which there may be news before their end, and when."""
-        back = place.needs in idle
-        is_small = len(self._flights) <= FEW
-        for number, flight in enumerate(place.flights.values()):
-            if flight.looking or flight.end is not None or flight.chunk.source.closed:
-                continue
-            if back and (number >= place.capacity or len(flight.chunk.entries) > 1):
-                yield flight, flight.looked_at + LOOK
-            elif number < place.capacity and len(flight.chunk.entries) > 1:
-                is_early = is_small and flight.is_news
-                yield flight, flight.looked_at + (EARLY if is_early else FRESH)
+        for place in self._flights.doomed(now):
+            self._cluster.kill(place.name)
+        for place, numbers, back in self._flights.unseen(now):
+            self._cluster.look(place.name, numbers, back=back, void=False)
 
     # ------------------------------------------------------------ letters of runs
 
@@ -276,13 +235,7 @@ class ClusterPool(Dispatcher):
     def _remove(self, source: Source) -> None:
         if source in self._sources:
             self._sources.remove(source)
-        void: dict[Place, list[int]] = {}
-        doomed_at = time.monotonic() + PATIENCE
-        for flight in self._flights.values():
-            if flight.chunk.source is source:
-                flight.doomed_at = doomed_at
-                void.setdefault(flight.place, []).append(flight.number)
-        for place, numbers in void.items():
+        for place, numbers in self._flights.doom(source).items():
             self._cluster.look(place.name, numbers, back=True, void=True)
         self._kept.drop(source)
         tokens = source.token, source.careful_token
@@ -296,7 +249,7 @@ class ClusterPool(Dispatcher):
         self._stop_all(closed_error())
 
     def _stop_all(self, error: BaseException) -> None:
-        flying = [flight.chunk.source for flight in self._flights.values()]
+        flying = [flight.chunk.source for flight in self._flights]
         flying += [chunk.source for chunk in self._allotment.parked]
         for source in dict.fromkeys((*self._sources, *flying)):
             if not source.closed:
@@ -340,8 +293,7 @@ class ClusterPool(Dispatcher):
         if place is None:
             self._allotment.parked.append(chunk)
             return
-        flight = Flight(next(NUMBERS), chunk, place)
-        self._flights[flight.number] = place.flights[flight.number] = flight
+        flight = self._flights.begin(chunk, place)
         luggage = Luggage(source.shipment.settings, *source.shipment.parcels)
         known, references = place.knows(chunk.token), tuple(chunk.references.values())
         brief = self._brief(flight.number, chunk)
@@ -425,9 +377,7 @@ class ClusterPool(Dispatcher):
             self._cluster.kill(place.name)
 
     def _land(self, flight: Flight) -> None:
-        del self._flights[flight.number]
-        flight.place.flights.pop(flight.number, None)
-        flight.chunk.source.flying -= 1
+        self._flights.land(flight)
         if flight.place.is_retired:
             self._retire(flight.place)
 
@@ -445,7 +395,7 @@ class ClusterPool(Dispatcher):
         place = self._places.pop(name, None)
         if place is None:
             return
-        flights, running = list(place.flights.values()), self._running_at(place)
+        flights, running = list(place.flights.values()), self._flights.running_at(place)
         for flight in flights:
             self._land(flight)
         for flight in flights:
@@ -456,19 +406,6 @@ class ClusterPool(Dispatcher):
                 chunk.source.put_back(chunk, chunk.entries[chunk.received :])
         if not self._cluster.values_outlive:
             self._lose(self._kept.at(name))
-
-    def _running_at(self, place: Place) -> list[Flight]:
-        """Return the flights that have surely begun, and not ended, where they run in order.
-
-        Of those that share a resource only the first: the others may have waited for it.
-        """
-        found: dict[Any, Flight] = {}
-        open_ones = [flight for flight in place.flights.values() if flight.end is None]
-        for flight in open_ones[: place.capacity]:
-            chunk = flight.chunk
-            needs = self._allotment.needs_of(chunk.source, chunk.entries[0])
-            found.setdefault(needs or flight.number, flight)
-        return list(found.values())
 
     def _on_crash(self, number: int) -> None:
         flight = self._flights.get(number)
@@ -509,10 +446,9 @@ class ClusterPool(Dispatcher):
         What has what it needs already runs on.
         """
         self._kept.lose(gone)
-        for flight in self._flights.values():
-            if any(reference.lost for reference in flight.chunk.references.values()):
-                flight.looking = True
-                self._cluster.look(flight.place.name, [flight.number], back=True, void=False)
+        for flight in self._flights.lacking():
+            flight.looking = True
+            self._cluster.look(flight.place.name, [flight.number], back=True, void=False)
 
     def _on_broken(self, error: BaseException) -> None:
         self._closing = True

@@ -177,8 +177,8 @@ def _loaded(brief: Brief, luggage: Luggage) -> Job | PackedError:
     if brief.driver != DRIVER:  # else this is a thread beside it
         PLUGINS.mute()  # those of the driver observe
         overhear()
-        if brief.settles:
-            settings.apply(unpack(luggage.settings))
+        settle = settings.apply if brief.settles else settings.look_there_last
+        settle(unpack(luggage.settings))
     context, watches = copy_context(), Watches(careful=brief.careful)
     context.run(NEW_WATCH.set, watches)
     try:

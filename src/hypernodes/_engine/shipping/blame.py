@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import cloudpickle
 
-from hypernodes._dispatch.needs import shipping
+from hypernodes._dispatch.needs import WRAPPER, shipping
 from hypernodes._engine.failure import Failure
+from hypernodes._engine.observing.script import own_configs
 from hypernodes._engine.shipping.parcels import unpack
 from hypernodes._node import Node
 from hypernodes.exceptions import SerializationError
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from hypernodes._engine.plan import Plan, Slot, Step
     from hypernodes._engine.shipping.parcels import Packer
 
+OF_VALUES: Final = "make it inside of the node, or pass what can be pickled"
+OF_CALLBACKS: Final = "leave what cannot out of its state (__getstate__), or make it in the hook"
+
 
 def code_error(engine: PipelineExecutionEngine, cause: Exception) -> SerializationError:
     """Return the error for an engine that cannot travel: which node, and what of its function."""
@@ -30,7 +34,21 @@ def code_error(engine: PipelineExecutionEngine, cause: Exception) -> Serializati
     for name, value in engine.plan.pipeline.bound.items():
         if not _travels(value):
             return _error(_taker(_nodes(engine), name), name, f"the bound input {name!r}", cause)
+    wrapper = _wrapper(engine)
+    if wrapper is not None:
+        what = f"the callback {wrapper}, whose wrap_node runs in the workers,"
+        return _error(None, wrapper, what, cause, remedy=OF_CALLBACKS)
     return _error(None, None, "the pipeline or its config", cause)
+
+
+def _wrapper(engine: PipelineExecutionEngine) -> str | None:
+    """Return the name of a callback that goes along and cannot travel."""
+    request = engine.plan.request
+    for config in (request.ctx.config, *own_configs(engine.plan.pipeline)):
+        for callback in config.callbacks:
+            if hasattr(callback, WRAPPER) and not _travels(callback):
+                return type(callback).__name__
+    return None
 
 
 def load_error(engine: PipelineExecutionEngine, cause: Exception) -> SerializationError:
@@ -114,12 +132,17 @@ def _comes_back(value: Any, packer: Packer) -> bool:
 
 
 def _error(
-    node: str | None, name: str | None, what: str, cause: Exception, index: int | None = None
+    node: str | None,
+    name: str | None,
+    what: str,
+    cause: Exception,
+    index: int | None = None,
+    *,
+    remedy: str = OF_VALUES,
 ) -> SerializationError:
     where = "" if node is None else f"node {node!r}: "
     message = (
-        f"{where}{what} cannot travel between processes ({type(cause).__name__}: {cause}); make it "
-        f"inside of the node, or pass what can be pickled"
+        f"{where}{what} cannot travel between processes ({type(cause).__name__}: {cause}); {remedy}"
     )
     error = SerializationError(message, node=node, name=name, index=index)
     error.__cause__ = cause

@@ -10,12 +10,15 @@ from __future__ import annotations
 import io
 import pickle
 import traceback
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cloudpickle
 
 from hypernodes._engine.failure import Failure, annotate
 from hypernodes._home import loads_at_home
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class PackedError(NamedTuple):
@@ -30,6 +33,7 @@ class PackedError(NamedTuple):
         note: What to know about a stand-in.
         notes: Its notes.
         members: Of a group that cannot be read again as a whole, its exceptions.
+        causes: What it was raised from, and what that was raised from, and so on.
     """
 
     whole: bytes | None
@@ -40,6 +44,7 @@ class PackedError(NamedTuple):
     note: str | None = None
     notes: tuple[str, ...] = ()
     members: tuple[PackedError, ...] = ()
+    causes: tuple[PackedError, ...] = ()
 
 
 class PackedFailure(NamedTuple):
@@ -76,11 +81,25 @@ def unpack_failure(packed: PackedFailure, index: int | None) -> Failure:
 
 def pack_error(error: BaseException) -> PackedError:
     """Return `error`, ready to travel."""
-    return _parts(error)._replace(notes=_notes(error))
+    causes = tuple(_parts(cause, _headline(cause)) for cause in _causes(error))
+    return _parts(error, _trace(error))._replace(causes=causes)
 
 
-def _parts(error: BaseException) -> PackedError:
-    trace = _trace(error)
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield what `error` was raised from, what that was raised from, and so on."""
+    seen = {id(error)}
+    while (cause := error.__cause__) is not None:
+        if isinstance(cause, WorkerTraceback) or id(cause) in seen:
+            return
+        seen.add(id(cause))
+        yield (error := cause)
+
+
+def _parts(error: BaseException, trace: str) -> PackedError:
+    return _content(error, trace)._replace(notes=_notes(error))
+
+
+def _content(error: BaseException, trace: str) -> PackedError:
     whole = _dumped(error)
     if whole is not None and _is_same(pickle.loads(whole), error):  # noqa: S301 - our own
         return PackedError(whole, b"", (), {}, trace)
@@ -112,7 +131,14 @@ def _notes(error: BaseException) -> tuple[str, ...]:
 
 
 def unpack_error(packed: PackedError) -> BaseException:
-    """Return the exception; the worker's traceback is its cause."""
+    """Return the exception; the worker's traceback is the cause of its last cause, or its own."""
+    chain = [_with_notes(part) for part in (packed, *packed.causes)]
+    for error, cause in zip(chain, (*chain[1:], WorkerTraceback(packed.trace)), strict=True):
+        BaseException.__setattr__(error, "__cause__", cause)
+    return chain[0]
+
+
+def _with_notes(packed: PackedError) -> BaseException:
     try:
         error = _rebuilt(packed)
     except Exception as reason:  # noqa: BLE001 - whatever reading it raised
@@ -121,7 +147,6 @@ def unpack_error(packed: PackedError) -> BaseException:
     for note in (*packed.notes, packed.note):
         if note is not None:
             annotate(error, note)
-    BaseException.__setattr__(error, "__cause__", WorkerTraceback(packed.trace))
     return error
 
 
@@ -180,6 +205,10 @@ def _trace(error: BaseException) -> str:
         return "".join(traceback.format_exception(error))
     except Exception:  # noqa: BLE001 - a __str__ that fails
         return type(error).__name__
+
+
+def _headline(error: BaseException) -> str:
+    return f"{type(error).__name__}: {_spelled(error)}"
 
 
 def _spelled(value: object) -> str:

@@ -73,6 +73,12 @@ def apply(settings: Settings) -> None:
             warnings.filterwarnings(*pickle.loads(data))  # noqa: S301 - from our own driver
 
 
+def look_there_last(settings: Settings) -> None:
+    """Find modules also where the driver does, if that is here as well: after all that is ours."""
+    places = (place for place in settings.path if place not in sys.path)
+    sys.path.extend(filter(os.path.exists, places))  # a Path raises where it may not look
+
+
 def keep_variables(own: Mapping[str, str]) -> None:
     """Let this process keep environment variables, whatever its driver has."""
     _own.update(own)

@@ -56,10 +56,12 @@ class Failures(Conformance):
         def fail(x: int) -> None:
             error = TypeError("mine")
             error.add_note("a note")
-            raise error
+            raise error from KeyError("root")
 
         with pytest.raises(TypeError, match="mine") as caught:
             Pipeline([node("y")(fail), node("z")(_work.same)]).run({"x": 1}, config=config)
+        assert type(caught.value.__cause__) is KeyError
+        assert caught.value.__cause__.args == ("root",)
         assert caught.value.__notes__[0] == "a note"
         assert len(caught.value.__notes__) == 2
 

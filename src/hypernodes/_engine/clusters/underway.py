@@ -1,0 +1,145 @@
+"""The chunks on their way: which there are, and when to ask how far they have come."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from hypernodes._engine.clusters.places import Flight, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from hypernodes._engine.clusters.allotment import Allotment
+    from hypernodes._engine.clusters.needs import Needs
+    from hypernodes._engine.shipping.chunk import Chunk
+    from hypernodes._engine.shipping.sources import Source
+
+LOOK: Final = 0.2
+"""Seconds after which what others could run at once is taken back."""
+FRESH: Final = 0.5
+"""Seconds after which what is done is fetched."""
+EARLY: Final = 0.05
+"""The same where nothing is known of a map: its first item may have failed."""
+FEW: Final = 64
+"""Chunks under way up to which that is asked; it would hold up the others."""
+PATIENCE: Final = 2.0
+"""Seconds after which a worker is ended that is still at what nobody wants."""
+NUMBERS: Final = itertools.count(1)
+"""Those of chunks, of all pools: these may have workers in common."""
+
+
+class UnderWay:
+    """The chunks of one pool that have been sent and have not come back.
+
+    Args:
+        allotment: Knows the places, and what waits for them.
+    """
+
+    def __init__(self, allotment: Allotment) -> None:
+        self._allotment = allotment
+        self._flights: dict[int, Flight] = {}
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    def __iter__(self) -> Iterator[Flight]:
+        return iter(tuple(self._flights.values()))
+
+    def get(self, number: int) -> Flight | None:
+        """Return the chunk of that number, if it is still on its way."""
+        return self._flights.get(number)
+
+    def begin(self, chunk: Chunk, place: Place) -> Flight:
+        """Take note of a chunk that is sent to a place."""
+        flight = Flight(next(NUMBERS), chunk, place)
+        self._flights[flight.number] = place.flights[flight.number] = flight
+        return flight
+
+    def land(self, flight: Flight) -> None:
+        """Take note of a chunk that is on its way no more."""
+        del self._flights[flight.number]
+        flight.place.flights.pop(flight.number, None)
+        flight.chunk.source.flying -= 1
+
+    # ------------------------------------------------------------ what nobody wants
+
+    def doom(self, source: Source) -> dict[Place, list[int]]:
+        """Have workers ended that do not end what is nobody's any more; return it by place."""
+        found: dict[Place, list[int]] = {}
+        doomed_at = time.monotonic() + PATIENCE
+        for flight in self._flights.values():
+            if flight.chunk.source is source:
+                flight.doomed_at = doomed_at
+                found.setdefault(flight.place, []).append(flight.number)
+        return found
+
+    def doomed(self, now: float) -> list[Place]:
+        """Return the places of what is to end by now, each time once."""
+        late = [f for f in self._flights.values() if f.doomed_at is not None and now >= f.doomed_at]
+        for flight in late:
+            flight.doomed_at = None
+        return [flight.place for flight in late]
+
+    # ------------------------------------------------------------ looks
+
+    def dues(self) -> Iterator[float]:
+        """Yield when there is something to be done about them."""
+        idle = self._idle()
+        for place in self._allotment.places.values():
+            for _, due in self._looks(place, idle):
+                yield due
+        for flight in self._flights.values():
+            if flight.doomed_at is not None:
+                yield flight.doomed_at
+
+    def unseen(self, now: float) -> Iterator[tuple[Place, list[int], bool]]:
+        """Yield which are to be looked at by now, at which place, and whether to take back."""
+        idle = self._idle()
+        for place in self._allotment.places.values():
+            slow = [flight for flight, due in self._looks(place, idle) if due <= now]
+            for flight in slow:
+                flight.looked_at, flight.looking = now, True
+            if slow:
+                yield place, [flight.number for flight in slow], place.needs in idle
+
+    def _idle(self) -> set[Needs]:
+        """Return of what kinds places could run at once what has not begun at others."""
+        if any(source.waiting for source in self._allotment.sources):
+            return set()
+        places = self._allotment.places.values()
+        return {place.needs for place in places if place.is_open and place.has_room}
+
+    def _looks(self, place: Place, idle: set[Needs]) -> Iterator[tuple[Flight, float]]:
+        """Yield the flights of a place of which there may be news before their end, and when."""
+        back = place.needs in idle
+        is_small = len(self._flights) <= FEW
+        for number, flight in enumerate(place.flights.values()):
+            if flight.looking or flight.end is not None or flight.chunk.source.closed:
+                continue
+            if back and (number >= place.capacity or len(flight.chunk.entries) > 1):
+                yield flight, flight.looked_at + LOOK
+            elif number < place.capacity and len(flight.chunk.entries) > 1:
+                is_early = is_small and flight.is_news
+                yield flight, flight.looked_at + (EARLY if is_early else FRESH)
+
+    # ------------------------------------------------------------ when a place is gone
+
+    def running_at(self, place: Place) -> list[Flight]:
+        """Return those that have surely begun, and not ended, where they run in order.
+
+        Of those that share a resource only the first: the others may have waited for it.
+        """
+        found: dict[Any, Flight] = {}
+        open_ones = [flight for flight in place.flights.values() if flight.end is None]
+        for flight in open_ones[: place.capacity]:
+            chunk = flight.chunk
+            needs = self._allotment.needs_of(chunk.source, chunk.entries[0])
+            found.setdefault(needs or flight.number, flight)
+        return list(found.values())
+
+    def lacking(self) -> Iterable[Flight]:
+        """Return those that need a value which is lost."""
+        flights = self._flights.values()
+        return [f for f in flights if any(r.lost for r in f.chunk.references.values())]
