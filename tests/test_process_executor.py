@@ -14,6 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from hypernodes import (
+    Callback,
     Failure,
     HyperNodesError,
     NodeTimeoutError,
@@ -335,6 +336,52 @@ def test_what_cannot_be_read_again_fails_alone(config):
     found = single(lambda x: 1).map({"x": items}, map_over="x", config=config, on_error="return")
     assert [type(outcome) for outcome in found] == [dict, dict, Failure, dict]
     assert isinstance(found[2].error, SerializationError)
+
+
+class ReadHereAlone:
+    """Comes back in the process that has made it, and in no other."""
+
+    def __reduce__(self):
+        return _read_in, (os.getpid(),)
+
+
+def _read_in(pid):
+    if os.getpid() != pid:
+        raise ValueError("not to be read")
+    return ReadHereAlone()
+
+
+def test_an_item_that_no_worker_can_read_is_named(config):
+    items = [*range(9), ReadHereAlone()]
+    found = single(lambda x: 1).map({"x": items}, map_over="x", config=config, on_error="return")
+    assert found[:9] == [{"y": 1}] * 9
+    assert "the input 'x' of item 9" in str(found[9].error)
+    assert (found[9].error.name, found[9].error.index) == ("x", 9)
+
+
+def test_one_of_the_values_of_an_item_that_no_worker_can_read_is_not_called_none(config):
+    items = {"x": [*range(9), ReadHereAlone()], "z": range(10)}
+    pipeline = single(lambda x, z: 1)
+    found = pipeline.map(items, map_over=("x", "z"), config=config, on_error="return")
+    assert found[:9] == [{"y": 1}] * 9
+    assert str(found[9].error).startswith("one input of item 9 cannot travel")
+    assert found[9].error.name is None
+
+
+class Locked(Callback):
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def wrap_node(self, call):
+        with self.lock:
+            return call()
+
+
+def test_a_callback_that_cannot_go_where_nodes_run_is_named(config):
+    observed = config.replace(callbacks=[Locked()])
+    with pytest.raises(SerializationError, match=r"the callback '.*Locked'") as caught:
+        single(lambda x: x).run({"x": 1}, config=observed)
+    assert caught.value.name.endswith("Locked")
 
 
 def test_big_arrays_travel_through_files_and_can_be_changed(config):
