@@ -494,6 +494,8 @@ def test_callbacks_can_say_what_a_cluster_of_our_own_is_like():
     [
         ({"init_kwarg": {}}, "did you mean 'init_kwargs'"),
         ({"init_kwargs": 3}, "has to be a dict"),
+        ({"init_kwargs": {"tiemout": 3}}, "takes no 'tiemout' here; did you mean 'timeout'"),
+        ({"init_kwargs": {"address": "tcp://other:8786"}}, "takes no 'address' here"),
         ({"cluster_kwargs": {"workers": 3}}, "did you mean 'n_workers'"),
         ({"timeout": "long"}, "a number of seconds"),
         ({"client": object(), "cluster": object()}, "one of them says it all"),

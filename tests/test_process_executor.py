@@ -269,8 +269,8 @@ def test_a_function_that_cannot_travel_is_named_before_anything_runs(config, tmp
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_callback_that_cannot_travel_is_named_before_anything_runs(config, tmp_path):
-    class Locking(Callback):
+def test_a_callback_that_cannot_go_where_nodes_run_is_named_before_anything_runs(config, tmp_path):
+    class Locked(Callback):
         def __init__(self):
             self.lock = threading.Lock()
 
@@ -278,15 +278,20 @@ def test_a_callback_that_cannot_travel_is_named_before_anything_runs(config, tmp
             with self.lock:
                 return call()
 
-    pipeline = single(lambda x: (tmp_path / "ran").touch())
-    here = config.replace(callbacks=[Locking()])
+    def touch(x):
+        (tmp_path / "ran").touch()
+
+    observed = config.replace(callbacks=[Locked()])
+    inner = Pipeline([node("y")(touch)], config=observed)
+    outer = Pipeline([inner.as_node(name="inner")])
     for start in (
-        lambda: pipeline.run({"x": 1}, config=here),
-        lambda: pipeline.map({"x": [1, 2]}, map_over="x", config=here, on_error="return"),
+        lambda: inner.run({"x": 1}),
+        lambda: inner.map({"x": [1, 2]}, map_over="x", on_error="return"),
+        lambda: outer.with_config(config).run({"x": 1}),
     ):
-        with pytest.raises(SerializationError, match="callback Locking, whose wrap_node") as caught:
+        with pytest.raises(SerializationError, match=r"the callback '.*Locked'.*__getstate__") as e:
             start()
-        assert caught.value.name == "Locking"
+        assert e.value.name.endswith("Locked")
     assert not (tmp_path / "ran").exists()
 
 
@@ -357,6 +362,36 @@ def test_what_cannot_be_read_again_fails_alone(config):
     found = single(lambda x: 1).map({"x": items}, map_over="x", config=config, on_error="return")
     assert [type(outcome) for outcome in found] == [dict, dict, Failure, dict]
     assert isinstance(found[2].error, SerializationError)
+
+
+class ReadHereAlone:
+    """Comes back in the process that has made it, and in no other."""
+
+    def __reduce__(self):
+        return _read_in, (os.getpid(),)
+
+
+def _read_in(pid):
+    if os.getpid() != pid:
+        raise ValueError("not to be read")
+    return ReadHereAlone()
+
+
+def test_an_item_that_no_worker_can_read_is_named(config):
+    items = [*range(9), ReadHereAlone()]
+    found = single(lambda x: 1).map({"x": items}, map_over="x", config=config, on_error="return")
+    assert found[:9] == [{"y": 1}] * 9
+    assert "the input 'x' of item 9" in str(found[9].error)
+    assert (found[9].error.name, found[9].error.index) == ("x", 9)
+
+
+def test_one_of_the_values_of_an_item_that_no_worker_can_read_is_not_called_none(config):
+    items = {"x": [*range(9), ReadHereAlone()], "z": range(10)}
+    pipeline = single(lambda x, z: 1)
+    found = pipeline.map(items, map_over=("x", "z"), config=config, on_error="return")
+    assert found[:9] == [{"y": 1}] * 9
+    assert str(found[9].error).startswith("one input of item 9 cannot travel")
+    assert found[9].error.name is None
 
 
 def test_big_arrays_travel_through_files_and_can_be_changed(config):

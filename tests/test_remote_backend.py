@@ -790,12 +790,13 @@ def test_a_second_run_after_the_scheduler_was_lost_computes_the_rest(cluster, tm
     backend = RemoteBackend("dask", cluster.address)
     config = RuntimeConfig(backend=backend, executor="sequential", cache=cache)
     got = []
-    with pytest.raises(HyperNodesError, match="scheduler was lost"):  # noqa: PT012 - as they come
+    with pytest.raises(HyperNodesError, match="scheduler was lost") as caught:  # noqa: PT012 - as they come
         for each in single(slow).map_iter({"x": range(40)}, map_over="x", config=config):
             got.append(each)
             if len(got) == 20:
                 wait_until((tmp_path / "here").exists)
                 cluster.end_scheduler()
+    assert f"see whether it is up at {cluster.address!r}" in str(caught.value)
     cluster.end_worker("one")
     (tmp_path / "again").touch()
     cluster.start()

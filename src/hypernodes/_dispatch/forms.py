@@ -10,9 +10,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes._dispatch.needs import WRAPPER
 from hypernodes._dispatch.reads import VALUES
-from hypernodes._dispatch.specs import ARGUMENTS, PREFIXES, Hook, read_hooks, unfitting
+from hypernodes._dispatch.specs import ARGUMENTS, PREFIXES, WRAPPER, Hook, read_hooks, unfitting
 from hypernodes.exceptions import CallbackError, MissingDependencyError, nearest
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-WRAPPER: Final = "wrap_node"
 SETTING: Final = "_around_node"
 COUNTER: Final = "_on_tally"
 NODE_EVENTS: Final = frozenset({"on_node_start", "on_node_end", "on_node_error", "on_node_retry"})

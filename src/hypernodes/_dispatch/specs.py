@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PROJECT: Final = "hypernodes"
 PREFIXES: Final = ("on_", "wrap_")
+WRAPPER: Final = "wrap_node"
 _spec = pluggy.HookspecMarker(PROJECT)
 
 

@@ -12,12 +12,12 @@ from hypernodes._dispatch.needs import (
     ITEM_EVENTS,
     MAP_EVENTS,
     SETTING,
-    WRAPPER,
     Needs,
     identities,
 )
 from hypernodes._dispatch.plugins import REGISTRY
 from hypernodes._dispatch.reads import VALUES, values_read
+from hypernodes._dispatch.specs import WRAPPER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,6 +54,7 @@ class Table:
 
     Attributes:
         needs: What is listened to and read.
+        travellers: The calls that are made where nodes run.
     """
 
     def __init__(self, observers: tuple[Observer, ...], policy: str) -> None:
@@ -64,10 +65,11 @@ class Table:
                 own = observer.errors or policy
                 later = observer.async_mode and name not in {WRAPPER, SETTING}
                 calls[name].append(Call(hook.call, observer, name, own, later))
-        wrappers = tuple(call.invoke for call in calls.pop(WRAPPER, ()))
-        settings = tuple(call.invoke for call in calls.pop(SETTING, ()))
+        around, before = calls.pop(WRAPPER, []), calls.pop(SETTING, [])
+        self.travellers: tuple[Call, ...] = (*around, *before)
         self._calls: Mapping[str, tuple[Call, ...]] = {n: tuple(c) for n, c in calls.items()}
         events, inside = _asked(ordered), _asked(ordered, inside=True)
+        wrappers, settings = (tuple(call.invoke for call in calls) for calls in (around, before))
         self.needs: Needs = Needs(events, wrappers, settings, inside)
 
     def calls(self, hook: str) -> tuple[Call, ...]:

@@ -22,7 +22,6 @@ from hypernodes._engine.clusters.briefs import DRIVER, Attempt
 from hypernodes._engine.clusters.cluster import Cluster, unfit
 from hypernodes._engine.clusters.dask_worker import report_of, run
 from hypernodes._engine.clusters.errands import Errands, insist
-from hypernodes._engine.clusters.lifeline import disconnected
 from hypernodes._engine.clusters.needs import has, lack_of
 from hypernodes._engine.threads import DaemonThreads
 from hypernodes.exceptions import HyperNodesError
@@ -313,7 +312,7 @@ class DaskCluster(Cluster):
                 self._listener.broken(self._unfit(error))
                 return
         elif self._client.status != "running":
-            self._listener.broken(_lost())
+            self._listener.broken(self._lifeline.cut_off())
             return
         self._shared_is_lost()
         self._listener.mislaid(number)
@@ -323,7 +322,7 @@ class DaskCluster(Cluster):
         self._client.loop.add_callback(self._shared.clear)
 
     def _unfit(self, error: Any) -> HyperNodesError:
-        return _unfit(error) if self._client.status == "running" else _lost()
+        return _unfit(error) if self._client.status == "running" else self._lifeline.cut_off()
 
     def look(self, place: str, numbers: Collection[int], *, back: bool, void: bool) -> None:
         self._errands.run(place, self._look, place, list(numbers), back, void)
@@ -403,10 +402,6 @@ def _abstract(needs: Needs) -> dict[str, float] | None:
     """Return what Dask itself keeps account of: the resources that workers were started with."""
     own = {"num_cpus", "memory"}
     return {GPU.get(name, name): amount for name, amount in needs if name not in own} or None
-
-
-def _lost() -> HyperNodesError:
-    return disconnected("the connection to the Dask scheduler was lost")
 
 
 def _unfit(error: Any) -> HyperNodesError:

@@ -27,6 +27,7 @@ SILENCE: Final = 15.0
 """Seconds after which a scheduler that does not answer counts as gone."""
 MERCY: Final = 2.0
 """Seconds for those who use the client to leave it, before it is closed under them."""
+CUT: Final = "the connection to the Dask scheduler was lost"
 
 
 class Lifeline:
@@ -62,7 +63,9 @@ class Lifeline:
         self._trouble = trouble
         self._wake = wake
         self._is_far = is_far
-        self.scheduler: str = client.scheduler_info(n_workers=0).get("id")
+        told = client.scheduler_info(n_workers=0)
+        self.scheduler: str = told.get("id")
+        self._address: str = told.get("address")
         self._asking = DaemonThreads(1, "hypernodes-dask-pulse")
         self._question: futures.Future[Any] | None = None
         self._asked_at = monotonic()
@@ -90,6 +93,17 @@ class Lifeline:
         )
         self._thread.start()
 
+    def cut_off(self, what: str = CUT) -> HyperNodesError:
+        """Return the error for work that is lost with the connection.
+
+        Args:
+            what: What has happened.
+        """
+        return HyperNodesError(
+            f"{what}, and with it what ran there; see whether it is up at {self._address!r}, and "
+            f"run again: with a cache that is shared, what was finished is not run again"
+        )
+
     def stop(self) -> None:
         """End the watch."""
         self._over.set()
@@ -114,7 +128,7 @@ class Lifeline:
 
     def _found_lost(self) -> HyperNodesError | None:
         if self._client.status != "running":
-            return disconnected("the connection to the Dask scheduler was lost")
+            return self.cut_off()
         return self._feel_pulse() if self._is_far else None
 
     def _feel_pulse(self) -> HyperNodesError | None:
@@ -128,12 +142,12 @@ class Lifeline:
             self._quiet += 1
             if self._quiet * GLANCE < SILENCE:
                 return None
-            return disconnected(f"the Dask scheduler has not answered for {SILENCE:g} s")
+            return self.cut_off(f"the Dask scheduler has not answered for {SILENCE:g} s")
         question, self._question = self._question, None
         if question.exception() is not None:
             return None  # the next glance sees that the connection is lost
         if question.result().get("id", self.scheduler) != self.scheduler:
-            return disconnected("the Dask scheduler was restarted")
+            return self.cut_off("the Dask scheduler was restarted")
         return None
 
     # ------------------------------------------------------------ its workers
@@ -150,18 +164,6 @@ class Lifeline:
         elif monotonic() - self._deserted_at > self._patience:
             return no_workers(self._patience)
         return None
-
-
-def disconnected(what: str) -> HyperNodesError:
-    """Return the error for work that is lost with the connection.
-
-    Args:
-        what: What has happened.
-    """
-    return HyperNodesError(
-        f"{what}, and with it what ran there; see whether it is up, and run again: with a cache "
-        f"that is shared, what was finished is not run again"
-    )
 
 
 def no_workers(seconds: float) -> HyperNodesError:

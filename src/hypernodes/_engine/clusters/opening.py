@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from inspect import Parameter, signature
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -84,10 +85,20 @@ def _check(options: Mapping[str, Any]) -> None:
             raise InputError(message, name=str(name))
         if name.endswith("_kwargs") and not isinstance(value, Mapping):
             raise InputError(f"option {name!r} has to be a dict, not {value!r}", name=name)
+    _check_arguments(options.get("init_kwargs", {}))
     timeout = options.get("timeout", PATIENCE)
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0:
         message = f"option 'timeout' has to be a number of seconds, not {timeout!r}"
         raise InputError(message, name="timeout")
+
+
+def _check_arguments(given: Mapping[str, Any]) -> None:
+    taken = signature(Client).parameters.values()
+    known = [p.name for p in taken if p.kind is not Parameter.VAR_KEYWORD and p.name != "address"]
+    for name in given:
+        if name not in known:
+            message = f"init_kwargs: distributed.Client takes no {name!r} here; {hint(name, known)}"
+            raise InputError(message, name=str(name))
 
 
 def _given(options: Mapping[str, Any]) -> Any:

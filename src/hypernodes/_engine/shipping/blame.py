@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import cloudpickle
 
-from hypernodes._dispatch.needs import WRAPPER, shipping
+from hypernodes._dispatch.needs import shipping
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.observing.script import own_configs
 from hypernodes._engine.shipping.parcels import unpack
@@ -34,21 +34,19 @@ def code_error(engine: PipelineExecutionEngine, cause: Exception) -> Serializati
     for name, value in engine.plan.pipeline.bound.items():
         if not _travels(value):
             return _error(_taker(_nodes(engine), name), name, f"the bound input {name!r}", cause)
-    wrapper = _wrapper(engine)
-    if wrapper is not None:
-        what = f"the callback {wrapper}, whose wrap_node runs in the workers,"
-        return _error(None, wrapper, what, cause, remedy=OF_CALLBACKS)
+    label = _stuck_callback(engine)
+    if label is not None:
+        what = f"the callback {label!r}, of which a hook is called where nodes run,"
+        return _error(None, label, what, cause, remedy=OF_CALLBACKS)
     return _error(None, None, "the pipeline or its config", cause)
 
 
-def _wrapper(engine: PipelineExecutionEngine) -> str | None:
+def _stuck_callback(engine: PipelineExecutionEngine) -> str | None:
     """Return the name of a callback that goes along and cannot travel."""
-    request = engine.plan.request
-    for config in (request.ctx.config, *own_configs(engine.plan.pipeline)):
-        for callback in config.callbacks:
-            if hasattr(callback, WRAPPER) and not _travels(callback):
-                return type(callback).__name__
-    return None
+    configs = engine.plan.request.ctx.config, *own_configs(engine.plan.pipeline)
+    tables = [config.table for config in configs if config.table is not None]
+    calls = (call for table in tables for call in table.travellers)
+    return next((call.observer.label for call in calls if not _travels(call.invoke)), None)
 
 
 def load_error(engine: PipelineExecutionEngine, cause: Exception) -> SerializationError:
@@ -74,17 +72,17 @@ def input_error(
     engine: PipelineExecutionEngine, inputs: Mapping[str, Any], cause: Exception
 ) -> SerializationError:
     """Return the error for shared inputs of which one cannot travel."""
-    name = next((name for name, value in inputs.items() if not _travels(value)), None)
-    return _error(_taker(_nodes(engine), name), name, f"the input {name!r}", cause)
+    name = _suspect(inputs)
+    return _error(_taker(_nodes(engine), name), name, _called("input", name), cause)
 
 
 def item_failure(
     engine: PipelineExecutionEngine, item: Mapping[str, Any], index: int, cause: Exception
 ) -> Failure:
     """Return the failure of an item that cannot travel."""
-    name = next((name for name, value in item.items() if not _travels(value)), None)
+    name = _suspect(item)
     node = _taker(_nodes(engine), name)
-    error = _error(node, name, f"the input {name!r} of item {index}", cause, index)
+    error = _error(node, name, f"{_called('input', name)} of item {index}", cause, index)
     return Failure(error, index, node, (*engine.plan.request.ctx.path, *([node] if node else ())))
 
 
@@ -97,11 +95,11 @@ def values_failure(
 ) -> Failure:
     """Return the failure of a segment that takes a value that cannot travel."""
     segment = engine.segments[number]
-    slot = next((slot for slot, value in values.items() if not _travels(value)), None)
+    slot = _suspect(values)
     name = _name_of(engine.plan, slot)
     step = next((s for s in segment.steps if any(a.slot == slot for a in s.arguments)), None)
     step = step or segment.steps[0]
-    error = _error(step.node.name, name, f"the value {name!r} that it takes", cause, index)
+    error = _error(step.node.name, name, f"{_called('value', name)} that it takes", cause, index)
     return engine.failure(error, step, index)
 
 
@@ -121,6 +119,22 @@ def output_failure(
     step = next((step for step in plan.steps if slot in step.outputs), plan.steps[-1])
     error = _error(step.node.name, name, f"its output {name!r}", cause, index)
     return engine.failure(error, step, index)
+
+
+def _suspect(values: Mapping[Any, Any]) -> Any:
+    """Return the key of the value that cannot travel; None where that may be any of several.
+
+    What can be pickled here and read again only here looks as if it could travel.
+    """
+    stuck = [key for key, value in values.items() if not _travels(value)]
+    if stuck:
+        return stuck[0]
+    return next(iter(values)) if len(values) == 1 else None
+
+
+def _called(kind: str, name: str | None) -> str:
+    """Return how to call an input or a value, known by its name or not."""
+    return f"one {kind}" if name is None else f"the {kind} {name!r}"
 
 
 def _comes_back(value: Any, packer: Packer) -> bool:
