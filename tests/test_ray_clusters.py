@@ -359,6 +359,27 @@ def test_whole_pipelines_run_there(backend, kind):
     checker.check()
 
 
+@pytest.mark.parametrize("by_address", [False, True])
+def test_whole_pipelines_have_the_cluster_for_an_executor_of_its_kind(
+    cluster, backend, tmp_path, by_address
+):
+    def meet(name):
+        def meeting(x):
+            (tmp_path / name).touch()
+            end = time.monotonic() + LIMIT
+            while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < end:
+                time.sleep(0.01)
+            return os.getpid()
+
+        return node(name)(meeting)
+
+    executor = RayExecutor(ray_address=cluster.address if by_address else None)
+    config = RuntimeConfig(backend=backend, executor=executor)
+    assert len({*Pipeline([meet("a"), meet("b")]).run({"x": 1}, config=config).values()}) == 2
+    found = single(lambda x: x + 1).map({"x": range(30)}, map_over="x", config=config)
+    assert found == [{"y": x + 1} for x in range(30)]
+
+
 def test_closing_ends_whole_pipelines_there(cluster, tmp_path):
     def work(x):
         (tmp_path / f"{os.getpid()}").touch()

@@ -165,17 +165,6 @@ def test_spark_is_refused_and_what_is_possible_named():
         RuntimeConfig(backend=fields)
 
 
-def test_an_executor_for_the_very_cluster_is_refused():
-    backend = RemoteBackend("dask", "tcp://127.0.0.1:9")
-    same = DaskExecutor(scheduler_address="tcp://127.0.0.1:9")
-    items = CompositeExecutor(map_executor=same, node_executor="thread")
-    own = single(pid_of, config=RuntimeConfig(executor=same))
-    for pipeline, executor in [(single(pid_of), same), (single(pid_of), items), (own, "thread")]:
-        config = RuntimeConfig(backend=backend, executor=executor)
-        with pytest.raises(InputError, match="would wait inside a worker"):
-            pipeline.with_config(config).run({"x": 1})
-
-
 # ---------------------------------------------------------------- where things run
 
 
@@ -257,6 +246,50 @@ def test_what_a_node_asks_for_itself_runs_where_it_is(config):
     assert all(
         y == (pid, [(x, pid) for x in range(5)]) for pid, y in ((e["y"][0], e["y"]) for e in found)
     )
+
+
+@pytest.mark.parametrize("by_address", [False, True])
+def test_an_executor_of_the_same_kind_has_the_cluster_of_its_worker(remote, backend, by_address):
+    executor = DaskExecutor(scheduler_address=remote.address if by_address else None)
+    config = RuntimeConfig(backend=backend, executor=executor)
+    found = single(pid_of).map({"x": range(30)}, map_over="x", config=config)
+    assert {each["y"] for each in found} <= pids_of(remote)
+
+
+def test_nodes_of_a_run_are_on_all_workers_where_its_executor_has_the_cluster(
+    remote, backend, tmp_path
+):
+    # As many as there are threads: that of the run is lent while it waits.
+    def meet(name):
+        def meeting(x):
+            (tmp_path / name).touch()
+            wait_until(lambda: len(list(tmp_path.iterdir())) == 3)
+            return os.getpid()
+
+        return node(name)(meeting)
+
+    config = RuntimeConfig(backend=backend, executor="dask")
+    found = Pipeline([meet(name) for name in "abc"]).run({"x": 1}, config=config)
+    assert set(found.values()) == pids_of(remote)
+
+
+def test_one_worker_with_one_thread_is_enough_for_an_executor_of_its_cluster(cluster):
+    cluster.add("one", "--nthreads", "1")
+    inner = single(lambda x: x + 1, name="inner")
+    mapped = inner.as_node(map_over="xs", input_mapping={"xs": "x"})
+    outer = Pipeline([node("xs")(lambda n: list(range(n))), mapped], name="outer")
+
+    def asks(n, outer=outer):
+        return outer.run({"n": n}, config=RuntimeConfig(executor="dask"))["inner"]
+
+    with RemoteBackend("dask", cluster.address) as backend:
+        for executor in ("dask", "sequential", "thread"):
+            config = RuntimeConfig(backend=backend, executor=executor)
+            assert outer.run({"n": 3}, config=config)["inner"] == [1, 2, 3]
+            found = outer.map({"n": range(5)}, map_over="n", config=config)
+            assert [each["inner"] for each in found] == [list(range(1, n + 1)) for n in range(5)]
+            found = single(asks).map({"n": range(5)}, map_over="n", config=config)
+            assert [each["y"] for each in found] == [list(range(1, n + 1)) for n in range(5)]
 
 
 def test_the_same_from_asynchronous_code(config):
