@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hypernodes._engine.clusters.allotment import Allotment
 from hypernodes._engine.clusters.briefs import DRIVER, Brief, Luggage
@@ -209,7 +209,7 @@ class ClusterPool(Dispatcher):
         waits = [due - now for due in dues if due is not None and due > now]
         idle = self._idle()
         looks = (look for place in self._places.values() for look in self._looks(place, idle))
-        waits += [due - now for _, due in looks]
+        waits += [look.due - now for look in looks]
         doomed = (flight.doomed_at for flight in self._flights.values())
         waits += [at - now for at in doomed if at is not None]
         if self._stranded_at is not None:
@@ -239,12 +239,17 @@ class ClusterPool(Dispatcher):
                 self._cluster.kill(flight.place.name)
         idle = self._idle()
         for place in self._places.values():
-            slow = [flight for flight, due in self._looks(place, idle) if due <= now]
-            for flight in slow:
-                flight.looked_at, flight.looking = now, True
-            if slow:
-                numbers, back = [flight.number for flight in slow], place.needs in idle
-                self._cluster.look(place.name, numbers, back=back, void=False)
+            slow = [look for look in self._looks(place, idle) if look.due <= now]
+            for back in (True, False):
+                self._look(place, [look.flight for look in slow if look.back is back], back=back)
+
+    def _look(self, place: Place, flights: list[Flight], *, back: bool) -> None:
+        """Ask how far flights are."""
+        for flight in flights:
+            flight.looked_at, flight.looking = time.monotonic(), True
+        if flights:
+            numbers = [flight.number for flight in flights]
+            self._cluster.look(place.name, numbers, back=back, void=False)
 
     def _idle(self) -> set[Needs]:
         """Return of what kinds places could run at once what has not begun at others."""
@@ -252,18 +257,19 @@ class ClusterPool(Dispatcher):
             return set()
         return {place.needs for place in self._places.values() if place.is_open and place.has_room}
 
-    def _looks(self, place: Place, idle: set[Needs]) -> Iterator[tuple[Flight, float]]:
+    def _looks(self, place: Place, idle: set[Needs]) -> Iterator[_Look]:
         """Yield the flights of a place of which there may be news before their end, and when."""
         back = place.needs in idle
         is_small = len(self._flights) <= FEW
         for number, flight in enumerate(place.flights.values()):
             if flight.looking or flight.end is not None or flight.chunk.source.closed:
                 continue
-            if back and (number >= place.capacity or len(flight.chunk.entries) > 1):
-                yield flight, flight.looked_at + LOOK
-            elif number < place.capacity and len(flight.chunk.entries) > 1:
+            has_more = len(flight.chunk.entries) > 1
+            if back and (number >= place.capacity or has_more):
+                yield _Look(flight, flight.looked_at + LOOK, back=True)
+            elif number < place.capacity and (has_more or flight.chunk.is_told):
                 is_early = is_small and flight.is_news
-                yield flight, flight.looked_at + (EARLY if is_early else FRESH)
+                yield _Look(flight, flight.looked_at + (EARLY if is_early else FRESH), back=False)
 
     # ------------------------------------------------------------ letters of runs
 
@@ -374,7 +380,7 @@ class ClusterPool(Dispatcher):
         flight.place.learn(chunk.token)
         for notice in report.notices:
             chunk.source.notify(*notice)
-        flight.early.update({part.first: part for part in report.parts})
+        flight.early.update({part.number: part for part in report.parts})
         flight.receive()
         if report.back is not None:
             back = chunk.entries[report.back :]
@@ -389,6 +395,7 @@ class ClusterPool(Dispatcher):
             flight = self._flights.get(number)
             if flight is not None:
                 flight.looking = False
+                flight.receive()
                 self._land_if_over(flight)
 
     def _land_if_over(self, flight: Flight) -> None:
@@ -532,6 +539,14 @@ class ClusterPool(Dispatcher):
             self._cluster.release([number])
         else:
             self._kept.add(number, flight.chunk.source, flight.place.name, slots)
+
+
+class _Look(NamedTuple):
+    """When a flight is to be asked how far it is, and whether it gives back what has not begun."""
+
+    flight: Flight
+    due: float
+    back: bool
 
 
 def _may_keep(source: SegmentSource, number: int) -> bool:
