@@ -1015,7 +1015,9 @@ def test_all_that_was_under_way_with_a_worker_is_told_to_one_end(cluster, tmp_pa
         return x
 
     inner = Pipeline([node("y")(dies), node("z")(lambda y: y + 1)], name="inner")
-    own = RuntimeConfig(executor="sequential")
+    checker = Checker()
+    callbacks = [Opens(tmp_path, "node_start"), checker]
+    own = RuntimeConfig(executor="sequential", callbacks=callbacks)
     pipeline = Pipeline(
         [
             Pipeline([node("n")(lambda x: x)], name="plain").as_node(),
@@ -1025,12 +1027,11 @@ def test_all_that_was_under_way_with_a_worker_is_told_to_one_end(cluster, tmp_pa
         ],
         name="outer",
     )
-    checker = Checker()
     cache = CacheSpec(kind="disk", path=str(tmp_path / "cache")) if cached else None
     with RemoteBackend("dask", cluster.address) as backend:
-        callbacks = [Opens(tmp_path, "node_start"), checker]
         config = RuntimeConfig(backend=backend, executor=kind, callbacks=callbacks, cache=cache)
-        found = pipeline.run({"x": 1, "xs": [0, 1, 2, 3]}, config=config, output_name="end")
+        inputs = {"x": 1, "xs": [0, 1, 2, 3]}
+        found = pipeline.with_config(config).run(inputs, output_name="end")
     assert found == {"end": 11}
     checker.check()
     ends = Counter(hook for hook, _, _ in checker.seen)
