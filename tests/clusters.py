@@ -6,12 +6,13 @@ import random
 import threading
 from collections import Counter, deque
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hypernodes._engine.clusters import worker
 from hypernodes._engine.clusters.briefs import DRIVER
 from hypernodes._engine.clusters.cluster import Cluster
 from hypernodes._engine.clusters.needs import lack_of
+from hypernodes.backends import RemoteBackend
 from hypernodes.exceptions import HyperNodesError
 from hypernodes.executors.clustered import ClusteredExecutor
 
@@ -58,6 +59,14 @@ def glance() -> None:
     """Have what asks how far chunks are be answered, perhaps, while a node runs."""
     site = getattr(RUNNING, "site", None)
     if site is not None:
+        site.chaos.glance()
+
+
+def gaze() -> None:
+    """Have what the pool has to ask be asked, and answered, perhaps, while a node runs."""
+    site = getattr(RUNNING, "site", None)
+    if site is not None:
+        site.chaos.settle()
         site.chaos.glance()
 
 
@@ -167,9 +176,9 @@ class Chaos(Cluster):
             event = self._drawn()
             if event is not None:
                 event()
-                self._settle()
+                self.settle()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Wait until the pool has dealt with all that it has heard."""
         for _ in range(2):
             heard = threading.Event()
@@ -259,12 +268,21 @@ class Chaos(Cluster):
 
     def _looked(self, place: str, numbers: list[int], back: bool, void: bool) -> None:
         site = self.sites.get(place)
+        found = {}
         if site is not None and site.alive:
-            for number, report in worker.look(DRIVER, numbers, back=back, void=void).items():
-                if report.back == 0:
-                    for order in [o for o in site.queue if o.brief.number == number]:
-                        site.queue.remove(order)
-                self.listener.reported(number, report)
+            found = worker.look(DRIVER, numbers, back=back, void=void)
+        for number, report in found.items():
+            if report.back == 0:
+                for order in [o for o in site.queue if o.brief.number == number]:
+                    site.queue.remove(order)
+        if self.random.random() < 0.5:
+            self._answer(numbers, found)
+        else:
+            self._add(partial(self._answer, numbers, found))
+
+    def _answer(self, numbers: list[int], found: dict[int, Any]) -> None:
+        for number, report in found.items():
+            self.listener.reported(number, report)
         self.listener.looked(numbers)
 
 
@@ -284,3 +302,21 @@ class ChaosExecutor(ClusteredExecutor):
     def open_cluster(self, options: dict[str, Any]) -> Cluster:
         del options
         return Chaos(self.seed, self.capacities, self.deaths, self.resources)
+
+
+class ChaosBackend(RemoteBackend):
+    """Sends whole pipelines to a cluster in memory.
+
+    Attributes:
+        seed: See `Chaos`, as the others.
+    """
+
+    kind: Literal["dask"] = "dask"
+    address: str = "tcp://127.0.0.1:9"
+    seed: int = 0
+    capacities: tuple[int, ...] = (1, 1)
+    deaths: int = 0
+
+    def _cluster(self, options: dict[str, Any]) -> Cluster:
+        del options
+        return Chaos(self.seed, self.capacities, self.deaths)

@@ -5,11 +5,24 @@ from __future__ import annotations
 import threading
 import time
 from concurrent import futures
+from contextlib import suppress
 
 import pytest
 
-from clusters import CALLS, SIZES, ChaosExecutor, break_down, called, die, glance
-from hypernodes import Failure, Pipeline, RuntimeConfig, node
+from checker import Checker
+from clusters import (
+    CALLS,
+    SIZES,
+    ChaosBackend,
+    ChaosExecutor,
+    break_down,
+    called,
+    die,
+    gaze,
+    glance,
+)
+from hypernodes import Failure, Pipeline, RuntimeConfig, node, report
+from hypernodes._engine.clusters import pool
 from hypernodes.exceptions import HyperNodesError, ResourceError, WorkerCrashedError
 
 LIMIT = 60
@@ -230,3 +243,60 @@ def test_closing_in_the_middle_ends_the_run(seed):
             assert running.result(LIMIT) == [{"y": x} for x in range(200)]
         except HyperNodesError as error:
             assert "closed" in str(error)  # noqa: PT017 - either way is right
+
+
+def told(fatal, checker):
+    """Return a pipeline with nested runs and maps; calls of it look around, and some die."""
+
+    def work(x):
+        gaze()
+        report("x", x=x)
+        if x in fatal and called(x) == 1:
+            gaze()
+            die()
+        gaze()
+        return x
+
+    def again(m):
+        return work(m + 100)
+
+    inner = Pipeline([node("y")(work), node("z", retries=1)(lambda y: work(y + 200))], name="in")
+    own = RuntimeConfig(executor="sequential", callbacks=[checker])
+    return Pipeline(
+        [
+            Pipeline([node("n")(work), node("m")(lambda n: n)], name="plain").as_node(),
+            node("own", config=own)(again),
+            node("xs")(lambda x, own: [10 * x + 10, 10 * x + 11, 10 * own - 988]),
+            inner.as_node(map_over="xs", input_mapping={"xs": "x"}, name="mapped"),
+            node("end")(lambda z, own: sum(z) + own),
+        ],
+        name="outer",
+    )
+
+
+@pytest.mark.parametrize("deaths", [0, 2])
+@pytest.mark.parametrize("capacities", [(1,), (2, 1)])
+@pytest.mark.parametrize("seed", range(25))
+def test_all_that_is_told_early_comes_to_one_end(seed, capacities, deaths, monkeypatch):
+    monkeypatch.setattr(pool, "FRESH", 0.0)
+    monkeypatch.setattr(pool, "EARLY", 0.0)
+    checker = Checker()
+    fatal = {(seed % 6, 100 + seed % 6, 10 + 10 * (seed % 5), 212 + 10 * (seed % 5))[seed % 4]}
+    backend = ChaosBackend(seed=seed, capacities=capacities, deaths=deaths)
+    config = RuntimeConfig(backend=backend, executor="sequential", callbacks=[checker])
+    pipeline = told(fatal, checker).with_config(config)
+    with backend:
+        found = in_time(
+            lambda: pipeline.map(
+                {"x": range(6)}, map_over="x", output_name="end", on_error="return"
+            )
+        )
+        for x, outcome in enumerate(found):  # it may die of two of its nodes
+            crashed = isinstance(outcome, Failure) and isinstance(outcome.error, WorkerCrashedError)
+            assert crashed or outcome == {"end": 31 * x + 733}
+        with suppress(WorkerCrashedError):
+            found = in_time(lambda: told({1, 101}, checker).with_config(config).run({"x": 1}))
+            assert found["end"] == 764
+    checker.check()
+    items = [hook for hook, path, _ in checker.seen if path == ("outer",) and "item" in hook]
+    assert items.count("on_item_start") == len(items) / 2

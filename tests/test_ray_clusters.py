@@ -13,7 +13,16 @@ import pytest
 from pydantic import ValidationError
 
 from checker import Checker
-from hypernodes import HyperNodesError, Pipeline, RayExecutor, ResourceError, RuntimeConfig, node
+from hypernodes import (
+    Callback,
+    HyperNodesError,
+    Pipeline,
+    RayExecutor,
+    ResourceError,
+    RuntimeConfig,
+    node,
+    report,
+)
 from hypernodes.backends import RemoteBackend
 from hypernodes.testing._work import Gate, Marks
 from remote_dask import is_alive, somebody_else, wait_until
@@ -367,6 +376,67 @@ def test_whole_pipelines_run_there(backend, kind):
     assert os.getpid() not in {each["z"] for each in mapped}
     assert all(each["y"] == each["z"] for each in mapped) or kind == "process"
     checker.check()
+
+
+@pytest.mark.parametrize("by_address", [False, True])
+def test_whole_pipelines_have_the_cluster_for_an_executor_of_its_kind(
+    cluster, backend, tmp_path, by_address
+):
+    def meet(name):
+        def meeting(x):
+            (tmp_path / name).touch()
+            end = time.monotonic() + LIMIT
+            while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < end:
+                time.sleep(0.01)
+            return os.getpid()
+
+        return node(name)(meeting)
+
+    executor = RayExecutor(ray_address=cluster.address if by_address else None)
+    config = RuntimeConfig(backend=backend, executor=executor)
+    assert len({*Pipeline([meet("a"), meet("b")]).run({"x": 1}, config=config).values()}) == 2
+    found = single(lambda x: x + 1).map({"x": range(30)}, map_over="x", config=config)
+    assert found == [{"y": x + 1} for x in range(30)]
+
+
+def test_what_goes_on_in_whole_pipelines_is_told_while_they_run(backend, tmp_path):
+    def wait(x):
+        report("begun", x=x)
+        end = time.monotonic() + LIMIT
+        while not (tmp_path / f"{x}").exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        return (tmp_path / f"{x}").exists()
+
+    class Answers(Callback):
+        def on_report(self, data):
+            (tmp_path / f"{data['x']}").touch()
+
+    checker = Checker()
+    config = RuntimeConfig(backend=backend, executor="thread", callbacks=[Answers(), checker])
+    assert single(wait).run({"x": 100}, config=config) == {"y": True}
+    assert single(wait).map({"x": range(8)}, map_over="x", config=config) == [{"y": True}] * 8
+    checker.check()
+
+
+def test_what_is_lost_with_a_worker_of_ray_is_told_to_one_end(backend, tmp_path):
+    def dies(x):
+        end = time.monotonic() + LIMIT
+        while not (tmp_path / "told").exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        if not (tmp_path / "died").exists():
+            (tmp_path / "died").touch()
+            os._exit(1)
+        return x
+
+    class Answers(Callback):
+        def on_node_start(self):
+            (tmp_path / "told").touch()
+
+    checker = Checker()
+    config = RuntimeConfig(backend=backend, executor="thread", callbacks=[Answers(), checker])
+    assert single(dies).run({"x": 1}, config=config) == {"y": 1}
+    checker.check()
+    assert checker.hooks("dies") == ["on_node_start", "on_node_retry", "on_node_end"]
 
 
 def test_closing_ends_whole_pipelines_there(cluster, tmp_path):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent import futures
 
 import pytest
 from pydantic import ValidationError
@@ -166,17 +167,6 @@ def test_spark_is_refused_and_what_is_possible_named():
         RuntimeConfig(backend=fields)
 
 
-def test_an_executor_for_the_very_cluster_is_refused():
-    backend = RemoteBackend("dask", "tcp://127.0.0.1:9")
-    same = DaskExecutor(scheduler_address="tcp://127.0.0.1:9")
-    items = CompositeExecutor(map_executor=same, node_executor="thread")
-    own = single(pid_of, config=RuntimeConfig(executor=same))
-    for pipeline, executor in [(single(pid_of), same), (single(pid_of), items), (own, "thread")]:
-        config = RuntimeConfig(backend=backend, executor=executor)
-        with pytest.raises(InputError, match="would wait inside a worker"):
-            pipeline.with_config(config).run({"x": 1})
-
-
 # ---------------------------------------------------------------- where things run
 
 
@@ -258,6 +248,50 @@ def test_what_a_node_asks_for_itself_runs_where_it_is(config):
     assert all(
         y == (pid, [(x, pid) for x in range(5)]) for pid, y in ((e["y"][0], e["y"]) for e in found)
     )
+
+
+@pytest.mark.parametrize("by_address", [False, True])
+def test_an_executor_of_the_same_kind_has_the_cluster_of_its_worker(remote, backend, by_address):
+    executor = DaskExecutor(scheduler_address=remote.address if by_address else None)
+    config = RuntimeConfig(backend=backend, executor=executor)
+    found = single(pid_of).map({"x": range(30)}, map_over="x", config=config)
+    assert {each["y"] for each in found} <= pids_of(remote)
+
+
+def test_nodes_of_a_run_are_on_all_workers_where_its_executor_has_the_cluster(
+    remote, backend, tmp_path
+):
+    # As many as there are threads: that of the run is lent while it waits.
+    def meet(name):
+        def meeting(x):
+            (tmp_path / name).touch()
+            wait_until(lambda: len(list(tmp_path.iterdir())) == 3)
+            return os.getpid()
+
+        return node(name)(meeting)
+
+    config = RuntimeConfig(backend=backend, executor="dask")
+    found = Pipeline([meet(name) for name in "abc"]).run({"x": 1}, config=config)
+    assert set(found.values()) == pids_of(remote)
+
+
+def test_one_worker_with_one_thread_is_enough_for_an_executor_of_its_cluster(cluster):
+    cluster.add("one", "--nthreads", "1")
+    inner = single(lambda x: x + 1, name="inner")
+    mapped = inner.as_node(map_over="xs", input_mapping={"xs": "x"})
+    outer = Pipeline([node("xs")(lambda n: list(range(n))), mapped], name="outer")
+
+    def asks(n, outer=outer):
+        return outer.run({"n": n}, config=RuntimeConfig(executor="dask"))["inner"]
+
+    with RemoteBackend("dask", cluster.address) as backend:
+        for executor in ("dask", "sequential", "thread"):
+            config = RuntimeConfig(backend=backend, executor=executor)
+            assert outer.run({"n": 3}, config=config)["inner"] == [1, 2, 3]
+            found = outer.map({"n": range(5)}, map_over="n", config=config)
+            assert [each["inner"] for each in found] == [list(range(1, n + 1)) for n in range(5)]
+            found = single(asks).map({"n": range(5)}, map_over="n", config=config)
+            assert [each["y"] for each in found] == [list(range(1, n + 1)) for n in range(5)]
 
 
 def test_the_same_from_asynchronous_code(config):
@@ -499,6 +533,182 @@ def test_what_ends_a_run_and_is_no_exception_surfaces_as_itself(each):
             call()
         assert found.value.code == 3
     checker.check()
+
+
+# ---------------------------------------------------------------- what is told while it runs
+
+
+class Opens(Callback):
+    """Opens a gate, a file, for what waits for it, as soon as `hook` is told of it."""
+
+    def __init__(self, folder, hook):
+        self.folder = folder
+        self.hook = hook
+
+    def _open(self, hook, ctx):
+        if hook == self.hook:
+            (self.folder / f"{ctx.path[-1]}{ctx.item_index}").touch()
+
+    def on_node_start(self, ctx):
+        self._open("node_start", ctx)
+
+    def on_node_end(self, ctx):
+        self._open("node_end", ctx)
+
+    def on_report(self, ctx):
+        self._open("report", ctx)
+
+    def on_item_end(self, ctx):
+        self._open("item_end", ctx)
+
+
+@pytest.mark.parametrize("kind", ["sequential", "async", "thread", "composite"])
+@pytest.mark.parametrize("hook", ["node_start", "report"])
+def test_what_goes_on_in_a_run_is_told_while_it_runs(backend, tmp_path, hook, kind):
+    def wait(x):
+        report("begun")
+        wait_until((tmp_path / "waitNone").exists)
+        return x
+
+    checker = Checker()
+    callbacks = [Opens(tmp_path, hook), checker]
+    config = RuntimeConfig(backend=backend, executor=EXECUTORS[kind], callbacks=callbacks)
+    pipeline = Pipeline([node("w")(wait), node("y")(lambda w: w + 1)])
+    assert pipeline.run({"x": 1}, config=config) == {"w": 1, "y": 2}
+    checker.check()
+    assert checker.hooks("wait") == ["on_node_start", "on_report", "on_node_end"]
+
+
+def test_what_has_ended_in_a_run_is_told_before_its_end(each, tmp_path):
+    def first(x):
+        return x
+
+    def wait(x):
+        wait_until((tmp_path / "firstNone").exists)
+        return x
+
+    config = each.replace(callbacks=[Opens(tmp_path, "node_end")])
+    pipeline = Pipeline([node("a")(first), node("b")(wait)])
+    assert pipeline.run({"x": 1}, config=config) == {"a": 1, "b": 1}
+
+
+@pytest.mark.parametrize("kind", ["sequential", "async", "thread", "composite"])
+def test_items_under_way_are_told_of(backend, tmp_path, kind):
+    def wait(x):
+        report("begun", x=x)
+        wait_until((tmp_path / f"wait{x}").exists)
+        return x
+
+    checker = Checker()
+    callbacks = [Opens(tmp_path, "report"), checker]
+    config = RuntimeConfig(backend=backend, executor=EXECUTORS[kind], callbacks=callbacks)
+    found = single(wait).map({"x": range(5)}, map_over="x", config=config)
+    assert found == [{"y": x} for x in range(5)]
+    checker.check()
+    for x in range(5):
+        assert [hook for hook, path, index in checker.seen if index == x] == [
+            "on_item_start",
+            "on_node_start",
+            "on_report",
+            "on_node_end",
+            "on_item_end",
+        ]
+
+
+def test_items_of_a_map_inside_a_run_are_told_of_and_counted(backend, tmp_path):
+    def wait(x):
+        if x:
+            wait_until((tmp_path / f"single{x - 1}").exists)
+        return x
+
+    class Counts(Callback):
+        def __init__(self):
+            self.most = 0
+
+        def _on_tally(self, ctx, tally):
+            self.tally = tally
+
+        def on_item_end(self):
+            self.most = max(self.most, self.tally.ended)
+
+    counts, checker = Counts(), Checker()
+    mapped = single(wait).as_node(map_over="xs", input_mapping={"xs": "x"}, name="single")
+    pipeline = Pipeline([mapped], name="outer")
+    callbacks = [Opens(tmp_path, "item_end"), counts, checker]
+    config = RuntimeConfig(backend=backend, executor="sequential", callbacks=callbacks)
+    assert pipeline.run({"xs": [0, 1, 2]}, config=config) == {"y": [0, 1, 2]}
+    checker.check()
+    assert counts.tally.ended == 3
+    assert 0 < counts.most <= 3
+
+
+def test_errors_are_told_once_and_are_those_that_surface(each, tmp_path):
+    told = []
+
+    class Errors(Callback):
+        def on_node_error(self, error):
+            told.append(error)
+
+        def on_item_error(self, error):
+            told.append(error)
+
+        def on_pipeline_error(self, error):
+            told.append(error)
+
+    def fail(x):
+        wait_until((tmp_path / f"first{None if x == 1 else 0}").exists)
+        raise TwoError(1, 2)
+
+    def first(x):
+        return x
+
+    checker = Checker()
+    pipeline = Pipeline([node("a")(first), node("b")(fail)])
+    config = each.replace(callbacks=[Opens(tmp_path, "node_end"), Errors(), checker])
+    with pytest.raises(TwoError) as found:
+        pipeline.run({"x": 1}, config=config)
+    assert [error is found.value for error in told] == [True, True]
+    told.clear()
+    with pytest.raises(TwoError) as found:
+        pipeline.map({"x": [2]}, map_over="x", config=config)
+    assert [error is found.value for error in told] == [True, True, True]
+    checker.check()
+
+
+def test_a_run_that_nobody_observes_is_not_looked_at(backend, tmp_path, monkeypatch):
+    from hypernodes._engine.clusters.dask import DaskCluster
+
+    looked, look = set(), DaskCluster.look
+
+    def noted(self, place, numbers, **orders):
+        looked.update(numbers)
+        look(self, place, numbers, **orders)
+
+    monkeypatch.setattr(DaskCluster, "look", noted)
+
+    def unseen(x):
+        (tmp_path / "unseen").touch()
+        wait_until((tmp_path / "over").exists)
+        return x
+
+    def seen(x):
+        wait_until((tmp_path / "unseen").exists)
+        for kind in "abc":
+            report(kind)
+            wait_until((tmp_path / kind).exists)
+        return x
+
+    class Answers(Callback):
+        def on_report(self, kind):
+            (tmp_path / kind).touch()
+
+    config = RuntimeConfig(backend=backend, executor="sequential")
+    with futures.ThreadPoolExecutor(1) as thread:
+        other = thread.submit(single(unseen).run, {"x": 1}, config=config)
+        single(seen).run({"x": 1}, config=config.replace(callbacks=[Answers()]))
+        (tmp_path / "over").touch()
+        assert other.result() == {"y": 1}
+    assert len(looked) == 1
 
 
 # ---------------------------------------------------------------- failures
@@ -772,6 +982,71 @@ def test_an_item_that_kills_every_worker_is_named(cluster):
     ]
     assert isinstance(found[3].error, WorkerCrashedError)
     assert (found[3].error.index, found[3].node) == (3, "work")
+
+
+def test_what_is_lost_with_a_worker_is_told_to_one_end(cluster, tmp_path):
+    for name in ("one", "two"):
+        cluster.add(name, "--nthreads", "1")
+
+    def first(x):
+        return x
+
+    def dies(x):
+        if not (tmp_path / "died").exists():
+            wait_until((tmp_path / "diesNone").exists)
+            (tmp_path / "died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return x
+
+    checker, story = Checker(), Story()
+    pipeline = Pipeline([node("a")(first), node("b")(dies), node("c")(lambda a, b: a + b)])
+    with RemoteBackend("dask", cluster.address) as backend:
+        callbacks = [Opens(tmp_path, "node_start"), checker, story]
+        config = RuntimeConfig(backend=backend, executor="sequential", callbacks=callbacks)
+        assert pipeline.run({"x": 1}, config=config) == {"a": 1, "b": 1, "c": 2}
+    checker.check()
+    assert checker.hooks("first") == ["on_node_start", "on_node_end"]
+    assert checker.hooks("dies") == ["on_node_start", "on_node_retry", "on_node_end"]
+    (retry,) = [told for told in story.told if told[0] == "node_retry"]
+    assert "WorkerCrashedError" in retry[-2]
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("kind", ["sequential", "async", "thread"])
+def test_all_that_was_under_way_with_a_worker_is_told_to_one_end(cluster, tmp_path, kind, cached):
+    for name in ("one", "two"):
+        cluster.add(name, "--nthreads", "1")
+
+    def dies(x):
+        if x == 2 and not (tmp_path / "died").exists():
+            wait_until((tmp_path / "dies2").exists)
+            (tmp_path / "died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return x
+
+    inner = Pipeline([node("y")(dies), node("z")(lambda y: y + 1)], name="inner")
+    checker = Checker()
+    callbacks = [Opens(tmp_path, "node_start"), checker]
+    own = RuntimeConfig(executor="sequential", callbacks=callbacks)
+    pipeline = Pipeline(
+        [
+            Pipeline([node("n")(lambda x: x)], name="plain").as_node(),
+            node("own", config=own)(lambda n: n),
+            inner.as_node(map_over="xs", input_mapping={"xs": "x"}, name="mapped"),
+            node("end")(lambda z, own: sum(z) + own),
+        ],
+        name="outer",
+    )
+    cache = CacheSpec(kind="disk", path=str(tmp_path / "cache")) if cached else None
+    with RemoteBackend("dask", cluster.address) as backend:
+        config = RuntimeConfig(backend=backend, executor=kind, callbacks=callbacks, cache=cache)
+        inputs = {"x": 1, "xs": [0, 1, 2, 3]}
+        found = pipeline.with_config(config).run(inputs, output_name="end")
+    assert found == {"end": 11}
+    checker.check()
+    ends = Counter(hook for hook, _, _ in checker.seen)
+    assert ends["on_node_start"] == ends["on_node_end"] + ends["on_node_error"]
+    assert ends["on_pipeline_error"] == 1  # of the map inside, which begins anew
 
 
 def test_a_second_run_after_the_scheduler_was_lost_computes_the_rest(cluster, tmp_path):

@@ -21,7 +21,7 @@ from hypernodes._engine.workers import OCCUPIED, REGISTRY
 from hypernodes._extras import import_extra
 from hypernodes._kinds import EXECUTORS, import_place
 from hypernodes.abc import Backend, Executor, OutputName, RunContext
-from hypernodes.exceptions import HyperNodesError, InputError
+from hypernodes.exceptions import HyperNodesError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -52,7 +52,8 @@ class RemoteBackend(Backend):
     all workers in shares of about half a second, each share for the executor of its worker; results
     come back as items end. A node or a pipeline inside with a config of its own runs under that,
     there. `DaskExecutor` is the other way round: it is driven from here, and every node may go to
-    another worker.
+    another worker. Both together, or `RayExecutor` on Ray, have a worker drive the run, and its
+    nodes may go to all others.
 
     Who observes, observes here. A cache that workers can reach is used there; where it is in the
     memory of this process, nodes are looked up here and sent one by one. What a node asks for by
@@ -206,7 +207,6 @@ class RemoteBackend(Backend):
         )
 
         ctx = engine.plan.request.ctx
-        self._check_executors(engine.plan.pipeline, ctx)
         release_flights()
         pool = REGISTRY.of(self, partial(opened, self, ctx.config, self._open))
         assert isinstance(pool, RemotePool)  # noqa: S101 - what we have opened
@@ -214,22 +214,6 @@ class RemoteBackend(Backend):
         if not pool.bears and any(map(_is_of_processes, _executors(engine.plan.pipeline, ctx))):
             warn_of_threads()
         return RemoteScheduler(self, pool, ctx.config.executor)
-
-    def _check_executors(self, pipeline: Pipeline, ctx: RunContext) -> None:
-        """Refuse executors that would wait, inside of a worker, for workers of this cluster.
-
-        Raises:
-            InputError: There is such an executor.
-        """
-        field = "ray_address" if self.kind == "ray" else "scheduler_address"
-        own = {self.address, None, "auto"} if self.kind == "ray" else {self.address}
-        for executor in _executors(pipeline, ctx):
-            if field in type(executor).model_fields and getattr(executor, field) in own:
-                message = (
-                    f"{executor!r} would wait inside a worker of the cluster at {self.address!r} "
-                    f"for others of that cluster; use it without the backend, or another executor"
-                )
-                raise InputError(message, name="executor")
 
     def _open(self, options: dict[str, Any]) -> RemotePool:
         from hypernodes._engine.clusters.remote import RemotePool  # noqa: PLC0415 - users pay

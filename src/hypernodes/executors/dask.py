@@ -25,7 +25,8 @@ class DaskExecutor(ClusteredExecutor):
     Which cluster that is, is decided by the first run that needs one, in this order:
 
     1. the one at `scheduler_address`;
-    2. that of the program's own Dask client (`distributed.Client`), if it has one;
+    2. that of the program's own Dask client (`distributed.Client`), if it has one; or that of the
+       worker which a `RemoteBackend` has sent the pipeline to;
     3. one of our own on this machine.
 
     The first two are used and left running, as they are; workers may join and leave meanwhile.

@@ -61,20 +61,22 @@ class Luggage(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Outcomes of some pieces of a chunk.
+    """Outcomes of some pieces of a chunk, or what there is to be told of some that are under way.
 
     Attributes:
-        first: The place of the first among the pieces.
-        size: How many there are.
-        parcel: The outcomes.
+        number: How many parts of the chunk there were before.
+        first: The place of the first among the pieces: how many had an outcome before.
+        size: How many outcomes there are.
+        parcel: The outcomes; None for pieces that are under way.
         told: What there is to be told of them, where somebody observes.
         places: Which pieces they are, where these are not done in order; else those from `first`
             on.
     """
 
+    number: int
     first: int
     size: int
-    parcel: Parcel
+    parcel: Parcel | None
     told: Parcel | None
     places: tuple[int, ...] | None = None
 

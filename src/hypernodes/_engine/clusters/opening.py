@@ -8,7 +8,7 @@ from inspect import Parameter, signature
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from distributed import Client
+from distributed import Client, Worker, get_worker
 
 from hypernodes._engine.clusters.dask import DaskCluster
 from hypernodes._engine.clusters.fitness import Fitness
@@ -16,6 +16,8 @@ from hypernodes._engine.clusters.knock import CONNECTS_IN, identity_at, knock
 from hypernodes._engine.clusters.lifeline import Lifeline, no_workers
 from hypernodes._engine.clusters.loops import LoopThread
 from hypernodes._engine.clusters.nursery import Nursery, Wish
+from hypernodes._engine.workers import OCCUPIED
+from hypernodes.abc import Backend
 from hypernodes.exceptions import HyperNodesError, InputError, hint
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def open_dask(
     processes: bool,
     options: Mapping[str, Any],
 ) -> DaskCluster:
-    """Return the Dask cluster at an address, that of the program's client, or one of our own.
+    """Return the Dask cluster at an address, the one that is present here, or one of our own.
 
     Args:
         address: Of the scheduler; None for none.
@@ -68,7 +70,7 @@ def ground_of_dask(address: str | None, security: Security | None) -> Hashable |
     """Return what the cluster is called that is there already; see `open_dask`.
 
     Args:
-        address: Of the scheduler; None for that of the program's client.
+        address: Of the scheduler; None for that of who is present.
         security: For that address.
     """
     present = None if address is not None else _present()
@@ -110,13 +112,24 @@ def _given(options: Mapping[str, Any]) -> Any:
     return cluster if client is None else client
 
 
-def _present() -> Client | None:
-    """Return the client that this program has opened, if any."""
-    try:
+def _present() -> Client | Worker | None:
+    """Return the client that this program has opened, or the worker that a backend has chosen."""
+    with suppress(ValueError):
         client = Client.current()
-    except ValueError:
-        return None
-    return client if client.status in ("running", "connecting") else None
+        if client.status in ("running", "connecting"):
+            return client
+    return _worker_of_backend()
+
+
+def _worker_of_backend() -> Worker | None:
+    """Return the worker that this is, if a backend has sent it what runs now: that lends its place.
+
+    Tasks of others do not: what waits in them for tasks of the same cluster could wait for ever.
+    """
+    if any(isinstance(each, Backend) for each in OCCUPIED.get()):
+        with suppress(ValueError):
+            return get_worker()
+    return None
 
 
 def _place(host: Any) -> tuple[str, Any]:

@@ -26,7 +26,7 @@ class Flight:
         place: Where it runs.
 
     Attributes:
-        early: Outcomes that came before those of the pieces before, by their first piece.
+        early: Parts that came before those before them, by their numbers.
         end: The last report, when it has come.
         looking: Whether it was asked how far it is, and has not answered.
         looked_at: When it was asked last, or was sent.
@@ -43,6 +43,7 @@ class Flight:
         self.place = place
         self._entries = tuple(chunk.entries)
         self.early: dict[int, Part] = {}
+        self._heard = 0
         self.end: Report | None = None
         self.looking = False
         self.sent_at = self.looked_at = time.monotonic()
@@ -63,15 +64,29 @@ class Flight:
         self.death = Death(path=path, ordinal=ordinal, attempt=count, policy=policy)
 
     def receive(self) -> None:
-        """Pass on outcomes, those of the first pieces first."""
+        """Pass on what has come, in order.
+
+        What is missing is waited for as long as it may come. Then there is no way to what follows
+        outcomes that are missing: these pieces run again.
+        """
+        while self.early:
+            number = min(self.early)
+            is_next = number == self._heard or not self.looking
+            if not is_next or self.early[number].first != self.chunk.received:
+                return
+            self._heard = number + 1
+            self._pass_on(self.early.pop(number))
+
+    def _pass_on(self, part: Part) -> None:
         chunk = self.chunk
-        while (part := self.early.pop(chunk.received, None)) is not None:
-            if part.places is not None:
-                self._put_first(part.places)
-            if chunk.source.closed:
-                chunk.received += part.size
-            else:
-                chunk.source.receive(chunk, part.size, part.parcel, part.told)
+        if part.places is not None and part.size:
+            self._put_first(part.places)
+        if chunk.source.closed:
+            chunk.received += part.size
+        elif part.parcel is not None:
+            chunk.source.receive(chunk, part.size, part.parcel, part.told)
+        elif part.places is not None and part.told is not None:
+            chunk.source.hear([self._entries[place] for place in part.places], part.told)
 
     def _put_first(self, places: tuple[int, ...]) -> None:
         """Have pieces that are done next to those before; what has not begun stays at the end."""

@@ -326,7 +326,7 @@ class ClusterPool(Dispatcher):
         flight.place.learn(chunk.token)
         for notice in report.notices:
             chunk.source.notify(*notice)
-        flight.early.update({part.first: part for part in report.parts})
+        flight.early.update({part.number: part for part in report.parts})
         flight.receive()
         if report.back is not None:
             back = chunk.entries[report.back :]
@@ -341,6 +341,7 @@ class ClusterPool(Dispatcher):
             flight = self._flights.get(number)
             if flight is not None:
                 flight.looking = False
+                flight.receive()
                 self._land_if_over(flight)
 
     def _land_if_over(self, flight: Flight) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.clusters.pool import ClusterPool
 from hypernodes._engine.jobs import Receiver
 from hypernodes._engine.observing.passes import Entrance
 from hypernodes._engine.scheduler import Scheduler
 from hypernodes._engine.shipping.crew import ShippingCrew
+from hypernodes._engine.shipping.events import unpack_records
 from hypernodes._engine.shipping.sources import MapSource
+from hypernodes._engine.shipping.tales import Tale
 from hypernodes._engine.workers import MOST_AHEAD, OCCUPIED
 from hypernodes.abc import Backend
 from hypernodes.config import current_config
@@ -25,7 +28,10 @@ if TYPE_CHECKING:
     from hypernodes._engine.observing.follower import Follower
     from hypernodes._engine.observing.runs import Run
     from hypernodes._engine.observing.watched import Watched
+    from hypernodes._engine.shipping.deaths import Trouble
+    from hypernodes._engine.shipping.events import Story
     from hypernodes._engine.shipping.pace import Pace
+    from hypernodes._engine.shipping.parcels import Parcel
     from hypernodes._engine.workers import Crew, Post
     from hypernodes.abc import Executor
 
@@ -124,8 +130,10 @@ class _Present:
 class _Shares(MapSource):
     """The items of a map, or a run, on their way to executors."""
 
-    def __init__(self, job: MapJob, pace: Pace, *args: Any) -> None:
+    def __init__(self, job: MapJob, pace: Pace, post: Post, *args: Any) -> None:
         super().__init__(job, pace, *args)
+        self._post = post
+        self._tales: dict[int, Tale] = {}
         self._width = _width(job.engine.plan.request.ctx.config.executor)
 
     def _count(self, workers: int) -> int:
@@ -141,17 +149,65 @@ class _Shares(MapSource):
         witness = enter(None)
         return "share", (items, (witness.index, witness.item_index, witness.signatures))
 
+    # ------------------------------------------------------------ what is told while they run
+
+    @property
+    def is_told(self) -> bool:
+        return self.job.enter is not None
+
+    def hear(self, entries: list[Any], told: Parcel) -> None:
+        self._post(partial(self._go_on, entries, told))
+
+    def _go_on(self, entries: list[Any], told: Parcel) -> None:
+        """Tell what workers tell of items that are under way; in the scheduler's thread."""
+        if self.closed:
+            return
+        for entry, records in zip(entries, unpack_records(told), strict=True):
+            if entry not in self._tales:
+                self._tales[entry] = self._tale(entry)
+            self._tales[entry].go_on(records)
+
+    def _tale(self, entry: int) -> Tale:
+        job = self.job
+        assert job.enter is not None  # noqa: S101 - somebody observes
+        return Tale(job.enter(entry), self.engine, job.items[entry])
+
+    def _return(self, entries: list[Any]) -> None:
+        self._lose(entries)
+        super()._return(entries)
+
+    def _run_alone(self, entry: Any, trouble: Trouble, delay: float = 0.0) -> None:
+        self._lose([entry], delay)
+        super()._run_alone(entry, trouble, delay)
+
+    def _lose(self, entries: list[Any], delay: float = 0.0) -> None:
+        if self.is_told:
+            self._post(partial(self._tell_lost, entries, delay))
+
+    def _tell_lost(self, entries: list[Any], delay: float) -> None:
+        for entry in entries:
+            if entry in self._tales and not self.closed:
+                self._tales[entry].lose(delay)
+
+    def tell(self, entry: Any, item: Mapping[str, Any], story: Story) -> None:
+        tale = self._tales.pop(entry, None)
+        if tale is None:
+            super().tell(entry, item, story)
+        else:
+            tale.end(story)
+
 
 class _RemoteCrew(ShippingCrew):
     """Sends shares to a cluster, for one run or map."""
-
-    items_of: ClassVar[type[MapSource]] = _Shares
 
     def __init__(self, pool: RemotePool, executor: Hashable, post: Post) -> None:
         super().__init__(pool, executor, post)
         # Executors that wait for this code have workers here; there they have others.
         around = {each for each in OCCUPIED.get() if isinstance(each, Backend)}
         self._facts = current_config(), frozenset(around | {executor})
+
+    def _source_of(self, job: MapJob, facts: tuple[Any, ...]) -> MapSource:
+        return _Shares(job, self._pool.pace(job.engine), self._post, *facts)
 
 
 def _width(executor: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._cancel import CANCELLATION, Abandoned, Cancellation
@@ -13,7 +14,7 @@ from hypernodes._engine.observing.stage import Stage
 from hypernodes._engine.observing.witness import clock
 from hypernodes._engine.results import close
 from hypernodes._engine.shipping.claims import CURSOR, LIMIT
-from hypernodes._engine.shipping.events import PieceRecorder, Told, raised
+from hypernodes._engine.shipping.events import OVER, PieceRecorder, Told, raised
 from hypernodes._engine.shipping.work import finish, rows
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class Share:
         self._job = job
         self._cancellation = Cancellation(between_steps=True)
         self._records: dict[int, list[Record]] = {}
+        self._telling = threading.Lock()
+        self._run: Run | None = None
 
     def stop(self) -> None:
         """Have the executor stop: nobody wants what it does."""
@@ -67,7 +70,8 @@ class Share:
         except BaseException as error:  # noqa: BLE001 - ends the run, in the driver
             culprit = next((n for n in left if self._has_raised(n, error)), next(iter(left), None))
             if culprit is not None:
-                append((culprit, raised(error, self._records.get(culprit, []))))
+                with self._telling:
+                    append((culprit, raised(error, self._records.get(culprit, []))))
             return
         finish(self._job)
 
@@ -122,6 +126,7 @@ class Share:
         facts = scenery.pipeline, request.ctx, scenery.run_id, scenery.parent_run_id
         run = Run(session, *facts, is_map=scenery.mode == "map")
         run.begin(clock(), None)
+        self._run = run
         return RelaySite(_Numbered(run, self.indices, self._pass_facts), self._recorder)
 
     def _recorder(self, place: int | None) -> PieceRecorder:
@@ -131,6 +136,29 @@ class Share:
         records = self._records.setdefault(place, [])
         return PieceRecorder(records, Stage(self._job.engine.plan, scenery, index), index)
 
+    def told(self) -> list[tuple[int, list[Record]]]:
+        """Take what there is to be told of items that are under way; in any thread, one at a time.
+
+        What tells of a failure goes with the outcome, which has the same error.
+        """
+        if self._job.scenery is None:
+            return []
+        with self._telling:
+            self._count()
+            found = [(place, _taken(each)) for place, each in tuple(self._records.items())]
+        return [(place, records) for place, records in found if records]
+
+    def _count(self) -> None:
+        """Tell how far the maps are that are open inside of items."""
+        if self._run is None:
+            return
+        numbers = self.indices if self._pass_facts is None else self._pass_facts[:1]
+        with self._run.session.lock:
+            for part in self._run.passes:
+                records = self._records.get(numbers.index(part.index))
+                if records is not None:
+                    records.extend(part.news())
+
     def _as_told(self, place: int, outcome: Outcome) -> Any:
         if self._job.scenery is None:
             return outcome
@@ -139,6 +167,21 @@ class Share:
     def _has_raised(self, place: int, error: BaseException) -> bool:
         records = self._records.get(place, ())
         return any(fact is error for _, _, facts in records for fact in facts)
+
+
+def _taken(records: list[Record]) -> list[Record]:
+    """Take records from the first, up to one of an end or of a failure."""
+    ends = (n for n, record in enumerate(records) if _is_of_outcome(record))
+    count = next(ends, len(records))
+    taken = records[:count]
+    del records[:count]
+    return taken
+
+
+def _is_of_outcome(record: Record) -> bool:
+    _, told, facts = record
+    is_error = any(isinstance(fact, BaseException) for fact in facts)
+    return told == OVER or (is_error and told != "node_retried")
 
 
 class _Numbered:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hypernodes._engine.clusters.places import Flight, Place
 
@@ -88,8 +88,8 @@ class UnderWay:
         """Yield when there is something to be done about them."""
         idle = self._idle()
         for place in self._allotment.places.values():
-            for _, due in self._looks(place, idle):
-                yield due
+            for look in self._looks(place, idle):
+                yield look.due
         for flight in self._flights.values():
             if flight.doomed_at is not None:
                 yield flight.doomed_at
@@ -98,11 +98,13 @@ class UnderWay:
         """Yield which are to be looked at by now, at which place, and whether to take back."""
         idle = self._idle()
         for place in self._allotment.places.values():
-            slow = [flight for flight, due in self._looks(place, idle) if due <= now]
-            for flight in slow:
-                flight.looked_at, flight.looking = now, True
-            if slow:
-                yield place, [flight.number for flight in slow], place.needs in idle
+            slow = [look for look in self._looks(place, idle) if look.due <= now]
+            for look in slow:
+                look.flight.looked_at, look.flight.looking = now, True
+            for back in (True, False):
+                numbers = [look.flight.number for look in slow if look.back is back]
+                if numbers:
+                    yield place, numbers, back
 
     def _idle(self) -> set[Needs]:
         """Return of what kinds places could run at once what has not begun at others."""
@@ -111,18 +113,19 @@ class UnderWay:
         places = self._allotment.places.values()
         return {place.needs for place in places if place.is_open and place.has_room}
 
-    def _looks(self, place: Place, idle: set[Needs]) -> Iterator[tuple[Flight, float]]:
+    def _looks(self, place: Place, idle: set[Needs]) -> Iterator[_Look]:
         """Yield the flights of a place of which there may be news before their end, and when."""
         back = place.needs in idle
         is_small = len(self._flights) <= FEW
         for number, flight in enumerate(place.flights.values()):
             if flight.looking or flight.end is not None or flight.chunk.source.closed:
                 continue
-            if back and (number >= place.capacity or len(flight.chunk.entries) > 1):
-                yield flight, flight.looked_at + LOOK
-            elif number < place.capacity and len(flight.chunk.entries) > 1:
+            has_more = len(flight.chunk.entries) > 1
+            if back and (number >= place.capacity or has_more):
+                yield _Look(flight, flight.looked_at + LOOK, back=True)
+            elif number < place.capacity and (has_more or flight.chunk.is_told):
                 is_early = is_small and flight.is_news
-                yield flight, flight.looked_at + (EARLY if is_early else FRESH)
+                yield _Look(flight, flight.looked_at + (EARLY if is_early else FRESH), back=False)
 
     # ------------------------------------------------------------ when a place is gone
 
@@ -143,3 +146,11 @@ class UnderWay:
         """Return those that need a value which is lost."""
         flights = self._flights.values()
         return [f for f in flights if any(r.lost for r in f.chunk.references.values())]
+
+
+class _Look(NamedTuple):
+    """When a flight is to be asked how far it is, and whether it gives back what has not begun."""
+
+    flight: Flight
+    due: float
+    back: bool

@@ -5,6 +5,7 @@ There may be several drivers, and several chunks at once, in one process.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
 from collections import OrderedDict, deque
@@ -251,9 +252,10 @@ class _Running:
         self._lock = threading.Lock()
         self._done: deque[Any] = deque()
         self._job: Job | None = None
-        self._run: Callable[..., None] | Share
+        self._run: Callable[..., None] | Share | None = None
         self._indices: Sequence[int | None] = ()
         self._reported = 0
+        self._numbers = itertools.count()
         self._seconds = 0.0
         self.notices: deque[Notice] = deque()
 
@@ -266,8 +268,8 @@ class _Running:
 
     def run(self, account: ChunkAccount | None, spent: dict[Key, int], *, is_segment: bool) -> None:
         """Run the pieces; what is no `Exception` ends the run, in the driver."""
-        job = self._job
-        assert job is not None  # noqa: S101 - it has begun
+        job, call = self._job, self._run
+        assert job is not None and call is not None  # noqa: S101, PT018 - it has begun
         begin = None if account is None else partial(account.open, spent)
         claims = Claims(self._cells, 0, begin)
         context = copy_context()  # where the engine keeps what its users ask it for
@@ -279,7 +281,7 @@ class _Running:
         started = perf_counter()
         try:
             context.run(self._check, job, is_segment=is_segment)
-            context.run(self._run, claims, self._done.append)
+            context.run(call, claims, self._done.append)
             if is_segment:
                 context.run(self._doubt, job)
         except BaseException as error:  # noqa: BLE001
@@ -310,7 +312,8 @@ class _Running:
         elif back and cells[LIMIT] == NO_LIMIT:
             cells[LIMIT] = cells[CURSOR]
             given = max(cells[CURSOR], cells[LIMIT])
-        return Report(self._take(), back=given, notices=self._noticed())
+        parts = self._take() if void else (*self._take(), *self._told())
+        return Report(parts, back=given, notices=self._noticed())
 
     def _stop(self) -> None:
         if self._job is not None and isinstance(self._run, Share):
@@ -334,6 +337,17 @@ class _Running:
             outcomes = list(map(deque.popleft, repeat(self._done, count)))
             return tuple(self._parts(self._job, first, outcomes))
 
+    def _told(self) -> Iterator[Part]:
+        """Take what there is to be told of pieces that are under way."""
+        if not isinstance(self._run, Share):
+            return
+        with self._lock:
+            told = self._run.told()
+            if told:
+                places, records = zip(*told, strict=True)
+                parcel = pack_records(list(records), PACKER)
+                yield Part(next(self._numbers), self._reported, 0, None, parcel, places)
+
     def _parts(self, job: Job, first: int, outcomes: list[Any]) -> Iterator[Part]:
         places = list(range(first, first + len(outcomes)))
         is_share = isinstance(self._run, Share)
@@ -345,7 +359,7 @@ class _Running:
         for count, parcel in packed_outcomes(job, indices, outcomes, PACKER):
             records = None if told is None else pack_records(list(islice(told, count)), PACKER)
             where = tuple(places[done : done + count]) if is_share else None
-            yield Part(first + done, count, parcel, records, where)
+            yield Part(next(self._numbers), first + done, count, parcel, records, where)
             done += count
 
     def keep(self, brief: Brief, number: int) -> dict[Slot, Parcel]:

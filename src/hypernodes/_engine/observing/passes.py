@@ -13,14 +13,14 @@ from hypernodes._engine.observing.witness import Record, Recorder
 from hypernodes.callbacks import CallbackContext
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from hypernodes._dispatch.place import Worker
     from hypernodes._engine.observing.follower import Site
     from hypernodes._engine.observing.runs import Run
     from hypernodes._engine.observing.script import Part, Script
     from hypernodes._engine.observing.watched import Watched
-    from hypernodes._engine.observing.witness import Witness
+    from hypernodes._engine.observing.witness import Place, Witness
     from hypernodes._engine.plan import Slot, Step
 
 
@@ -40,6 +40,7 @@ class Pass(Follower):
     _fatal: BaseException | None = None
     _has_hit: bool = False
     _has_missed: bool = False
+    _losses: int = 0
     is_over: bool = False
 
     def __init__(self, run: Run, script: Script, index: int | None, *, is_item: bool) -> None:
@@ -95,6 +96,8 @@ class Pass(Follower):
         with self._lock:
             if self.is_over:
                 return
+            if self._losses:  # what was told before one of them need not be told again
+                self._end_nodes(when, abandoned(self.run.label))
             self._end_runs(when)
             self._close()
             if self._has_hit and not self._has_missed:
@@ -107,17 +110,33 @@ class Pass(Follower):
         with self._lock:
             if self.is_over:
                 return
-            for index in reversed(list(self._nodes)):
-                name = self._parts[index].node.name
-                self._fail_node(index, when, abandoned(f"node {name!r}"))
-            for part in self._lent:
-                part.failed(when, error)
+            self._end_nodes(when, error)
             for run in reversed(self._open_runs()):
                 run.fail(when, error if run.has_failed else run.fatal_error or abandoned(run.label))
             self._close()
             if self._is_item and self._started is not None:
                 duration = max(0.0, when - self._started)
                 self._fire("on_item_error", when, self.index, error, duration, error=error)
+
+    def _end_nodes(self, when: float, error: BaseException) -> None:
+        """Tell of the end of nodes that are open; `error` is that of those that run elsewhere."""
+        for index in reversed(list(self._nodes)):
+            name = self._parts[index].node.name
+            self._fail_node(index, when, abandoned(f"node {name!r}"))
+        for part in self._lent:
+            part.failed(when, error)
+
+    def lost(self, when: float, error: BaseException, delay: float) -> None:
+        with self._lock:
+            self._losses += 1
+            for index, ctx in list(self._nodes.items()):
+                self.node_retried(index, when, error, ctx.attempt, delay)
+            for part in self._lent:
+                part.lost(when, error, delay)
+            inside = self._runs if self._script.has_runs else {}
+            for index in [index for index in inside if index >= 0]:
+                run = inside.pop(index)
+                run.fail(when, abandoned(run.label, "its worker is gone, and it runs again"))
 
     @property
     def fatal_error(self) -> BaseException | None:
@@ -164,7 +183,7 @@ class Pass(Follower):
         part = self._parts[index]
         step = part.step
         with self._lock:
-            if self.is_over:
+            if self.is_over or index in self._nodes:  # it has been told, and lost with its worker
                 return
             scene = self.run if step.scope is None else self._opened(index, when)
             ctx = CallbackContext(scene, step, when, self.item_index, inputs, worker=worker)
@@ -262,13 +281,16 @@ class Pass(Follower):
     ) -> None:
         with self._lock:
             inputs, value = shown
+            is_new = index not in self._nodes  # else it has missed, and was lost with its worker
             self.node_started(index, when, inputs, worker)
             ctx, part = self._nodes.get(index), self._parts[index]
             if ctx is None:
                 return
-            self._check(part, ctx, signature)
-            ctx.cache_hit = self._has_hit = True
-            self._session.fire(part.hits, ctx, part.node, signature)
+            if is_new:
+                self._check(part, ctx, signature)
+                ctx.cache_hit = self._has_hit = True
+                self._session.fire(part.hits, ctx, part.node, signature)
+            self._missed.pop(index, None)
             self._end_node(index, when, when, value, 1)
 
     def missed(self, index: int, signature: str) -> None:
@@ -377,10 +399,11 @@ class Pass(Follower):
         inner = self._parts[index].step.inner
         assert inner is not None  # noqa: S101 - only asked of such steps
         outer = self._opened(index, when)
+        again = f"-{self._losses}" if self._losses else ""
         facts = (
             inner.pipeline,
             inner.ctx,
-            nested_id(self.run, self.index, f"s{index}"),
+            nested_id(self.run, self.index, f"s{index}{again}"),
             self.item_index,
         )
         run = self._runs[index] = outer.nested(*facts, is_map=is_map)
@@ -395,6 +418,17 @@ class Pass(Follower):
             tally = self.tally(index)
             tally.ended += ended
             tally.failed += failed
+
+    def news(self, place: Place = ()) -> Iterator[Record]:
+        """Yield, as records, how many items of the maps inside have ended since that was asked."""
+        runs = self._runs if self._script.has_runs else {}
+        for index, run in tuple(runs.items()):
+            if index >= 0:
+                ended, failed = run.tally.news()
+                if ended:
+                    yield place, "inner_went", (index, ended, failed)
+                for part in run.passes:
+                    yield from part.news((*place, (index, part.index)))
 
     def tally(self, index: int) -> Tally:
         run = self._runs.get(index)
@@ -441,6 +475,8 @@ class Pass(Follower):
     def touched(self, index: int, when: float) -> None:
         inner = self._parts[index].step.inner
         assert inner is not None  # noqa: S101 - only told of such steps
+        if index in self._lodgers:  # it has been told, and lost with its worker
+            return
         site = self.touch(index, when)
         self._lodgers[index] = site.enter(inner.item_engine)
 
@@ -531,9 +567,9 @@ def _forget(record: Record) -> None:
     del record
 
 
-def abandoned(what: str) -> futures.CancelledError:
+def abandoned(what: str, why: str = "the run around it had ended") -> futures.CancelledError:
     """Return the error for `what` has ended because something around it has."""
-    return futures.CancelledError(f"{what} was abandoned: the run around it had ended")
+    return futures.CancelledError(f"{what} was abandoned: {why}")
 
 
 def _by_name(step: Step, value: Any) -> dict[str, Any]:

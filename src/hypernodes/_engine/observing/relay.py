@@ -141,12 +141,17 @@ class Relay(Follower):
         self._follower.inner_failed(index, when, error)
 
     def _tell_tally(self, index: int) -> None:
-        tally = self._follower.tally(index)
-        if tally.ended:
-            self._recorder.inner_went(index, tally.ended, tally.failed)
+        with self.run.session.lock:
+            ended, failed = self._follower.tally(index).news()
+            if ended:
+                self._recorder.inner_went(index, ended, failed)
 
     def inner_went(self, *facts: Any) -> None:
-        self._follower.inner_went(*facts)  # and told when the map has ended
+        self._follower.inner_went(*facts)  # and told by and by, or when the map has ended
+
+    def lost(self, *facts: Any) -> None:
+        self._recorder.lost(*facts)
+        self._follower.lost(*facts)
 
     def touched(self, *facts: Any) -> None:
         self._recorder.touched(*facts)

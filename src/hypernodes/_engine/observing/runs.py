@@ -173,6 +173,11 @@ class Run:
                 found.is_over = True
         return found
 
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        """What is open inside."""
+        return tuple(self._passes.values())
+
     def number(self, index: int) -> int:
         """Return what an item is called: its index."""
         return index

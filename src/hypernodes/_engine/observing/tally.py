@@ -21,18 +21,24 @@ class Tally:
         cached: How many of them needed no run: something was found in a cache, and nothing missed.
     """
 
-    __slots__ = ("cached", "ended", "failed")
+    __slots__ = ("_told", "cached", "ended", "failed")
 
     def __init__(self) -> None:
         self.ended: int = 0
         self.failed: int = 0
         self.cached: int = 0
+        self._told = (0, 0)
 
     def add(self, outcome: object) -> None:
         """Count an item."""
         self.ended += 1
         if type(outcome) is Failure:
             self.failed += 1
+
+    def news(self) -> tuple[int, int]:
+        """Return how many items have ended, and failed, since that was asked last."""
+        before, self._told = self._told, (self.ended, self.failed)
+        return self._told[0] - before[0], self._told[1] - before[1]
 
 
 def counted(entries: Iterable[tuple[int, Outcome]], tally: Tally) -> Iterator[tuple[int, Outcome]]:

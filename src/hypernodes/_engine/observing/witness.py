@@ -153,6 +153,10 @@ class Witness(ABC):
         """Note that so many items of the map inside a step have ended, some of them by failing."""
 
     @abstractmethod
+    def lost(self, when: float, error: BaseException, delay: float) -> None:
+        """Note that who ran the pass is gone, and that all of it runs again, after some seconds."""
+
+    @abstractmethod
     def touched(self, index: int, when: float) -> None:
         """Note the start of a step whose node runs under a config of its own."""
 
@@ -284,6 +288,9 @@ class Recorder(Witness):
 
     def inner_went(self, *facts: Any) -> None:
         self._tell((self._place, "inner_went", facts))
+
+    def lost(self, *facts: Any) -> None:
+        self._tell((self._place, "lost", facts))
 
     def touched(self, *facts: Any) -> None:
         self._tell((self._place, "touched", facts))

@@ -40,6 +40,11 @@ class Chunk:
     received: int = 0
 
     @property
+    def is_told(self) -> bool:
+        """Whether its worker has something to tell of pieces that are under way."""
+        return self.trouble is None and self.source.is_told
+
+    @property
     def token(self) -> int:
         """What its worker calls the plan that it needs."""
         return self.source.token if self.trouble is None else self.source.careful_token

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from hypernodes._engine.failure import Failure
@@ -14,7 +14,6 @@ from hypernodes._engine.shipping.events import (
     News,
     Raised,
     Story,
-    tell_item,
     tell_segment,
     unpack_records,
 )
@@ -102,9 +101,6 @@ class Dispatcher(Workers):
 class ShippingCrew(Crew):
     """Sends chunks to workers that share no memory with this process; see `Crew`."""
 
-    items_of: ClassVar[type[MapSource]] = MapSource
-    """Where the items of a map are taken from."""
-
     def __init__(self, pool: Dispatcher, executor: Hashable, post: Post) -> None:
         self._pool = pool
         self.patience = pool.patience
@@ -150,7 +146,7 @@ class ShippingCrew(Crew):
         if source is None:
             run = None if job.enter is None else job.enter.run
             facts = self._source_facts(job.engine, job.inputs, self._take_items, run)
-            source = self.items_of(job, self._pool.pace(job.engine), *facts)
+            source = self._source_of(job, facts)
             self._maps[job] = source
         self._pool.offer(source)
 
@@ -170,6 +166,10 @@ class ShippingCrew(Crew):
         self._twins.clear()
 
     # ------------------------------------------------------------ what goes out
+
+    def _source_of(self, job: MapJob, facts: tuple[Any, ...]) -> MapSource:
+        """Return what the items of a map are taken from."""
+        return MapSource(job, self._pool.pace(job.engine), *facts)
 
     def _segment_source(self, frame: Frame) -> SegmentSource:
         key = id(frame.engine), id(frame.inputs)
@@ -273,8 +273,7 @@ class ShippingCrew(Crew):
                     outcomes[place] = outcome.at_item(entries[place], items[place])
         if job.enter is not None:
             for index, item, outcome, records in zip(entries, items, outcomes, told, strict=True):
-                story = Story(outcome, records, lost)
-                tell_item(job.enter(index), job.engine, job.inputs, item, story)
+                source.tell(index, item, Story(outcome, records, lost))
         if Raised in kinds:
             _end_by(outcomes)
         job.receive(dict(zip(entries, outcomes, strict=True)))

@@ -13,7 +13,7 @@ from hypernodes._home import loads_at_home
 from hypernodes.exceptions import NodeTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from hypernodes._dispatch.place import Worker
     from hypernodes._engine.failure import Outcome
@@ -93,6 +93,9 @@ class Story(NamedTuple):
     outcome: Any
     records: list[Record] | None
     lost: Sequence[Lost] = ()
+
+
+UNDER_WAY: Final = Story(None, None)
 
 
 class News(NamedTuple):
@@ -230,21 +233,31 @@ def tell_item(
         item: The item's own.
         story: How it went.
     """
+    if not story.records and not isinstance(story.outcome, Raised):
+        duration = _least_duration(story.outcome, story.lost)
+        engine.opened(inputs, item, witness, clock() - duration)
+    tell_records(witness, engine, item, story.records or (), story)
+    tell_end(witness, engine, story)
+
+
+def tell_end(
+    witness: Witness, engine: PipelineExecutionEngine, story: Story, but: Container[int] = ()
+) -> None:
+    """Tell a witness of the end of an item of which all else has been told.
+
+    Args:
+        witness: Who is told.
+        engine: What ran it.
+        story: How it went.
+        but: The steps that are told to their ends.
+    """
     outcome, records, lost = story
-    if not records:
-        if isinstance(outcome, Raised):
-            return
-        engine.opened(inputs, item, witness, clock() - _least_duration(outcome, lost))
-        _tell_of_death(witness, list(engine.plan.steps), outcome, lost)
-        engine.closed(witness, outcome)
-        return
-    (_, _, (begun, _, *place)), *others = records
-    is_shown = engine.audience is not None and engine.audience.inputs
-    witness.started(begun, dict(item) if is_shown else None, *place)
-    _tell(witness, engine, story, others)
     if isinstance(outcome, Raised):
         return
-    _, told, facts = records[-1]
+    _, told, facts = records[-1] if records else ((), "", ())
+    if not records:
+        steps = [step for step in engine.plan.steps if step.index not in but]
+        _tell_of_death(witness, steps, outcome, lost)
     engine.closed(witness, outcome, facts[0] if told == OVER else clock())
 
 
@@ -256,19 +269,35 @@ def tell_segment(
     if records is None:
         _tell_of_death(witness, engine.segments[number].steps, given, lost)
     else:
-        _tell(witness, engine, story, records)
+        tell_records(witness, engine, {}, records, story)
 
 
-def _tell(
-    witness: Witness, engine: PipelineExecutionEngine, story: Story, records: list[Record]
+def tell_records(
+    witness: Witness,
+    engine: PipelineExecutionEngine,
+    item: Mapping[str, Any],
+    records: Iterable[Record],
+    story: Story = UNDER_WAY,
 ) -> None:
+    """Tell a witness what a worker tells.
+
+    Args:
+        witness: Who is told.
+        engine: What runs there.
+        item: The item's own inputs, which do not travel back.
+        records: What the worker tells.
+        story: How it went, if it is over.
+    """
     outcome, _, lost = story
+    has_failed = isinstance(outcome, Failure | Raised)
     for record in records:
         place, told, facts = record
-        if told == OVER:
-            continue
-        has_failed = isinstance(outcome, Failure | Raised)
-        replay(witness, _with_error(record, outcome.error) if has_failed else record)
+        if told == "started" and not place:
+            begun, _, *others = facts
+            is_shown = engine.audience is not None and engine.audience.inputs
+            witness.started(begun, dict(item) if is_shown else None, *others)
+        elif told != OVER:
+            replay(witness, _with_error(record, outcome.error) if has_failed else record)
         if lost and not place and told == "node_started":
             _tell_lost(witness, engine.plan.steps[facts[0]], lost)
 

@@ -21,7 +21,7 @@ from hypernodes._engine.shipping.deaths import (
     fruitless_error,
 )
 from hypernodes._engine.shipping.errors import PackedError, unpack_error
-from hypernodes._engine.shipping.events import News
+from hypernodes._engine.shipping.events import News, Story, tell_item
 from hypernodes._engine.shipping.keeping import Missing, Reference
 from hypernodes._engine.shipping.parcels import Packer, Parcel, unlink
 
@@ -173,6 +173,16 @@ class Source(ABC):
             now: The time on the monotonic clock.
         """
         return bool(self._alone) and self._alone[0][0] <= now
+
+    @property
+    def is_told(self) -> bool:
+        """Whether somebody wants to hear of pieces that are under way, and workers tell of them."""
+        return False
+
+    def hear(self, entries: list[Any], told: Parcel) -> None:
+        """Pass on what there is to be told of pieces that are under way."""
+        # Only where `is_told`.
+        raise NotImplementedError
 
     def _made(self, entries: list[Any]) -> Chunk | None:
         """Return a chunk of those `entries` that can travel; the others fail."""
@@ -367,6 +377,11 @@ class MapSource(Source):
     def learn(self, chunk: Chunk, seconds: float) -> None:
         if chunk.received:
             self._pace.learn(chunk.received, seconds)
+
+    def tell(self, entry: Any, item: Mapping[str, Any], story: Story) -> None:
+        """Tell of an item that is over; called by the scheduler, where somebody observes."""
+        assert self.job.enter is not None  # noqa: S101 - somebody does
+        tell_item(self.job.enter(entry), self.engine, self.job.inputs, item, story)
 
 
 class Task(NamedTuple):
