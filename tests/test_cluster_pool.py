@@ -22,7 +22,7 @@ from clusters import (
     glance,
 )
 from hypernodes import Failure, Pipeline, RuntimeConfig, node, report
-from hypernodes._engine.clusters import pool
+from hypernodes._engine.clusters import underway
 from hypernodes.exceptions import HyperNodesError, ResourceError, WorkerCrashedError
 
 LIMIT = 60
@@ -278,8 +278,8 @@ def told(fatal, checker):
 @pytest.mark.parametrize("capacities", [(1,), (2, 1)])
 @pytest.mark.parametrize("seed", range(25))
 def test_all_that_is_told_early_comes_to_one_end(seed, capacities, deaths, monkeypatch):
-    monkeypatch.setattr(pool, "FRESH", 0.0)
-    monkeypatch.setattr(pool, "EARLY", 0.0)
+    monkeypatch.setattr(underway, "FRESH", 0.0)
+    monkeypatch.setattr(underway, "EARLY", 0.0)
     checker = Checker()
     fatal = {(seed % 6, 100 + seed % 6, 10 + 10 * (seed % 5), 212 + 10 * (seed % 5))[seed % 4]}
     backend = ChaosBackend(seed=seed, capacities=capacities, deaths=deaths)

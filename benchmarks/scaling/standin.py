@@ -57,7 +57,7 @@ class StandIn(Cluster):
         _, (_, _, columns) = unpack(order.brief.parcel)
         size = len(columns[0])
         parcel = self._packer.pack((("y",), columns, size))
-        part = Part(0, size, parcel, None)
+        part = Part(0, 0, size, parcel, None)
         self._listener.reported(order.brief.number, Report(parts=(part,), done=size, seconds=1e-6))
 
     def look(self, place: str, numbers: Collection[int], *, back: bool, void: bool) -> None:
