@@ -100,8 +100,8 @@ class Lifeline:
             what: What has happened.
         """
         return HyperNodesError(
-            f"{what}, and with it what ran there; see whether it is up at {self._address!r}, and "
-            f"run again: with a cache that is shared, what was finished is not run again"
+            f"{what} ({self._address}), and with it what ran there; see whether it is up, and run "
+            f"again: with a cache that is shared, what was finished is not run again"
         )
 
     def stop(self) -> None:
