@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from checker import Checker
 from hypernodes import (
     CacheSpec,
     Callback,
@@ -25,12 +26,14 @@ from hypernodes import (
     Failure,
     HyperNodesError,
     InputError,
+    NodeTimeoutError,
     Pipeline,
     ResourceError,
     RuntimeConfig,
     ThreadPoolExecutor,
     node,
 )
+from hypernodes._engine.clusters import stuck
 from hypernodes._engine.workers import REGISTRY
 from remote_dask import RemoteDask, is_alive, somebody_else, wait_until
 
@@ -301,6 +304,27 @@ def test_a_cluster_of_our_own_has_the_workers_that_were_asked_for(own):
     config = RuntimeConfig(executor=own)
     pids(config)
     assert REGISTRY._open[own].size == 2
+
+
+def never_lets_go(x):
+    """Hold Python's lock as long as it takes a regular expression to try all ways."""
+    return re.match(r"(a+)+$", "a" * 60 + "b") if x == 3 else x
+
+
+def test_a_late_call_that_never_lets_go_of_the_lock_is_ended_with_its_worker(own, monkeypatch):
+    monkeypatch.setattr(stuck, "SILENCE", 4.0)
+    checker = Checker()
+    config = RuntimeConfig(executor=own, timeout=0.5, callbacks=[checker])
+    found = single(never_lets_go).map(
+        {"x": range(8)}, map_over="x", config=config, on_error="return"
+    )
+    assert [each for each in found if each is not found[3]] == [
+        {"y": x} for x in range(8) if x != 3
+    ]
+    error = found[3].error
+    assert isinstance(error, NodeTimeoutError)
+    assert (error.node, error.timeout) == ("never_lets_go", 0.5)
+    checker.check()
 
 
 def test_what_needs_no_worker_starts_none():

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import sys
 import textwrap
 import threading
@@ -16,6 +17,7 @@ from checker import Checker
 from hypernodes import (
     Callback,
     HyperNodesError,
+    NodeTimeoutError,
     Pipeline,
     RayExecutor,
     ResourceError,
@@ -23,6 +25,7 @@ from hypernodes import (
     node,
     report,
 )
+from hypernodes._engine.clusters import stuck
 from hypernodes.backends import RemoteBackend
 from hypernodes.testing._work import Gate, Marks
 from remote_dask import is_alive, somebody_else, wait_until
@@ -346,6 +349,18 @@ def test_a_script_needs_no_guard_and_its_functions_reach_workers(run_script):
 
 
 # ---------------------------------------------------------------- whole pipelines
+
+
+def test_a_late_call_that_never_lets_go_of_the_lock_is_ended_with_its_worker(executor, monkeypatch):
+    monkeypatch.setattr(stuck, "SILENCE", 4.0)
+    checker = Checker()
+    config = RuntimeConfig(executor=executor, timeout=0.5, callbacks=[checker])
+    never = single(lambda x: re.match(r"(a+)+$", "a" * 60 + "b"))
+    with pytest.raises(NodeTimeoutError) as caught:
+        never.run({"x": 1}, config=config)
+    assert caught.value.timeout == 0.5
+    assert single(lambda x: x + 1).run({"x": 1}, config=config) == {"y": 2}
+    checker.check()
 
 
 @pytest.fixture(scope="module")

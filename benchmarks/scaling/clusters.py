@@ -14,6 +14,7 @@ from benchmarks.scaling import rules
 from benchmarks.scaling.measure import CROWD, LOOPS, ON_DRIVER, Figure, by_parts, least, timed
 from benchmarks.scaling.standin import BUSY, StandIn, StandInExecutor
 from hypernodes import DaskExecutor, Pipeline, RayExecutor, RuntimeConfig, node
+from hypernodes.abc import RunContext
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +76,9 @@ def crowded(places: int) -> rules.clusters.ClusterPool:
     """Return a pool that is closed, and looks as it did when each of its places had chunks."""
     pool = rules.clusters.ClusterPool(StandIn(places, 1), chunksize=1)
     pool.close()
-    source = SimpleNamespace(closed=False, is_new=False, waiting=1, due=None)
+    pipeline = Pipeline([node("y")(same)])
+    engine = pipeline.engine(("x",), RunContext(RuntimeConfig(executor="sequential"), path=("y",)))
+    source = SimpleNamespace(closed=False, is_new=False, waiting=1, due=None, engine=engine)
     chunk: Any = SimpleNamespace(source=source, entries=[0, 1], trouble=None)
     for place in pool._places.values():  # noqa: SLF001 - what is measured are parts of it
         for _ in range(BUSY):

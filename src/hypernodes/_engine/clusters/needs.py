@@ -91,7 +91,7 @@ def has(offer: Mapping[str, float], needs: Needs) -> bool:
 def needs_of(steps: Iterable[Step]) -> Needs:
     """Return what steps need that run one after another: the most of each resource."""
     found: dict[str, float] = {}
-    for step in _all(steps):
+    for step in all_steps(steps):
         for name, amount in _own(step):
             found[name] = max(amount, found.get(name, 0))
     return tuple(sorted(found.items()))
@@ -108,7 +108,7 @@ def check_needs(engine: PipelineExecutionEngine, lacking: Callable[[Needs], Lack
         ResourceError: There is such a node.
     """
     plan = engine.plan.inside or engine.plan
-    for step in _all(plan.steps):
+    for step in all_steps(plan.steps):
         needs = _own(step)
         lack = lacking(needs) if needs else None
         if lack is not None:
@@ -122,13 +122,13 @@ def _own(step: Step) -> Needs:
     return tuple(sorted((name, n) for name, n in step.node.resources.items() if n))
 
 
-def _all(steps: Iterable[Step]) -> Iterator[Step]:
+def all_steps(steps: Iterable[Step]) -> Iterator[Step]:
     """Yield steps, and those of maps inside that the same workers run."""
     for step in steps:
         yield step
         inner = step.inner
         if inner is not None and inner.map_over and not inner.elsewhere:
-            yield from _all(inner.item_engine.plan.steps)
+            yield from all_steps(inner.item_engine.plan.steps)
 
 
 def _shown(name: str, amount: float) -> str:

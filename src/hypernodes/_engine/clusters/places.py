@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
+from hypernodes._engine.clusters.stuck import late, patience_with
 from hypernodes._engine.shipping.deaths import Death
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ class Flight:
         ran: The piece of which that was.
         sent_at: When it was sent.
         doomed_at: When its worker is killed if it does not end; None where that is not planned.
+        patience: For how many seconds its worker may not answer, with the longest of timeouts among
+            its nodes; None where these have none.
+        is_stuck: Whether its worker has not answered for so long.
     """
 
     def __init__(self, number: int, chunk: Chunk, place: Place) -> None:
@@ -51,6 +55,25 @@ class Flight:
         self.death = Death()
         self.ran = -1
         self.doomed_at: float | None = None
+        self.patience = patience_with(chunk.source.engine)
+        self.is_stuck = False
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether its worker is asked how far it is, though it be with its only piece."""
+        return self.patience is not None or self.chunk.is_told
+
+    @property
+    def stuck_at(self) -> float | None:
+        """When its worker counts as stuck if it has not answered; None where it need not answer."""
+        if self.patience is None or not self.looking or self.is_stuck:
+            return None
+        return self.looked_at + self.patience
+
+    @property
+    def cause(self) -> Death:
+        """Why it lost its worker."""
+        return late(self.death, self.chunk.source.engine) if self.is_stuck else self.death
 
     @property
     def is_news(self) -> bool:

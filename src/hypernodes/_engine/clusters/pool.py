@@ -219,7 +219,7 @@ class ClusterPool(Dispatcher):
     def _tick(self) -> None:
         now = time.monotonic()
         self._end_stranded(now)
-        for place in self._flights.doomed(now):
+        for place in (*self._flights.doomed(now), *self._flights.stuck(now)):
             self._cluster.kill(place.name)
         for place, numbers, back in self._flights.unseen(now):
             self._cluster.look(place.name, numbers, back=back, void=False)
@@ -437,7 +437,7 @@ class ClusterPool(Dispatcher):
             source.bury_fruitless(flight.sent_at)
             source.put_back(chunk, chunk.entries)
         elif len(chunk.entries) == 1:
-            source.bury(chunk, chunk.entries[0], flight.death)
+            source.bury(chunk, chunk.entries[0], flight.cause)
         else:
             source.suspect(chunk, flight.ran, flight.death)
 

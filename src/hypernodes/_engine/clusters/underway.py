@@ -84,6 +84,13 @@ class UnderWay:
 
     # ------------------------------------------------------------ looks
 
+    def stuck(self, now: float) -> list[Place]:
+        """Return the places that have not answered for too long, each time once."""
+        due = [f for f in self._flights.values() if f.stuck_at is not None and now >= f.stuck_at]
+        for flight in due:
+            flight.is_stuck = True
+        return list(dict.fromkeys(flight.place for flight in due))
+
     def dues(self) -> Iterator[float]:
         """Yield when there is something to be done about them."""
         idle = self._idle()
@@ -91,8 +98,7 @@ class UnderWay:
             for look in self._looks(place, idle):
                 yield look.due
         for flight in self._flights.values():
-            if flight.doomed_at is not None:
-                yield flight.doomed_at
+            yield from filter(None, (flight.doomed_at, flight.stuck_at))
 
     def unseen(self, now: float) -> Iterator[tuple[Place, list[int], bool]]:
         """Yield which are to be looked at by now, at which place, and whether to take back."""
@@ -123,7 +129,7 @@ class UnderWay:
             has_more = len(flight.chunk.entries) > 1
             if back and (number >= place.capacity or has_more):
                 yield _Look(flight, flight.looked_at + LOOK, back=True)
-            elif number < place.capacity and (has_more or flight.chunk.is_told):
+            elif number < place.capacity and (has_more or flight.is_followed):
                 is_early = is_small and flight.is_news
                 yield _Look(flight, flight.looked_at + (EARLY if is_early else FRESH), back=False)
 
