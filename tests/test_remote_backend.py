@@ -1011,6 +1011,33 @@ def test_what_is_lost_with_a_worker_is_told_to_one_end(cluster, tmp_path):
     assert "WorkerCrashedError" in retry[-2]
 
 
+def test_each_attempt_that_is_lost_with_a_worker_is_told_once(cluster, tmp_path):
+    for name in ("one", "two", "three"):
+        cluster.add(name, "--nthreads", "1")
+
+    def dies(x):
+        if len(list(tmp_path.glob("died*"))) < 2:
+            wait_until((tmp_path / "diesNone").exists)
+            (tmp_path / f"died{os.getpid()}").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return x
+
+    checker, told = Checker(), []
+
+    class Retries(Callback):
+        def on_node_retry(self, error, attempt):
+            told.append((type(error), attempt))
+
+    with RemoteBackend("dask", cluster.address) as backend:
+        callbacks = [Opens(tmp_path, "node_start"), checker, Retries()]
+        config = RuntimeConfig(
+            backend=backend, executor="sequential", callbacks=callbacks, retries=2
+        )
+        assert single(dies).run({"x": 1}, config=config) == {"y": 1}
+    checker.check()
+    assert told == [(WorkerCrashedError, 1), (WorkerCrashedError, 2)]
+
+
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("kind", ["sequential", "async", "thread"])
 def test_all_that_was_under_way_with_a_worker_is_told_to_one_end(cluster, tmp_path, kind, cached):

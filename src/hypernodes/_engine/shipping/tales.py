@@ -38,6 +38,7 @@ class Tale:
         self._witness = witness
         self._facts = engine, item
         self._missed: set[int] = set()
+        self._started: set[int] = set()
         self._ended: set[int] = set()
 
     def go_on(self, records: list[Record]) -> None:
@@ -52,8 +53,11 @@ class Tale:
 
     def end(self, story: Story) -> None:
         """Tell the rest of how it went."""
+        engine, _ = self._facts
+        told = {engine.plan.steps[index].path for index in self._started}
+        story = story._replace(lost=[lost for lost in story.lost if lost.path not in told])
         tell_records(self._witness, *self._facts, self._new(story.records or ()), story)
-        tell_end(self._witness, self._facts[0], story, self._ended)
+        tell_end(self._witness, engine, story, self._ended)
 
     def _new(self, records: Iterable[Record]) -> Iterator[Record]:
         """Yield the records of steps that have not been told to their ends."""
@@ -72,6 +76,8 @@ class Tale:
     def _note(self, step: int, told: str) -> None:
         if told == "missed":
             self._missed.add(step)
+        elif told == "node_started":
+            self._started.add(step)
         elif told in ENDS or (told in WORK_ENDS and step not in self._missed):
             self._ended.add(step)
 
