@@ -1076,6 +1076,29 @@ def test_all_that_was_under_way_with_a_worker_is_told_to_one_end(cluster, tmp_pa
     assert ends["on_pipeline_error"] == 1  # of the map inside, which begins anew
 
 
+def test_what_began_while_another_waited_is_known_when_their_worker_dies(cluster, tmp_path):
+    cluster.add("one", "--nthreads", "1", nanny=True)
+
+    def work(x):
+        time.sleep(0.1)  # so that shares of two are worth their way, and one may wait for another
+        if x == 0:
+            wait_until((tmp_path / "deaths").exists)
+        elif x == 2:
+            with (tmp_path / "deaths").open("a") as file:
+                file.write("d")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return x
+
+    with RemoteBackend("dask", cluster.address) as backend:
+        config = RuntimeConfig(backend=backend, executor=ThreadPoolExecutor(max_workers=2))
+        pipeline = single(work).with_config(config)
+        pipeline.map({"x": [1] * 8}, map_over="x")
+        found = pipeline.map({"x": range(3)}, map_over="x", on_error="return")
+    assert found[:2] == [{"y": 0}, {"y": 1}]
+    assert isinstance(found[2].error, WorkerCrashedError)
+    assert (tmp_path / "deaths").read_text() == "dd"
+
+
 def test_a_second_run_after_the_scheduler_was_lost_computes_the_rest(cluster, tmp_path):
     cluster.add("one", "--nthreads", "1")
     (tmp_path / "work").mkdir()

@@ -43,7 +43,8 @@ def run(load: Any, shared: Any, topic: str, *taken: Result) -> Result:
     lend_by(partial(_lent, copy_context(), get_ident()))
     values = [result.kept[slot] for slot, result in zip(brief.places, taken, strict=True)]
     here = get_worker()
-    found = _worker.work(brief, luggage or shared, values, partial(_announce, here, topic))
+    announce = partial(_announce, here, topic)
+    found = _worker.work(brief, luggage or shared, values, announce, here.state.nthreads)
     _tell(here, topic, brief.number, found)
     return found
 

@@ -31,7 +31,7 @@ class Flight:
         end: The last report, when it has come.
         looking: Whether it was asked how far it is, and has not answered.
         looked_at: When it was asked last, or was sent.
-        begun: Whether something was announced: its plan has been read.
+        begun: Whether something was announced: its plan has been read, or it runs beside others.
         death: Which attempt was announced last.
         ran: The piece of which that was.
         sent_at: When it was sent.

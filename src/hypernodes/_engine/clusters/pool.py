@@ -20,7 +20,7 @@ from hypernodes._engine.clusters.cluster import Order
 from hypernodes._engine.clusters.keepsakes import Keepsakes
 from hypernodes._engine.clusters.needs import NOTHING, check_needs
 from hypernodes._engine.clusters.places import Place
-from hypernodes._engine.clusters.underway import UnderWay
+from hypernodes._engine.clusters.underway import UnderWay, is_charged
 from hypernodes._engine.shipping.crew import Dispatcher
 from hypernodes._engine.shipping.keeping import Kept, copyable, keepable
 from hypernodes._engine.shipping.pace import HIDES, LONGEST, Pace
@@ -399,9 +399,10 @@ class ClusterPool(Dispatcher):
         flights, running = list(place.flights.values()), self._flights.running_at(place)
         for flight in flights:
             self._land(flight)
+        charged = is_charged(running)
         for flight in flights:
             if flight in running:
-                self._bury(flight)
+                self._bury(flight, charged=charged)
             else:
                 chunk = flight.chunk
                 chunk.source.put_back(chunk, chunk.entries[chunk.received :])
@@ -412,7 +413,7 @@ class ClusterPool(Dispatcher):
         flight = self._flights.get(number)
         if flight is not None:
             self._land(flight)
-            self._bury(flight)
+            self._bury(flight, charged=is_charged([flight]))
 
     def _on_mislaid(self, number: int) -> None:
         flight = self._flights.get(number)
@@ -426,8 +427,13 @@ class ClusterPool(Dispatcher):
             chunk.source.put_back(chunk, chunk.entries[chunk.received :])
 
     @staticmethod
-    def _bury(flight: Flight) -> None:
-        """Decide about a chunk that ran, as far as known, when its worker died."""
+    def _bury(flight: Flight, *, charged: bool) -> None:
+        """Decide about a chunk that ran, as far as known, when its worker died.
+
+        Args:
+            flight: The chunk.
+            charged: Whether that counts as a crash of each piece; else of none.
+        """
         chunk = flight.chunk
         source = chunk.source
         if source.closed or chunk.received >= len(chunk.entries):
@@ -436,10 +442,10 @@ class ClusterPool(Dispatcher):
             # It would have announced that it is read: what it shares with others came before that.
             source.bury_fruitless(flight.sent_at)
             source.put_back(chunk, chunk.entries)
-        elif len(chunk.entries) == 1:
+        elif len(chunk.entries) == 1 and charged:
             source.bury(chunk, chunk.entries[0], flight.cause)
         else:
-            source.suspect(chunk, flight.ran, flight.death)
+            source.suspect(chunk, flight.ran, flight.death, charged=charged)
 
     def _lose(self, gone: Collection[int]) -> None:
         """Take note that what chunks have left is gone, and take back what waits for it.

@@ -26,6 +26,7 @@ FEW: Final = 64
 """Chunks under way up to which that is asked; it would hold up the others."""
 PATIENCE: Final = 2.0
 """Seconds after which a worker is ended that is still at what nobody wants."""
+FEW_SUSPECTS: Final = 3
 NUMBERS: Final = itertools.count(1)
 """Those of chunks, of all pools: these may have workers in common."""
 
@@ -138,11 +139,13 @@ class UnderWay:
     def running_at(self, place: Place) -> list[Flight]:
         """Return those that have surely begun, and not ended, where they run in order.
 
-        Of those that share a resource only the first: the others may have waited for it.
+        Of those that share a resource only the first: the others may have waited for it. What began
+        where another one had lent its place has announced that.
         """
         found: dict[Any, Flight] = {}
         open_ones = [flight for flight in place.flights.values() if flight.end is None]
-        for flight in open_ones[: place.capacity]:
+        lodgers = (flight for flight in open_ones[place.capacity :] if flight.begun)
+        for flight in (*open_ones[: place.capacity], *lodgers):
             chunk = flight.chunk
             needs = self._allotment.needs_of(chunk.source, chunk.entries[0])
             found.setdefault(needs or flight.number, flight)
@@ -152,6 +155,15 @@ class UnderWay:
         """Return those that need a value which is lost."""
         flights = self._flights.values()
         return [f for f in flights if any(r.lost for r in f.chunk.references.values())]
+
+
+def is_charged(flights: Iterable[Flight]) -> bool:
+    """Whether the crash that ended some chunks counts for each of their pieces.
+
+    One of many has most likely nothing to do with it.
+    """
+    pieces = sum(len(flight.chunk.entries) - flight.chunk.received for flight in flights)
+    return pieces <= FEW_SUSPECTS
 
 
 class _Look(NamedTuple):

@@ -66,7 +66,11 @@ _refused: Final[OrderedDict[tuple[str, int], None]] = OrderedDict()
 
 
 def work(
-    brief: Brief, luggage: Luggage | None, taken: Sequence[Parcel], announce: Announce
+    brief: Brief,
+    luggage: Luggage | None,
+    taken: Sequence[Parcel],
+    announce: Announce,
+    room: int = 1,
 ) -> Result:
     """Run the pieces of a chunk, from the first; stop where the driver took them back.
 
@@ -75,13 +79,17 @@ def work(
         luggage: The plan and what is shared; None where they have been sent before.
         taken: Values that other tasks have made.
         announce: Tells the driver of an attempt, and returns when that is on its way for sure.
+        room: How many chunks run at once, unless one lends its place to another.
     """
     key = brief.driver, brief.number
     with _lock:
         if _refused.pop(key, 0) is None:
             return Result(Report(done=0), {})
+        is_lodger = sum(driver == brief.driver for driver, _ in _running) >= room
         running = _running[key] = _Running()
     try:
+        if is_lodger:
+            announce(Attempt(brief.number))
         return _worked(running, brief, luggage, taken, announce)
     finally:
         with _lock:

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from hypernodes._engine.plan import Slot, Step
     from hypernodes._engine.shipping.pace import Pace
 
-FEW_SUSPECTS: Final = 3
 TOKENS: Final = itertools.count(1)
 MOST_FRUITLESS: Final = 3
 
@@ -267,19 +266,18 @@ class Source(ABC):
         # Only chunks with references are missed, and items have none: nobody calls it here.
         raise NotImplementedError
 
-    def suspect(self, chunk: Chunk, ran: int, death: Death) -> None:
+    def suspect(self, chunk: Chunk, ran: int, death: Death, *, charged: bool) -> None:
         """Decide about a chunk one of whose pieces ran when its worker died, nobody knows which.
-
-        The crash counts for none of many: most of them have nothing to do with it.
 
         Args:
             chunk: The chunk.
             ran: The place of the piece that announced an attempt last.
             death: Which attempt that was: those before it have been made.
+            charged: Whether that counts as a crash of each piece; else of none.
         """
         left = chunk.entries[chunk.received :]
         for place, entry in enumerate(left, chunk.received):
-            trouble = Trouble(crashes=1 if len(left) <= FEW_SUSPECTS else 0)
+            trouble = Trouble(crashes=int(charged))
             if place == ran:
                 trouble.spent[death.path, death.ordinal] = max(0, death.attempt - 1)
             self._run_alone(entry, trouble)
