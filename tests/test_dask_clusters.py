@@ -599,8 +599,23 @@ def test_whoever_has_not_the_keys_is_told_so(secure, known):
     other = distributed.Security.temporary() if known else None
     executor = DaskExecutor(secure.address, security=other)
     config = RuntimeConfig(executor=executor, callbacks=[Start(init_kwargs={"timeout": 2})])
-    with pytest.raises(HyperNodesError, match=r"no Dask scheduler can be reached .*TLS"):
+    told = r"no Dask scheduler can be reached .*TLS" if known else r"asks for TLS: give security="
+    with pytest.raises(HyperNodesError, match=told):
         pids(config)
+
+
+def test_files_of_keys_that_are_not_there_are_named(secure, keys, tmp_path):
+    fields = fields_of(keys) | {"tls_client_key": str(tmp_path / "no-key.pem")}
+    executor = DaskExecutor(secure.address, security=fields)
+    with pytest.raises(HyperNodesError, match=r"files that are not there: .*no-key\.pem$"):
+        pids(RuntimeConfig(executor=executor))
+
+
+def test_the_address_of_a_worker_is_not_taken_for_that_of_a_scheduler(remote):
+    with distributed.Client(remote.address, set_as_default=False) as client:
+        address = next(iter(client.scheduler_info(n_workers=-1)["workers"]))
+    with pytest.raises(HyperNodesError, match="is a Dask worker; give the address of its sched"):
+        pids(RuntimeConfig(executor=DaskExecutor(address)))
 
 
 def test_keys_are_shown_nowhere():

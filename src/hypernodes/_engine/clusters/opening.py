@@ -16,6 +16,7 @@ from hypernodes._engine.clusters.knock import CONNECTS_IN, identity_at, knock
 from hypernodes._engine.clusters.lifeline import Lifeline, no_workers
 from hypernodes._engine.clusters.loops import LoopThread
 from hypernodes._engine.clusters.nursery import Nursery, Wish
+from hypernodes._engine.clusters.security import missing_files
 from hypernodes._engine.workers import OCCUPIED
 from hypernodes.abc import Backend
 from hypernodes.exceptions import HyperNodesError, InputError, hint
@@ -83,7 +84,7 @@ def ground_of_dask(address: str | None, security: Security | None) -> Hashable |
 def _check(options: Mapping[str, Any]) -> None:
     for name, value in options.items():
         if name not in OPTIONS:
-            message = f"DaskExecutor has no option {name!r} to start with; {hint(name, OPTIONS)}"
+            message = f"Dask has no option {name!r} to start with; {hint(name, OPTIONS)}"
             raise InputError(message, name=str(name))
         if name.endswith("_kwargs") and not isinstance(value, Mapping):
             raise InputError(f"option {name!r} has to be a dict, not {value!r}", name=name)
@@ -188,11 +189,20 @@ def _connected(address: str, arguments: dict[str, Any]) -> Client:
     except HyperNodesError:
         raise
     except Exception as error:  # also what TLS and addresses raise, of many kinds
-        raise HyperNodesError(_unreachable(address, error)) from error
+        raise HyperNodesError(_unreachable(address, error, given["security"])) from error
 
 
-def _unreachable(address: str, error: Exception) -> str:
+def _unreachable(address: str, error: Exception, security: Any) -> str:
     kind = type(error).__name__
+    if isinstance(error, FileNotFoundError) and (missing := missing_files(security)):
+        return f"security for {address!r} names files that are not there: {', '.join(missing)}"
+    if isinstance(error, TypeError) and "ssl_context" in str(error):
+        return (
+            f"a scheduler at {address!r} asks for TLS: give security= with tls_ca_file, "
+            f"tls_client_cert and tls_client_key"
+        )
+    if isinstance(error, TypeError) and str(error).startswith("Worker."):
+        return f"what answers at {address!r} is a Dask worker; give the address of its scheduler"
     if isinstance(error, (MemoryError, OverflowError, ValueError)):  # its words are taken for sizes
         return (
             f"what answers at {address!r} is no Dask scheduler ({kind}); see whether this is the "
@@ -200,7 +210,8 @@ def _unreachable(address: str, error: Exception) -> str:
         )
     return (
         f"no Dask scheduler can be reached at {address!r} ({kind}: {error}); see whether it is up, "
-        f"and whether it wants TLS (security=...)"
+        f"whether this is its own port, not that of its dashboard, and whether it wants TLS "
+        f"(security=...)"
     )
 
 

@@ -58,7 +58,7 @@ class Wishes(NamedTuple):
         """
         for name, value in options.items():
             if name not in OPTIONS:
-                message = f"RayExecutor has no option {name!r} to start with; {hint(name, OPTIONS)}"
+                message = f"Ray has no option {name!r} to start with; {hint(name, OPTIONS)}"
                 raise InputError(message, name=name)
             if name in {"runtime_env", "init_kwargs"} and not isinstance(value, dict):
                 raise InputError(f"option {name!r} has to be a dict, not {value!r}", name=name)

@@ -69,6 +69,14 @@ def described(security: SecurityValue | None) -> dict[str, Any] | None:
     return fields
 
 
+def missing_files(security: object) -> list[str]:
+    """Return the files that a `Security`, or the dict for one, names and that are not there."""
+    given = security_of(security)
+    values = (getattr(given, name) for name in FIELDS if name.endswith(("_file", "_cert", "_key")))
+    named = dict.fromkeys(v for v in values if isinstance(v, str) and "\n" not in v)
+    return [file for file in named if not Path(file).exists()]
+
+
 def _copied(given: Security) -> SecurityValue:
     made = SecurityValue()
     for name in FIELDS:
