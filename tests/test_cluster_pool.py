@@ -21,8 +21,12 @@ from clusters import (
     gaze,
     glance,
 )
-from hypernodes import Failure, Pipeline, RuntimeConfig, node, report
+from hypernodes import Callback, Failure, Pipeline, RuntimeConfig, node, report
+from hypernodes._dispatch.session import Session
 from hypernodes._engine.clusters import underway
+from hypernodes._engine.observing.runs import Run
+from hypernodes._engine.shipping.events import OVER, Story
+from hypernodes._engine.shipping.tales import Tale
 from hypernodes.exceptions import HyperNodesError, ResourceError, WorkerCrashedError
 
 LIMIT = 60
@@ -300,3 +304,32 @@ def test_all_that_is_told_early_comes_to_one_end(seed, capacities, deaths, monke
     checker.check()
     items = [hook for hook, path, _ in checker.seen if path == ("outer",) and "item" in hook]
     assert items.count("on_item_start") == len(items) / 2
+
+
+def test_a_value_that_another_stored_after_a_miss_was_lost_is_a_hit():
+    checker, told = Checker(), []
+
+    class Checks(Callback):
+        def on_cache_check(self):
+            told.append("check")
+
+        def on_cache_hit(self):
+            told.append("hit")
+
+        def on_cache_miss(self):
+            told.append("miss")
+
+    pipeline = Pipeline([node("y")(lambda x: x)])
+    ctx = pipeline._context(RuntimeConfig(callbacks=[checker, Checks()], cache="memory"))
+    engine = pipeline.engine(["x"], ctx)
+    run = Run(Session(), pipeline, ctx, "run")
+    run.begin(0.0, {})
+    tale = Tale(run.enter(engine), engine, {})
+    begun = (), "started", (0.0, None, {}, None)
+    tale.go_on([begun, ((), "missed", (0, "signature"))])
+    tale.lose(0.0)
+    found = (), "found", (0, 1.0, "signature", (None, 1), None)
+    tale.end(Story({"y": 1}, [begun, found, ((), OVER, (2.0,))]))
+    run.end(3.0, {})
+    checker.check()
+    assert told == ["check", "hit"]
