@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent import futures
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,6 +25,7 @@ from clusters import (
 from hypernodes import Callback, Failure, Pipeline, RuntimeConfig, node, report
 from hypernodes._dispatch.session import Session
 from hypernodes._engine.clusters import underway
+from hypernodes._engine.clusters.places import Place
 from hypernodes._engine.observing.runs import Run
 from hypernodes._engine.shipping.events import OVER, Story
 from hypernodes._engine.shipping.tales import Tale
@@ -333,3 +335,13 @@ def test_a_value_that_another_stored_after_a_miss_was_lost_is_a_hit():
     run.end(3.0, {})
     checker.check()
     assert told == ["check", "hit"]
+
+
+def test_a_place_where_something_may_take_any_time_may_be_silent():
+    place = Place("here", 2)
+    bounded, unbounded = SimpleNamespace(patience=16.0), SimpleNamespace(patience=None)
+    assert place.patience is None
+    place.flights = {1: bounded}
+    assert place.patience == 16.0
+    place.flights = {1: bounded, 2: unbounded}
+    assert place.patience is None

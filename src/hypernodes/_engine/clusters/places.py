@@ -37,7 +37,7 @@ class Flight:
         sent_at: When it was sent.
         doomed_at: When its worker is killed if it does not end; None where that is not planned.
         patience: For how many seconds its worker may not answer, with the longest of timeouts among
-            its nodes; None where these have none.
+            its nodes; None where one of these has none.
         is_stuck: Whether its worker has not answered for so long.
     """
 
@@ -55,7 +55,8 @@ class Flight:
         self.death = Death()
         self.ran = -1
         self.doomed_at: float | None = None
-        self.patience = patience_with(chunk.source.engine)
+        steps = chunk.source.steps_of(chunk.entries[0])
+        self.patience = patience_with(chunk.source.engine, steps)
         self.is_stuck = False
 
     @property
@@ -66,9 +67,8 @@ class Flight:
     @property
     def stuck_at(self) -> float | None:
         """When its worker counts as stuck if it has not answered; None where it need not answer."""
-        if self.patience is None or not self.looking or self.is_stuck:
-            return None
-        return self.looked_at + self.patience
+        patience = self.place.patience if self.looking and not self.is_stuck else None
+        return None if patience is None else self.looked_at + patience
 
     @property
     def cause(self) -> Death:
@@ -148,6 +148,13 @@ class Place:
         self.flights: dict[int, Flight] = {}
         self.is_retired = False
         self._known: OrderedDict[int, None] = OrderedDict()
+
+    @property
+    def patience(self) -> float | None:
+        """For how many seconds it may not answer; None where something may take any time there."""
+        found = [flight.patience for flight in self.flights.values()]
+        bounded = [patience for patience in found if patience is not None]
+        return max(bounded) if bounded and len(bounded) == len(found) else None
 
     @property
     def is_empty(self) -> bool:
