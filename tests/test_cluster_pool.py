@@ -24,7 +24,7 @@ from clusters import (
 )
 from hypernodes import Callback, Failure, Pipeline, RuntimeConfig, node, report
 from hypernodes._dispatch.session import Session
-from hypernodes._engine.clusters import underway
+from hypernodes._engine.clusters import places, underway
 from hypernodes._engine.clusters.places import Place
 from hypernodes._engine.observing.runs import Run
 from hypernodes._engine.shipping.events import OVER, Story
@@ -345,3 +345,19 @@ def test_a_place_where_something_may_take_any_time_may_be_silent():
     assert place.patience == 16.0
     place.flights = {1: bounded, 2: unbounded}
     assert place.patience is None
+
+
+def test_a_worker_is_not_stuck_because_its_driver_stood_still(monkeypatch):
+    monkeypatch.setattr(places, "patience_with", lambda *_: 16.0)
+    place, flights = Place("here", 1), underway.UnderWay(None)
+    source = SimpleNamespace(engine=None, steps_of=lambda _: [])
+    flight = flights.begin(SimpleNamespace(entries=[0], source=source), place)
+    flight.ask(0.0)
+    assert flights.stuck(60.0) == []
+    flight.looking = False  # the answer was there
+    assert flights.stuck(70.0) == []
+    flight.ask(70.0)
+    assert flights.stuck(86.0) == []
+    assert flights.stuck(86.5) == []
+    assert flights.stuck(87.0) == [place]
+    assert flights.stuck(90.0) == []

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 DEPTH: Final = 3
 KNOWN: Final = 64
+DOUBT: Final = 1.0
+"""Seconds for answers that have come while this process stood still."""
 
 
 class Flight:
@@ -38,7 +40,8 @@ class Flight:
         doomed_at: When its worker is killed if it does not end; None where that is not planned.
         patience: For how many seconds its worker may not answer, with the longest of timeouts among
             its nodes; None where one of these has none.
-        is_stuck: Whether its worker has not answered for so long.
+        doubted_at: When it was seen that its worker has not answered for so long.
+        is_stuck: Whether it has not answered since, either.
     """
 
     def __init__(self, number: int, chunk: Chunk, place: Place) -> None:
@@ -57,7 +60,12 @@ class Flight:
         self.doomed_at: float | None = None
         steps = chunk.source.steps_of(chunk.entries[0])
         self.patience = patience_with(chunk.source.engine, steps)
+        self.doubted_at: float | None = None
         self.is_stuck = False
+
+    def ask(self, now: float) -> None:
+        """Take note that it is asked how far it is."""
+        self.looked_at, self.looking, self.doubted_at = now, True, None
 
     @property
     def is_followed(self) -> bool:
@@ -68,7 +76,9 @@ class Flight:
     def stuck_at(self) -> float | None:
         """When its worker counts as stuck if it has not answered; None where it need not answer."""
         patience = self.place.patience if self.looking and not self.is_stuck else None
-        return None if patience is None else self.looked_at + patience
+        if patience is None:
+            return None
+        return self.looked_at + patience if self.doubted_at is None else self.doubted_at + DOUBT
 
     @property
     def cause(self) -> Death:
