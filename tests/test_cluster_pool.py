@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent import futures
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,8 +22,13 @@ from clusters import (
     gaze,
     glance,
 )
-from hypernodes import Failure, Pipeline, RuntimeConfig, node, report
-from hypernodes._engine.clusters import underway
+from hypernodes import Callback, Failure, Pipeline, RuntimeConfig, node, report
+from hypernodes._dispatch.session import Session
+from hypernodes._engine.clusters import places, underway
+from hypernodes._engine.clusters.places import Place
+from hypernodes._engine.observing.runs import Run
+from hypernodes._engine.shipping.events import OVER, Story
+from hypernodes._engine.shipping.tales import Tale
 from hypernodes.exceptions import HyperNodesError, ResourceError, WorkerCrashedError
 
 LIMIT = 60
@@ -300,3 +306,58 @@ def test_all_that_is_told_early_comes_to_one_end(seed, capacities, deaths, monke
     checker.check()
     items = [hook for hook, path, _ in checker.seen if path == ("outer",) and "item" in hook]
     assert items.count("on_item_start") == len(items) / 2
+
+
+def test_a_value_that_another_stored_after_a_miss_was_lost_is_a_hit():
+    checker, told = Checker(), []
+
+    class Checks(Callback):
+        def on_cache_check(self):
+            told.append("check")
+
+        def on_cache_hit(self):
+            told.append("hit")
+
+        def on_cache_miss(self):
+            told.append("miss")
+
+    pipeline = Pipeline([node("y")(lambda x: x)])
+    ctx = pipeline._context(RuntimeConfig(callbacks=[checker, Checks()], cache="memory"))
+    engine = pipeline.engine(["x"], ctx)
+    run = Run(Session(), pipeline, ctx, "run")
+    run.begin(0.0, {})
+    tale = Tale(run.enter(engine), engine, {})
+    begun = (), "started", (0.0, None, {}, None)
+    tale.go_on([begun, ((), "missed", (0, "signature"))])
+    tale.lose(0.0)
+    found = (), "found", (0, 1.0, "signature", (None, 1), None)
+    tale.end(Story({"y": 1}, [begun, found, ((), OVER, (2.0,))]))
+    run.end(3.0, {})
+    checker.check()
+    assert told == ["check", "hit"]
+
+
+def test_a_place_where_something_may_take_any_time_may_be_silent():
+    place = Place("here", 2)
+    bounded, unbounded = SimpleNamespace(patience=16.0), SimpleNamespace(patience=None)
+    assert place.patience is None
+    place.flights = {1: bounded}
+    assert place.patience == 16.0
+    place.flights = {1: bounded, 2: unbounded}
+    assert place.patience is None
+
+
+def test_a_worker_is_not_stuck_because_its_driver_stood_still(monkeypatch):
+    monkeypatch.setattr(places, "patience_with", lambda *_: 16.0)
+    place, flights = Place("here", 1), underway.UnderWay(None)
+    source = SimpleNamespace(engine=None, steps_of=lambda _: [])
+    flight = flights.begin(SimpleNamespace(entries=[0], source=source), place)
+    flight.ask(0.0)
+    assert flights.stuck(60.0) == []
+    flight.looking = False  # the answer was there
+    assert flights.stuck(70.0) == []
+    flight.ask(70.0)
+    assert flights.stuck(86.0) == []
+    assert flights.stuck(86.5) == []
+    assert flights.stuck(87.0) == [place]
+    assert flights.stuck(90.0) == []

@@ -1,6 +1,7 @@
 """Which Dask cluster is used, how it is opened and ended, and what is refused or lost there."""
 
 import asyncio
+import ctypes
 import os
 import pickle
 import re
@@ -325,6 +326,23 @@ def test_a_late_call_that_never_lets_go_of_the_lock_is_ended_with_its_worker(own
     assert isinstance(error, NodeTimeoutError)
     assert (error.node, error.timeout) == ("never_lets_go", 0.5)
     checker.check()
+
+
+def test_a_call_without_a_timeout_may_keep_the_lock_though_others_have_one(
+    own, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(stuck, "SILENCE", 1.5)
+
+    def keeps(a):
+        with (tmp_path / "ran").open("a") as file:
+            file.write("r")
+        ctypes.PyDLL(None).sleep(4)  # as native code may
+        return a
+
+    pipeline = Pipeline([node("a", timeout=0.5)(lambda x: x), node("y")(keeps)])
+    found = pipeline.map({"x": [1]}, map_over="x", config=RuntimeConfig(executor=own))
+    assert found == [{"a": 1, "y": 1}]
+    assert (tmp_path / "ran").read_text() == "r"
 
 
 def test_what_needs_no_worker_starts_none():

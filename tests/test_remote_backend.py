@@ -1157,6 +1157,24 @@ def test_closing_ends_what_runs_there(remote, tmp_path):
     wait_until((tmp_path / "cancelled").exists)
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_closing_leaves_no_connection_of_its_workers(cluster, inside):
+    cluster.add("one", "--nthreads", "1")
+
+    def clients():
+        return client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.clients))
+
+    own = RuntimeConfig(executor="dask")
+    pipeline = single(lambda x: x, config=own if inside else None)
+    with distributed.Client(cluster.address, set_as_default=False) as client:
+        before = clients()
+        with RemoteBackend("dask", cluster.address) as backend:
+            config = RuntimeConfig(backend=backend, executor="sequential" if inside else "dask")
+            assert pipeline.with_config(config).run({"x": 1}) == {"y": 1}
+            assert clients() == before + 2
+        wait_until(lambda: clients() == before)
+
+
 INTERRUPTED = """
 import asyncio, signal, sys, threading
 from pathlib import Path

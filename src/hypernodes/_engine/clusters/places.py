@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 DEPTH: Final = 3
 KNOWN: Final = 64
+DOUBT: Final = 1.0
+"""Seconds for answers that have come while this process stood still."""
 
 
 class Flight:
@@ -37,8 +39,9 @@ class Flight:
         sent_at: When it was sent.
         doomed_at: When its worker is killed if it does not end; None where that is not planned.
         patience: For how many seconds its worker may not answer, with the longest of timeouts among
-            its nodes; None where these have none.
-        is_stuck: Whether its worker has not answered for so long.
+            its nodes; None where one of these has none.
+        doubted_at: When it was seen that its worker has not answered for so long.
+        is_stuck: Whether it has not answered since, either.
     """
 
     def __init__(self, number: int, chunk: Chunk, place: Place) -> None:
@@ -55,8 +58,14 @@ class Flight:
         self.death = Death()
         self.ran = -1
         self.doomed_at: float | None = None
-        self.patience = patience_with(chunk.source.engine)
+        steps = chunk.source.steps_of(chunk.entries[0])
+        self.patience = patience_with(chunk.source.engine, steps)
+        self.doubted_at: float | None = None
         self.is_stuck = False
+
+    def ask(self, now: float) -> None:
+        """Take note that it is asked how far it is."""
+        self.looked_at, self.looking, self.doubted_at = now, True, None
 
     @property
     def is_followed(self) -> bool:
@@ -66,9 +75,10 @@ class Flight:
     @property
     def stuck_at(self) -> float | None:
         """When its worker counts as stuck if it has not answered; None where it need not answer."""
-        if self.patience is None or not self.looking or self.is_stuck:
+        patience = self.place.patience if self.looking and not self.is_stuck else None
+        if patience is None:
             return None
-        return self.looked_at + self.patience
+        return self.looked_at + patience if self.doubted_at is None else self.doubted_at + DOUBT
 
     @property
     def cause(self) -> Death:
@@ -148,6 +158,13 @@ class Place:
         self.flights: dict[int, Flight] = {}
         self.is_retired = False
         self._known: OrderedDict[int, None] = OrderedDict()
+
+    @property
+    def patience(self) -> float | None:
+        """For how many seconds it may not answer; None where something may take any time there."""
+        found = [flight.patience for flight in self.flights.values()]
+        bounded = [patience for patience in found if patience is not None]
+        return max(bounded) if bounded and len(bounded) == len(found) else None
 
     @property
     def is_empty(self) -> bool:

@@ -13,9 +13,10 @@ from hypernodes._engine.clusters.needs import all_steps
 from hypernodes._node import Node
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from hypernodes._engine.kernel import PipelineExecutionEngine
+    from hypernodes._engine.plan import Step
     from hypernodes._engine.shipping.deaths import Death
 
     Timeouts = Mapping[tuple[str, ...], float]
@@ -26,16 +27,33 @@ SILENCE: Final = 15.0
 _known: Final[WeakKeyDictionary[PipelineExecutionEngine, Timeouts]] = WeakKeyDictionary()
 
 
-def patience_with(engine: PipelineExecutionEngine) -> float | None:
-    """Return for how many seconds who runs a plan may not answer; None if none has a timeout."""
+def patience_with(engine: PipelineExecutionEngine, steps: Iterable[Step]) -> float | None:
+    """Return for how many seconds who runs some steps may not answer.
+
+    Args:
+        engine: Of the plan.
+        steps: Those of it that run there.
+
+    Returns:
+        The longest timeout among them, and some; None where one has none, and may take any time.
+    """
     timeouts = _timeouts(engine)
-    return max(timeouts.values()) + SILENCE if timeouts else None
+    if not timeouts:
+        return None
+    found = [timeouts.get(step.path) for step in all_steps(steps) if not _is_map_here(step)]
+    bounded = [timeout for timeout in found if timeout is not None]
+    return max(bounded) + SILENCE if bounded and len(bounded) == len(found) else None
 
 
 def late(death: Death, engine: PipelineExecutionEngine) -> Death:
     """Return why a piece lost a worker that was stuck, as far as it is known what ran."""
     timeout = _timeouts(engine).get(death.path)
     return death if timeout is None else death._replace(late=True, timeout=timeout)
+
+
+def _is_map_here(step: Step) -> bool:
+    """Whether a step is a map inside, whose own steps the same workers run."""
+    return step.inner is not None and bool(step.inner.map_over) and not step.inner.elsewhere
 
 
 def _timeouts(engine: PipelineExecutionEngine) -> Timeouts:

@@ -86,11 +86,15 @@ class UnderWay:
     # ------------------------------------------------------------ looks
 
     def stuck(self, now: float) -> list[Place]:
-        """Return the places that have not answered for too long, each time once."""
+        """Return the places that have not answered for too long, each time once.
+
+        Not at first sight: this process may have stood still itself.
+        """
         due = [f for f in self._flights.values() if f.stuck_at is not None and now >= f.stuck_at]
         for flight in due:
-            flight.is_stuck = True
-        return list(dict.fromkeys(flight.place for flight in due))
+            flight.is_stuck = flight.doubted_at is not None
+            flight.doubted_at = now
+        return list(dict.fromkeys(flight.place for flight in due if flight.is_stuck))
 
     def dues(self) -> Iterator[float]:
         """Yield when there is something to be done about them."""
@@ -107,7 +111,7 @@ class UnderWay:
         for place in self._allotment.places.values():
             slow = [look for look in self._looks(place, idle) if look.due <= now]
             for look in slow:
-                look.flight.looked_at, look.flight.looking = now, True
+                look.flight.ask(now)
             for back in (True, False):
                 numbers = [look.flight.number for look in slow if look.back is back]
                 if numbers:

@@ -21,6 +21,7 @@ from hypernodes._engine.clusters.attempts import ACCOUNT, ChunkAccount, Watches
 from hypernodes._engine.clusters.briefs import DRIVER, Attempt, Part, Report, Result
 from hypernodes._engine.clusters.hearing import HEARING, overhear
 from hypernodes._engine.clusters.share import Share
+from hypernodes._engine.observing.script import own_configs
 from hypernodes._engine.shipping import settings
 from hypernodes._engine.shipping.claims import CURSOR, LIMIT, NO_LIMIT, VOID, Claims
 from hypernodes._engine.shipping.errors import PackedError, pack_error
@@ -59,7 +60,7 @@ _loading: Final = threading.RLock()
 _jobs: Final[OrderedDict[tuple[str, int], Job | PackedError]] = OrderedDict()
 _drivers: Final[set[str]] = set()
 _executors: Final[dict[str, set[Executor]]] = {}
-"""What runs shares, by the driver that sends them."""
+"""What runs shares, and parts of them, by the driver that sends them."""
 _running: Final[dict[tuple[str, int], _Running]] = {}
 _ended: Final[OrderedDict[tuple[str, int], None]] = OrderedDict()
 _refused: Final[OrderedDict[tuple[str, int], None]] = OrderedDict()
@@ -245,9 +246,10 @@ def _unusable(job: Job | PackedError | None) -> Report:
 
 
 def _share(driver: str, job: Job, body: Any) -> Share:
+    plan = job.engine.plan
+    configs = plan.request.ctx.config, *own_configs(plan.pipeline)
     with _lock:
-        used = _executors.setdefault(driver, set())
-        used.add(job.engine.plan.request.ctx.config.executor)
+        _executors.setdefault(driver, set()).update(config.executor for config in configs)
     return Share(job, body)
 
 

@@ -282,6 +282,7 @@ class Pass(Follower):
         with self._lock:
             inputs, value = shown
             is_new = index not in self._nodes  # else it has missed, and was lost with its worker
+            self._missed.pop(index, None)
             self.node_started(index, when, inputs, worker)
             ctx, part = self._nodes.get(index), self._parts[index]
             if ctx is None:
@@ -290,7 +291,6 @@ class Pass(Follower):
                 self._check(part, ctx, signature)
                 ctx.cache_hit = self._has_hit = True
                 self._session.fire(part.hits, ctx, part.node, signature)
-            self._missed.pop(index, None)
             self._end_node(index, when, when, value, 1)
 
     def missed(self, index: int, signature: str) -> None:
