@@ -78,7 +78,14 @@ def crowded(places: int) -> rules.clusters.ClusterPool:
     pool.close()
     pipeline = Pipeline([node("y")(same)])
     engine = pipeline.engine(("x",), RunContext(RuntimeConfig(executor="sequential"), path=("y",)))
-    source = SimpleNamespace(closed=False, is_new=False, waiting=1, due=None, engine=engine)
+    source = SimpleNamespace(
+        closed=False,
+        is_new=False,
+        waiting=1,
+        due=None,
+        engine=engine,
+        steps_of=lambda _: engine.plan.steps,
+    )
     chunk: Any = SimpleNamespace(source=source, entries=[0, 1], trouble=None)
     for place in pool._places.values():  # noqa: SLF001 - what is measured are parts of it
         for _ in range(BUSY):
