@@ -965,9 +965,10 @@ def test_a_killed_worker_costs_its_share_at_most(cluster, tmp_path):
 
 
 def test_an_item_that_kills_every_worker_is_named(cluster):
-    # It may end three: one for all items of its chunk, two for itself.
-    for name in ("one", "two", "three", "four"):
+    # It may end three: one for all items of its chunk, two for itself. A worker may fail to start.
+    for name in ("one", "two", "three", "four", "five"):
         cluster.add(name, "--nthreads", "1")
+    cluster.await_workers(4)
 
     def work(x):
         if x == 3:
