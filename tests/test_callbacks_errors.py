@@ -230,7 +230,7 @@ def test_a_node_that_is_late_has_taken_as_long_as_its_timeout(executor, how):
         run = partial(Pipeline([late]).map, {"x": [1]}, map_over="x", config=config)
     with pytest.raises(TimeoutError):
         run()
-    assert durations[0] >= 0.4
+    assert durations[0] > 0.4 - 1e-6  # what is left of it by numbers as large as a clock's
 
 
 @dataclass(frozen=True)
