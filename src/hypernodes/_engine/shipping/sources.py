@@ -180,7 +180,7 @@ class Source(ABC):
 
     def hear(self, entries: list[Any], told: Parcel) -> None:
         """Pass on what there is to be told of pieces that are under way."""
-        # Only where `is_told`.
+        # Workers tell early only of what `is_told`: nobody calls it for other sources.
         raise NotImplementedError
 
     def _made(self, entries: list[Any]) -> Chunk | None:
