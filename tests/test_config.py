@@ -1075,6 +1075,17 @@ def test_misspelt_field_comes_with_the_nearest():
         RuntimeConfig(retry=2)
 
 
+@pytest.mark.parametrize("address", ["tcp://host:8786", "ray://host:10001", "127.0.0.1:8786"])
+@pytest.mark.parametrize(
+    ("role", "example"), [("executor", "DaskExecutor"), ("backend", "RemoteBackend")]
+)
+def test_an_address_given_for_a_name_is_told_where_it_belongs(role, example, address):
+    with pytest.raises(
+        ValidationError, match=f"'{address}' is an address and no {role}.*{example}"
+    ):
+        RuntimeConfig(**{role: address})
+
+
 @pytest.mark.parametrize("wrong", ["2", -1, {"max_retries": -1}, {"retry_on": ["ConectionError"]}])
 def test_wrong_retries_are_told_of_once(wrong):
     with pytest.raises(ValidationError) as caught:

@@ -104,9 +104,17 @@ def test_what_is_no_address_is_refused(address):
         RayExecutor(ray_address=address)
 
 
-def test_an_address_where_nobody_is_is_told_soon():
-    config = RuntimeConfig(executor=RayExecutor(ray_address="127.0.0.1:9"))
-    with pytest.raises(HyperNodesError, match="nobody listens"):
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("127.0.0.1:9", "nothing listens there; see whether it is up"),
+        ("no..host:6379", r"the host 'no..host' is not known here; see whether its name is right"),
+        ("host.invalid:6379", "the host 'host.invalid' is not known here"),
+    ],
+)
+def test_an_address_where_nobody_is_is_told_soon(address, problem):
+    config = RuntimeConfig(executor=RayExecutor(ray_address=address))
+    with pytest.raises(HyperNodesError, match=f"no Ray can be reached at '{address}': {problem}"):
         pids(config)
 
 

@@ -5,6 +5,7 @@ A class of somebody else's is named by where it is found: `{"kind": "package.mod
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib import import_module
 from inspect import isabstract
@@ -32,6 +33,11 @@ BACKENDS: Final = {
     "dask": _REMOTE,
     "ray": _REMOTE,
     "spark": _REMOTE,
+}
+_ADDRESS: Final = re.compile(r"\w+://|[^:]*:\d+$")
+_AT_ADDRESS: Final = {
+    "Executor": "DaskExecutor(scheduler_address=...)",
+    "Backend": "RemoteBackend('dask', ...)",
 }
 
 
@@ -138,9 +144,14 @@ def _read(
 
 
 def _find(contract: type[Described], kinds: Mapping[str, str], kind: str) -> type[Described]:
-    place = kinds.get(kind, kind)
+    place, role = kinds.get(kind, kind), contract.__name__
+    if _ADDRESS.match(place):
+        raise ValueError(
+            f"{kind!r} is an address and no {role.lower()}: give what leads there, such as "
+            f"{_AT_ADDRESS[role]}"
+        )
     if ":" not in place:
-        raise ValueError(f"unknown {contract.__name__.lower()} {kind!r}; {hint(kind, kinds)}")
+        raise ValueError(f"unknown {role.lower()} {kind!r}; {hint(kind, kinds)}")
     try:
         found = import_place(place)
     except MissingDependencyError:
@@ -148,7 +159,7 @@ def _find(contract: type[Described], kinds: Mapping[str, str], kind: str) -> typ
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{kind!r} is not to be found: {error}") from error
     if not isinstance(found, type) or not issubclass(found, contract) or isabstract(found):
-        raise ValueError(f"{kind!r} is no {contract.__name__} that can be made")
+        raise ValueError(f"{kind!r} is no {role} that can be made")
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import TYPE_CHECKING, Any, Final
 
 from dask.utils import parse_timedelta
@@ -12,6 +11,7 @@ from distributed.comm import connect, get_address_host_port, parse_address
 from distributed.security import Security
 
 from hypernodes._engine.clusters.loops import LoopThread
+from hypernodes._engine.clusters.reach import problem_at
 from hypernodes.exceptions import HyperNodesError
 
 if TYPE_CHECKING:
@@ -96,16 +96,3 @@ async def _identity(address: str, security: Security) -> str | None:
     async with rpc(address, timeout=CONNECTS_IN, connection_args=arguments) as there:
         found: dict[str, Any] = await there.identity(n_workers=0)
         return found.get("id")
-
-
-def problem_at(host: str, port: int) -> str | None:
-    """Return why there can be nobody, and what to do; None where there may be somebody."""
-    try:
-        socket.create_connection((host, port), timeout=MOMENT).close()
-    except ConnectionRefusedError:
-        return "nothing listens there; see whether it is up, and whether the port is right"
-    except (socket.gaierror, UnicodeError):
-        return f"the host {host!r} is not known here; see whether its name is right"
-    except OSError:
-        return None
-    return None

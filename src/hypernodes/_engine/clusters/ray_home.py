@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import ray
 
-from hypernodes._engine.clusters.ray_watch import connection, listens
+from hypernodes._engine.clusters.ray_watch import connection
+from hypernodes._engine.clusters.reach import listens, problem_at
 from hypernodes.exceptions import HyperNodesError
 
 if TYPE_CHECKING:
@@ -170,8 +171,11 @@ def _check_address(address: str) -> None:
     if not (host and port.isdigit()):
         return
     where = host.strip("[]"), int(port)
+    problem = problem_at(*where)
+    if problem is not None:
+        raise HyperNodesError(f"no Ray can be reached at {address!r}: {problem}")
     if not listens(where):
-        raise _unreachable(address, "nobody listens there")
+        raise _unreachable(address, "nobody answers there")
     if not (os.environ.get("RAY_USE_TLS") or _greets(where)):
         raise _unreachable(address, "who listens there is no Ray: is it another's port?")
 

@@ -6,7 +6,6 @@ local node is down, nothing is told for half a minute. Both can be seen by wheth
 
 from __future__ import annotations
 
-import socket
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import ray
 
 from hypernodes._engine.clusters import ray_floor
+from hypernodes._engine.clusters.reach import listens
 from hypernodes.exceptions import HyperNodesError
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 GLANCE: Final = 1.0
 MOST_DEAF: Final = 3
 """How often in a row a part of the cluster does not listen until it counts as gone."""
-PATIENCE: Final = 1.0
 
 
 class Watch:
@@ -97,15 +96,6 @@ def _parts() -> dict[str, tuple[str, int]]:
         if node["NodeID"] == here:
             parts["the local node (raylet)"] = node["NodeManagerAddress"], node["NodeManagerPort"]
     return parts
-
-
-def listens(where: tuple[str, int]) -> bool:
-    """Return whether somebody listens at a host and port."""
-    try:
-        socket.create_connection(where, PATIENCE).close()
-    except OSError:
-        return False
-    return True
 
 
 def _gone(part: str) -> HyperNodesError:
