@@ -724,6 +724,64 @@ def test_a_worker_with_other_versions_that_joins_later_is_left_out(cluster, tmp_
         assert pids(config) == {pid}
 
 
+def test_what_comes_to_the_address_of_a_worker_that_has_gone_is_asked_anew(
+    cluster, tmp_path, caplog
+):
+    (tmp_path / "sitecustomize.py").write_text(OTHER, encoding="utf-8")
+    env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    pid = cluster.add("good")
+    with DaskExecutor(cluster.address) as executor:
+        config = RuntimeConfig(executor=executor)
+        assert pids(config) == {pid}
+        for count in (1, 2):
+            cluster.add("other", "--worker-port", port, env=env)
+            wait_until(lambda count=count: caplog.text.count("it is left out") == count)
+            assert pids(config) == {pid}
+            cluster.end_worker("other")
+            same = cluster.add("same", "--worker-port", port)
+            wait_until(lambda same=same: pids(config) == {pid, same})
+            cluster.end_worker("same")
+            wait_until(lambda: pids(config) == {pid})
+
+
+def test_a_worker_that_cannot_be_reached_at_first_is_asked_again(cluster, monkeypatch):
+    asked, run = [], distributed.Client.run
+
+    def run_badly(client, function, *args, **options):
+        answers = run(client, function, *args, **options)
+        if function is not eval:
+            return answers
+        asked.extend(options["workers"])
+        late = [address for address in answers if address != asked[0] and asked.count(address) < 3]
+        return answers | {address: OSError("it does not answer") for address in late}
+
+    monkeypatch.setattr(distributed.Client, "run", run_badly)
+    first = cluster.add("first")
+    with DaskExecutor(cluster.address) as executor:
+        config = RuntimeConfig(executor=executor)
+        assert pids(config) == {first}
+        second = cluster.add("second")
+        wait_until(lambda: pids(config) == {first, second})
+    assert asked.count(asked[-1]) == 3
+
+
+def test_workers_of_which_none_can_be_reached_are_an_error(cluster, monkeypatch):
+    run = distributed.Client.run
+
+    def run_badly(client, function, *args, **options):
+        if function is not eval:
+            return run(client, function, *args, **options)
+        return {address: OSError("it does not answer") for address in options["workers"]}
+
+    monkeypatch.setattr(distributed.Client, "run", run_badly)
+    cluster.add("only")
+    config = RuntimeConfig(executor=DaskExecutor(cluster.address))
+    with pytest.raises(HyperNodesError, match=r"could not be asked .*does not answer"):
+        pids(config)
+
+
 # ---------------------------------------------------------------- a cluster that is lost
 
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import math
 import pickle
+import time
 from collections import deque
 from contextlib import suppress
 from functools import partial
@@ -42,6 +43,8 @@ SCATTERED: Final = 1 << 20
 GPU: Final = {"num_gpus": "GPU"}
 PAUSES: Final = (0.05, 0.2, 1.0)
 """Seconds between attempts to move something to or from a worker that may be about to go."""
+AGAIN: Final = 0.2
+"""Seconds until a worker is asked again that could not be reached."""
 FEW: Final = 16
 """Plans that a worker may keep when they are over, if they are small."""
 PARTING: Final = 2.0
@@ -149,23 +152,27 @@ class DaskCluster(Cluster):
                 self._workers[address] = found[address]
                 self._listener.joined(address, found[address]["nthreads"])
             else:
-                self._eyes.submit(self._check, address)
+                self._eyes.submit(self._check, address, self._fitness)
 
-    def _check(self, address: str) -> None:
+    def _check(self, address: str, fitness: Fitness) -> None:
         """See whether a worker that has joined can be used."""
-        assert self._fitness is not None  # noqa: S101 - else nobody is checked
         try:
-            self._fitness.check([address])
+            fitness.check([address])
         except HyperNodesError as error:
             self._rejected.add(address)
             _logger.warning("%s; it is left out", error)
         except Exception:  # noqa: BLE001 - it is gone, and that is told elsewhere
             return
         else:
+            if address not in fitness:  # it cannot be reached yet, or any more
+                time.sleep(AGAIN)
             self._listener.later(self._on_change)
 
     def _on_gone(self, address: str) -> None:
         """Forget what was at a worker: Dask would make it again, if it came back."""
+        self._rejected.discard(address)
+        if self._fitness is not None:
+            self._fitness.forget(address)
         if self._workers.pop(address, None) is None:
             return
         self._errands.call_off(address)

@@ -29,16 +29,24 @@ class Fitness:
     def check(self, workers: Iterable[str]) -> None:
         """Refuse workers that have other versions.
 
+        Those that cannot be reached are neither refused nor fit, as long as others are there.
+
         Args:
             workers: Their addresses.
 
         Raises:
-            HyperNodesError: Some differ; it names them and says in what.
+            HyperNodesError: Some differ, or none can be reached; it names them and says in what.
         """
         asked = [worker for worker in workers if worker not in self._fit]
         there = self._client.run(eval, self._question, workers=asked, on_error="return")
         words = {worker: differing(self._here, found) for worker, found in there.items()}
         self._fit.update(worker for worker, found in words.items() if not found)
-        unfit = [(f"the Dask worker {worker}", found) for worker, found in words.items() if found]
-        if unfit:
-            raise mismatch(unfit)
+        away = {worker for worker, found in there.items() if isinstance(found, OSError)}
+        refused = [worker for worker in asked if words.get(worker) and worker not in away]
+        if refused or (away and not self._fit):
+            found = refused or away
+            raise mismatch([(f"the Dask worker {worker}", words[worker]) for worker in found])
+
+    def forget(self, worker: str) -> None:
+        """Take note that a worker is gone: another one may come to its address."""
+        self._fit.discard(worker)
