@@ -43,6 +43,8 @@ SCATTERED: Final = 1 << 20
 GPU: Final = {"num_gpus": "GPU"}
 PAUSES: Final = (0.05, 0.2, 1.0)
 """Seconds between attempts to move something to or from a worker that may be about to go."""
+SUBSCRIBED: Final = 0.5
+"""Seconds within which the scheduler hears that somebody wants to know who comes and goes."""
 AGAIN: Final = 0.2
 """Seconds until a worker is asked again that could not be reached."""
 FEW: Final = 16
@@ -112,6 +114,8 @@ class DaskCluster(Cluster):
         self._client.subscribe_topic(EVERYONE, self._on_event)
         self._client.subscribe_topic(self._client.id, self._on_message)
         self._look_around(0)
+        again = partial(self._listener.later, self._on_change)
+        self._client.loop.add_callback(self._client.loop.call_later, SUBSCRIBED, again)
         self._lifeline.watch(listener, self._workers.__len__)
 
     @property
