@@ -24,7 +24,7 @@ from clusters import (
 )
 from hypernodes import Callback, Failure, Pipeline, RuntimeConfig, node, report
 from hypernodes._dispatch.session import Session
-from hypernodes._engine.clusters import places, underway
+from hypernodes._engine.clusters import places, stock, underway
 from hypernodes._engine.clusters.places import Place
 from hypernodes._engine.observing.runs import Run
 from hypernodes._engine.shipping.events import OVER, Story
@@ -345,6 +345,42 @@ def test_a_place_where_something_may_take_any_time_may_be_silent():
     assert place.patience == 16.0
     place.flights = {1: bounded, 2: unbounded}
     assert place.patience is None
+
+
+def test_a_worker_hears_of_plans_that_are_over_once_and_of_much_at_once(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    held = stock.Stock()
+    for token, size in ((1, 10), (2, 20), (3, stock.HEAVY)):
+        held.send(token, size)
+        held.arrive(token)
+    assert 1 in held
+    assert 4 not in held
+    held.end([7])
+    assert held.due is None
+    held.end([1])
+    assert held.due == now + stock.LINGER
+    now += 0.1
+    held.end([2, 7])
+    assert held.due == 100.0 + stock.LINGER  # not put off
+    assert 1 not in held
+    held.arrive(1)  # a report from before
+    assert 1 not in held
+    held.end([3])
+    assert held.due == now
+    assert held.over() == (1, 2, 3)
+    assert held.due is None
+    assert held.over() == ()
+
+
+def test_a_worker_is_relied_upon_for_the_latest_plans_only():
+    held = stock.Stock()
+    for token in range(stock.KNOWN + 2):
+        held.send(token, 1)
+        held.arrive(token)
+    assert [token for token in range(stock.KNOWN + 2) if token not in held] == [0, 1]
+    held.lack(5)
+    assert 5 not in held
 
 
 def test_a_worker_is_not_stuck_because_its_driver_stood_still(monkeypatch):

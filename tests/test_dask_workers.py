@@ -5,7 +5,9 @@ import importlib
 import os
 import sys
 import threading
+import time
 import warnings
+import weakref
 from typing import ClassVar
 
 import pytest
@@ -65,6 +67,26 @@ def test_a_value_that_is_lost_with_its_worker_is_made_again(config, tmp_path):
     found = Pipeline(nodes).run({"x": 5}, output_name=["end", "both"], config=config)
     assert found == {"end": (5, BIG), "both": BIG + 5}
     assert (tmp_path / "made").read_text() == "++"
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_worker_lets_go_of_what_maps_have_shared(config, tmp_path, count):
+    class Model:
+        def __reduce__(self):
+            return built, ()
+
+    def built():
+        model = Model()
+        path = tmp_path / f"{os.getpid()}-{id(model)}-{time.monotonic_ns()}"
+        path.touch()
+        weakref.finalize(model, path.unlink)
+        (tmp_path / "built").touch()
+        return model
+
+    pipeline = Pipeline([node("y")(lambda x, model: x)])
+    for _ in range(count):
+        pipeline.map({"x": range(10), "model": Model()}, map_over="x", config=config)
+    wait_until(lambda: [path.name for path in tmp_path.iterdir()] == ["built"])
 
 
 def test_a_value_that_many_need_and_nobody_asks_for_stays_where_it_was_made(config, executor):

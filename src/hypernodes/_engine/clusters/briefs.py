@@ -33,6 +33,7 @@ class Brief(NamedTuple):
         careful: Whether every attempt is announced, and not only those that follow others.
         keeps: Whether the cluster may keep what nobody but other tasks needs.
         settles: Whether the worker takes over where the driver is.
+        over: What the driver calls plans that no chunk will need again.
     """
 
     driver: str
@@ -44,6 +45,7 @@ class Brief(NamedTuple):
     careful: bool = False
     keeps: bool = False
     settles: bool = False
+    over: tuple[int, ...] = ()
 
 
 class Luggage(NamedTuple):

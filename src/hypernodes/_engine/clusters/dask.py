@@ -47,8 +47,6 @@ SUBSCRIBED: Final = 0.5
 """Seconds within which the scheduler hears that somebody wants to know who comes and goes."""
 AGAIN: Final = 0.2
 """Seconds until a worker is asked again that could not be reached."""
-FEW: Final = 16
-"""Plans that a worker may keep when they are over, if they are small."""
 PARTING: Final = 2.0
 """Seconds for workers to hear that nobody wants any more what they do."""
 EVERYONE: Final = "all"
@@ -102,8 +100,7 @@ class DaskCluster(Cluster):
         self._reports: dict[int, _Task] = {}
         self._results: dict[int, _Task] = {}
         self._shared: dict[int, asyncio.Task[Any]] = {}
-        self._told: dict[str, dict[int, int]] = {}
-        self._over: dict[str, dict[int, int]] = {}
+        self._has_sent = False
         self._done: deque[int] = deque()
         self._listener: Listener
         self._errands = Errands(client.loop)
@@ -180,8 +177,6 @@ class DaskCluster(Cluster):
         if self._workers.pop(address, None) is None:
             return
         self._errands.call_off(address)
-        self._told.pop(address, None)
-        self._over.pop(address, None)
         for tasks in (self._reports, self._results):
             for number in [n for n, task in tasks.items() if task.place == address]:
                 del tasks[number]
@@ -211,7 +206,7 @@ class DaskCluster(Cluster):
         brief, place = order.brief, order.place
         luggage = None if order.is_known else order.luggage
         self._reports[brief.number] = _Task(place)
-        self._told.setdefault(place, {})[brief.token] = order.luggage.size
+        self._has_sent = True
         shares = luggage is not None and luggage.size >= SCATTERED
         if shares or brief.parcel.size >= SCATTERED:
             self._errands.run(place, self._scatter, order, luggage, shares)
@@ -356,19 +351,17 @@ class DaskCluster(Cluster):
         for number in numbers:
             self._results.pop(number, None)
 
-    def forget(self, tokens: Collection[int]) -> None:
-        for token in tokens:
-            self._client.loop.add_callback(self._shared.pop, token, None)
-        for place, told in self._told.items():
-            over = self._over.setdefault(place, {})
-            over.update({token: told.pop(token) for token in tokens if token in told})
-            if len(over) > FEW or sum(over.values()) > SCATTERED:  # else it can wait for others
-                self._errands.run(place, self._forget, place, list(self._over.pop(place)))
+    def forget(self, place: str, tokens: Collection[int]) -> None:
+        self._errands.run(place, self._forget, place, tokens)
 
-    async def _forget(self, place: str, tokens: list[int]) -> None:
+    async def _forget(self, place: str, tokens: Collection[int]) -> None:
         with suppress(Exception):  # it is gone, and that is told elsewhere
             options = {"workers": [place], "asynchronous": True}
             await self._client.run(_worker.forget, DRIVER, tokens, **options)
+
+    def unshare(self, tokens: Collection[int]) -> None:
+        for token in tokens:
+            self._client.loop.add_callback(self._shared.pop, token, None)
 
     def bears(self) -> bool:
         found = self._client.run(eval, IS_DAEMON, on_error="return")
@@ -380,7 +373,7 @@ class DaskCluster(Cluster):
 
     def close(self) -> None:
         self._lifeline.stop()
-        if self._told and self._lifeline.lost is None and self._client.status == "running":
+        if self._has_sent and self._lifeline.lost is None and self._client.status == "running":
             self._leave()
         self._reports.clear()
         self._results.clear()

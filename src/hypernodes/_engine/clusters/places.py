@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
+from hypernodes._engine.clusters.stock import Stock
 from hypernodes._engine.clusters.stuck import late, patience_with
 from hypernodes._engine.shipping.deaths import Death
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from hypernodes._engine.shipping.chunk import Chunk
 
 DEPTH: Final = 3
-KNOWN: Final = 64
 DOUBT: Final = 1.0
 """Seconds for answers that have come while this process stood still."""
 
@@ -148,6 +147,7 @@ class Place:
 
     Attributes:
         flights: What it has to do, in order.
+        stock: The plans that it has.
         is_retired: Whether it is ended when it has nothing to do.
     """
 
@@ -157,7 +157,7 @@ class Place:
         self.needs = needs
         self.flights: dict[int, Flight] = {}
         self.is_retired = False
-        self._known: OrderedDict[int, None] = OrderedDict()
+        self.stock = Stock()
 
     @property
     def patience(self) -> float | None:
@@ -189,18 +189,3 @@ class Place:
         the next one ends the worker.
         """
         return not self.is_retired and not any(f.chunk.trouble for f in self.flights.values())
-
-    def knows(self, token: int) -> bool:
-        """Whether a plan has arrived there."""
-        return token in self._known
-
-    def learn(self, token: int) -> None:
-        """Take note that a plan has arrived there."""
-        self._known[token] = None
-        self._known.move_to_end(token)
-        if len(self._known) > KNOWN // 2:
-            self._known.popitem(last=False)
-
-    def forget(self, token: int) -> None:
-        """Take note that a plan is not there."""
-        self._known.pop(token, None)

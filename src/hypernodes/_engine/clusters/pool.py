@@ -197,6 +197,7 @@ class ClusterPool(Dispatcher):
         now = time.monotonic()
         dues = (source.due for source in self._sources)
         waits = [due - now for due in dues if due is not None and due > now]
+        waits += [p.stock.due - now for p in self._places.values() if p.stock.due is not None]
         waits += [due - now for due in self._flights.dues()]
         if self._stranded_at is not None:
             waits.append(self._stranded_at + SCARCE - now)
@@ -221,6 +222,9 @@ class ClusterPool(Dispatcher):
         self._end_stranded(now)
         for place in (*self._flights.doomed(now), *self._flights.stuck(now)):
             self._cluster.kill(place.name)
+        for place in self._places.values():
+            if place.stock.due is not None and now >= place.stock.due:
+                self._cluster.forget(place.name, place.stock.over())
         for place, numbers, back in self._flights.unseen(now):
             self._cluster.look(place.name, numbers, back=back, void=False)
 
@@ -240,9 +244,8 @@ class ClusterPool(Dispatcher):
         self._kept.drop(source)
         tokens = source.token, source.careful_token
         for place in self._places.values():
-            for token in tokens:
-                place.forget(token)
-        self._cluster.forget(tokens)
+            place.stock.end(tokens)
+        self._cluster.unshare(tokens)
 
     def _begin_close(self) -> None:
         self._closing = True
@@ -295,11 +298,12 @@ class ClusterPool(Dispatcher):
             return
         flight = self._flights.begin(chunk, place)
         luggage = Luggage(source.shipment.settings, *source.shipment.parcels)
-        known, references = place.knows(chunk.token), tuple(chunk.references.values())
-        brief = self._brief(flight.number, chunk)
+        known, references = chunk.token in place.stock, tuple(chunk.references.values())
+        place.stock.send(chunk.token, luggage.size)
+        brief = self._brief(flight.number, chunk, place)
         self._cluster.submit(Order(brief, place.name, luggage, known, references, needs))
 
-    def _brief(self, number: int, chunk: Chunk) -> Brief:
+    def _brief(self, number: int, chunk: Chunk, place: Place) -> Brief:
         source, trouble = chunk.source, chunk.trouble
         return Brief(
             DRIVER,
@@ -311,6 +315,7 @@ class ClusterPool(Dispatcher):
             careful=trouble is not None,
             keeps=isinstance(source, SegmentSource) and _may_keep(source, chunk.entries[0].number),
             settles=self._cluster.settles,
+            over=place.stock.over(),
         )
 
     # ------------------------------------------------------------ news of chunks
@@ -323,7 +328,7 @@ class ClusterPool(Dispatcher):
         if report.trouble:
             self._on_trouble(flight, report)
             return
-        flight.place.learn(chunk.token)
+        flight.place.stock.arrive(chunk.token)
         for notice in report.notices:
             chunk.source.notify(*notice)
         flight.early.update({part.number: part for part in report.parts})
@@ -358,7 +363,7 @@ class ClusterPool(Dispatcher):
         """Deal with a chunk that could not begin."""
         chunk = flight.chunk
         self._land(flight)
-        flight.place.forget(chunk.token)
+        flight.place.stock.lack(chunk.token)
         if report.trouble == "stale":
             self.renewed |= frozenset(report.strangers)
             self._retire(flight.place)

@@ -191,6 +191,7 @@ class RayCluster(Cluster):
         luggage = None if is_known else self._shared(brief.token, order.luggage)
         taken = [self._results[reference.kept.number].value for reference in order.references]
         seat.flying[number] = order
+        seat.tokens.difference_update(brief.over)
         seat.tokens.add(brief.token)
         work = seat.actor.work
         if brief.keeps:
@@ -314,14 +315,15 @@ class RayCluster(Cluster):
         for number in numbers:
             self._results.pop(number, None)
 
-    def forget(self, tokens: Collection[int]) -> None:
+    def forget(self, place: str, tokens: Collection[int]) -> None:
+        seat = self._seats.get(place)
+        if seat is not None and seat.is_ready:
+            seat.tokens.difference_update(tokens)
+            seat.ask("forget", DRIVER, list(tokens))
+
+    def unshare(self, tokens: Collection[int]) -> None:
         for token in tokens:
             self._luggage.pop(token, None)
-        for seat in self._seats.values():
-            known = seat.tokens.intersection(tokens)
-            if known and seat.is_ready:
-                seat.tokens -= known
-                seat.ask("forget", DRIVER, list(known))
 
     def kill(self, place: str) -> None:
         seat = self._seats.get(place)

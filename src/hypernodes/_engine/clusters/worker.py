@@ -83,6 +83,7 @@ def work(
         room: How many chunks run at once, unless one lends its place to another.
     """
     key = brief.driver, brief.number
+    forget(brief.driver, brief.over)
     with _lock:
         if _refused.pop(key, 0) is None:
             return Result(Report(done=0), {})
