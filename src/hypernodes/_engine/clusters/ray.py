@@ -293,7 +293,7 @@ class RayCluster(Cluster):
 
     def look(self, place: str, numbers: Collection[int], *, back: bool, void: bool) -> None:
         seat = self._seats.get(place)
-        if seat is None:  # that it has left is on its way
+        if seat is None or self.is_over:  # that it has left is on its way
             self._listener.looked(numbers)
             return
         for number in seat.take_back(numbers) if back else ():
@@ -317,7 +317,7 @@ class RayCluster(Cluster):
 
     def forget(self, place: str, tokens: Collection[int]) -> None:
         seat = self._seats.get(place)
-        if seat is not None and seat.is_ready:
+        if seat is not None and seat.is_ready and not self.is_over:
             seat.tokens.difference_update(tokens)
             seat.ask("forget", DRIVER, list(tokens))
 
