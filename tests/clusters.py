@@ -143,7 +143,7 @@ class Chaos(Cluster):
             for number in numbers:
                 site.kept.pop(number, None)
 
-    def forget(self, place: str, tokens: Collection[int]) -> None:
+    def forget(self, places: Collection[str], tokens: Collection[int]) -> None:
         worker.forget(DRIVER, tokens)
 
     def lacking(self, needs: Needs) -> Lack | None:

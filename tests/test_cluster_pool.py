@@ -14,6 +14,7 @@ from checker import Checker
 from clusters import (
     CALLS,
     SIZES,
+    Chaos,
     ChaosBackend,
     ChaosExecutor,
     break_down,
@@ -24,7 +25,8 @@ from clusters import (
 )
 from hypernodes import Callback, Failure, Pipeline, RuntimeConfig, node, report
 from hypernodes._dispatch.session import Session
-from hypernodes._engine.clusters import places, stock, underway
+from hypernodes._engine.clusters import places, stock, underway, worker
+from hypernodes._engine.clusters.briefs import DRIVER
 from hypernodes._engine.clusters.places import Place
 from hypernodes._engine.observing.runs import Run
 from hypernodes._engine.shipping.events import OVER, Story
@@ -371,6 +373,44 @@ def test_a_worker_hears_of_plans_that_are_over_once_and_of_much_at_once(monkeypa
     assert held.over() == (1, 2, 3)
     assert held.due is None
     assert held.over() == ()
+
+
+def test_a_plan_that_is_over_while_it_is_loaded_is_not_kept(monkeypatch):
+    orders, submit, load = [], Chaos.submit, worker.load
+
+    def submitted(self, order):
+        orders.append(order)
+        submit(self, order)
+
+    def over(*parcels):
+        worker.forget(DRIVER, [-1])
+        return load(*parcels)
+
+    monkeypatch.setattr(Chaos, "submit", submitted)
+    with ChaosExecutor(seed=0, chunksize=2) as executor:
+        config = RuntimeConfig(executor=executor)
+        Pipeline([node("y")(lambda x: x)]).map({"x": [1, 2]}, map_over="x", config=config)
+    monkeypatch.setattr(worker, "load", over)
+    brief = orders[0].brief._replace(number=-1, token=-1)
+    assert worker.work(brief, orders[0].luggage, [], lambda _: None).report.done == 2
+    assert (DRIVER, -1) not in worker._jobs
+
+
+def test_a_worker_hears_of_plans_that_are_over_only_where_it_reads_that_at_once(monkeypatch):
+    told, submit = [], Chaos.submit
+
+    def submitted(self, order):
+        told.append((order.brief.over, len(self.sites[order.place].queue)))
+        submit(self, order)
+
+    monkeypatch.setattr(Chaos, "submit", submitted)
+    monkeypatch.setattr(stock, "LINGER", 60.0)
+    with ChaosExecutor(seed=1, capacities=(1,), chunksize=1) as executor:
+        config = RuntimeConfig(executor=executor)
+        for _ in range(3):
+            Pipeline([node("y")(lambda x: x)]).map({"x": range(9)}, map_over="x", config=config)
+    assert sum(map(bool, dict.fromkeys(over for over, _ in told))) == 2
+    assert all(not waiting for over, waiting in told if over)
 
 
 def test_a_worker_is_relied_upon_for_the_latest_plans_only():

@@ -4,6 +4,7 @@ import inspect
 import itertools
 import json
 import pickle
+import re
 import sys
 import threading
 import time
@@ -1075,14 +1076,15 @@ def test_misspelt_field_comes_with_the_nearest():
         RuntimeConfig(retry=2)
 
 
-@pytest.mark.parametrize("address", ["tcp://host:8786", "ray://host:10001", "127.0.0.1:8786"])
+@pytest.mark.parametrize(
+    "address", ["tcp://host:8786", "tcp+tls://host:1", "127.0.0.1:8786", "[::1]:8786", "host:1/"]
+)
 @pytest.mark.parametrize(
     ("role", "example"), [("executor", "DaskExecutor"), ("backend", "RemoteBackend")]
 )
 def test_an_address_given_for_a_name_is_told_where_it_belongs(role, example, address):
-    with pytest.raises(
-        ValidationError, match=f"'{address}' is an address and no {role}.*{example}"
-    ):
+    told = f"'{re.escape(address)}' is an address and no {role}: .*{example}"
+    with pytest.raises(ValidationError, match=told):
         RuntimeConfig(**{role: address})
 
 

@@ -746,7 +746,8 @@ def test_what_comes_to_the_address_of_a_worker_that_has_gone_is_asked_anew(
             wait_until(lambda: pids(config) == {pid})
 
 
-def test_a_worker_that_cannot_be_reached_at_first_is_asked_again(cluster, monkeypatch):
+@pytest.mark.parametrize("stays", [True, False])
+def test_a_worker_that_cannot_be_reached_at_first_is_asked_again(cluster, monkeypatch, stays):
     asked, run = [], distributed.Client.run
 
     def run_badly(client, function, *args, **options):
@@ -762,8 +763,12 @@ def test_a_worker_that_cannot_be_reached_at_first_is_asked_again(cluster, monkey
     with DaskExecutor(cluster.address) as executor:
         config = RuntimeConfig(executor=executor)
         assert pids(config) == {first}
-        second = cluster.add("second")
-        wait_until(lambda: pids(config) == {first, second})
+        there = {first}
+        if not stays:
+            cluster.end_worker("first")
+            there.clear()
+        there.add(cluster.add("second"))
+        wait_until(lambda: pids(config) == there)
     assert asked.count(asked[-1]) == 3
 
 

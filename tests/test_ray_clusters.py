@@ -286,6 +286,23 @@ def test_a_ray_that_the_program_has_initialised_is_used_and_left_running(run_scr
     )
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.1])
+def test_nothing_starts_a_ray_when_the_program_has_left_it(run_script, seconds):
+    run_script(
+        program(f"""
+    import ray
+
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=50)
+    assert pids()
+    time.sleep({seconds})
+    ray.shutdown()
+    time.sleep(2)
+    assert not ray.is_initialized()
+    """),
+        seconds=240,
+    )
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 @pytest.mark.parametrize("part", ["gcs_server", "raylet"])
 def test_a_cluster_that_is_gone_is_told_soon_and_the_program_goes_on(run_script, part):

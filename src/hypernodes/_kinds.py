@@ -34,10 +34,10 @@ BACKENDS: Final = {
     "ray": _REMOTE,
     "spark": _REMOTE,
 }
-_ADDRESS: Final = re.compile(r"\w+://|[^:]*:\d+$")
+_ADDRESS: Final = re.compile(r"\s*[\w.+-]+://|.*:\d+/?\s*$")
 _AT_ADDRESS: Final = {
-    "Executor": "DaskExecutor(scheduler_address=...)",
-    "Backend": "RemoteBackend('dask', ...)",
+    "Executor": "DaskExecutor(scheduler_address=...) or RayExecutor(ray_address=...)",
+    "Backend": "RemoteBackend('dask', ...) or RemoteBackend('ray', ...)",
 }
 
 
@@ -147,7 +147,7 @@ def _find(contract: type[Described], kinds: Mapping[str, str], kind: str) -> typ
     place, role = kinds.get(kind, kind), contract.__name__
     if _ADDRESS.match(place):
         raise ValueError(
-            f"{kind!r} is an address and no {role.lower()}: give what leads there, such as "
+            f"{kind!r} is an address and no {role.lower()}: give what leads there, "
             f"{_AT_ADDRESS[role]}"
         )
     if ":" not in place:

@@ -132,8 +132,8 @@ class Cluster(ABC):
         """Let go of values that chunks have left where they were made."""
 
     @abstractmethod
-    def forget(self, place: str, tokens: Collection[int]) -> None:
-        """Have a worker let go of plans, and of what they share."""
+    def forget(self, places: Collection[str], tokens: Collection[int]) -> None:
+        """Have workers let go of plans, and of what they share."""
 
     def unshare(self, tokens: Collection[int]) -> None:
         """Let go of what is here for plans that no chunk will need again."""

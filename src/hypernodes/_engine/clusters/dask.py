@@ -9,7 +9,6 @@ import asyncio
 import logging
 import math
 import pickle
-import time
 from collections import deque
 from contextlib import suppress
 from functools import partial
@@ -23,9 +22,9 @@ from hypernodes._engine.clusters.briefs import DRIVER, Attempt
 from hypernodes._engine.clusters.cluster import Cluster, unfit
 from hypernodes._engine.clusters.dask_worker import report_of, run
 from hypernodes._engine.clusters.errands import Errands, insist
+from hypernodes._engine.clusters.fitness import misfit
 from hypernodes._engine.clusters.needs import has, lack_of
 from hypernodes._engine.threads import DaemonThreads
-from hypernodes.exceptions import HyperNodesError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.clusters.fitness import Fitness
     from hypernodes._engine.clusters.lifeline import Lifeline
     from hypernodes._engine.clusters.needs import Lack, Needs
+    from hypernodes.exceptions import HyperNodesError
 
 COST: Final = 0.006
 """What it takes of processor time in driver, scheduler and worker, where chunks come one by one."""
@@ -43,10 +43,10 @@ SCATTERED: Final = 1 << 20
 GPU: Final = {"num_gpus": "GPU"}
 PAUSES: Final = (0.05, 0.2, 1.0)
 """Seconds between attempts to move something to or from a worker that may be about to go."""
+JUDGES: Final = 8
+"""Workers that are asked for their versions at once; one may take its time to answer."""
 SUBSCRIBED: Final = 0.5
 """Seconds within which the scheduler hears that somebody wants to know who comes and goes."""
-AGAIN: Final = 0.2
-"""Seconds until a worker is asked again that could not be reached."""
 PARTING: Final = 2.0
 """Seconds for workers to hear that nobody wants any more what they do."""
 EVERYONE: Final = "all"
@@ -67,7 +67,8 @@ class DaskCluster(Cluster):
     Args:
         client: Leads to it; nobody else uses it.
         lifeline: Watches over it.
-        fitness: Which workers can be used; None where all can.
+        fitness: Judges workers that join; None where all can be used.
+        fit: Those that can.
         closing: What to call in the end, one after another.
         settles: Whether its workers are ours, on this machine.
         kill: Ends a worker by its name.
@@ -82,6 +83,7 @@ class DaskCluster(Cluster):
         fitness: Fitness | None,
         *,
         closing: Iterable[Callable[[], None]],
+        fit: Iterable[str] = (),
         settles: bool = False,
         kill: Callable[[Any], None] | None = None,
     ) -> None:
@@ -95,7 +97,9 @@ class DaskCluster(Cluster):
         self._kill = kill
         self._closing = tuple(closing)
         self._workers: dict[str, Any] = {}
+        self._fit: set[str] = set(fit)
         self._rejected: set[str] = set()
+        self._judged: dict[str, object] = {}
         self._changes = 0
         self._reports: dict[int, _Task] = {}
         self._results: dict[int, _Task] = {}
@@ -105,6 +109,7 @@ class DaskCluster(Cluster):
         self._listener: Listener
         self._errands = Errands(client.loop)
         self._eyes = DaemonThreads(1, "hypernodes-dask")
+        self._judges = DaemonThreads(JUDGES, "hypernodes-dask-versions")
 
     def open(self, listener: Listener) -> None:
         self._listener = listener
@@ -148,32 +153,38 @@ class DaskCluster(Cluster):
             return  # somebody looks again
         for address in self._workers.keys() - found.keys():
             self._on_gone(address)
+        self._rejected &= found.keys()
         for address in found.keys() - self._workers.keys() - self._rejected:
-            if self._fitness is None or address in self._fitness:
+            if self._fitness is None or address in self._fit:
                 self._workers[address] = found[address]
                 self._listener.joined(address, found[address]["nthreads"])
-            else:
-                self._eyes.submit(self._check, address, self._fitness)
+            elif address not in self._judged:
+                trial = self._judged[address] = object()
+                self._judges.submit(self._judge, self._fitness, address, trial)
 
-    def _check(self, address: str, fitness: Fitness) -> None:
+    def _judge(self, fitness: Fitness, address: str, trial: object) -> None:
         """See whether a worker that has joined can be used."""
-        try:
-            fitness.check([address])
-        except HyperNodesError as error:
+        words = None
+        with suppress(Exception):  # the connection is lost, which is told elsewhere
+            words = fitness.judged(address)
+        self._listener.later(partial(self._on_judged, address, trial, words))
+
+    def _on_judged(self, address: str, trial: object, words: str | None) -> None:
+        if self._judged.get(address) is not trial:
+            return  # it has gone meanwhile
+        del self._judged[address]
+        if words:
             self._rejected.add(address)
-            _logger.warning("%s; it is left out", error)
-        except Exception:  # noqa: BLE001 - it is gone, and that is told elsewhere
-            return
-        else:
-            if address not in fitness:  # it cannot be reached yet, or any more
-                time.sleep(AGAIN)
-            self._listener.later(self._on_change)
+            _logger.warning("%s; it is left out", misfit({address: words}))
+        elif words is not None:
+            self._fit.add(address)
+            self._on_change()
 
     def _on_gone(self, address: str) -> None:
         """Forget what was at a worker: Dask would make it again, if it came back."""
-        self._rejected.discard(address)
-        if self._fitness is not None:
-            self._fitness.forget(address)
+        for known in (self._fit, self._rejected):
+            known.discard(address)
+        self._judged.pop(address, None)
         if self._workers.pop(address, None) is None:
             return
         self._errands.call_off(address)
@@ -351,12 +362,12 @@ class DaskCluster(Cluster):
         for number in numbers:
             self._results.pop(number, None)
 
-    def forget(self, place: str, tokens: Collection[int]) -> None:
-        self._errands.run(place, self._forget, place, tokens)
+    def forget(self, places: Collection[str], tokens: Collection[int]) -> None:
+        self._errands.run("plans", self._forget, list(places), tokens)
 
-    async def _forget(self, place: str, tokens: Collection[int]) -> None:
-        with suppress(Exception):  # it is gone, and that is told elsewhere
-            options = {"workers": [place], "asynchronous": True}
+    async def _forget(self, places: list[str], tokens: Collection[int]) -> None:
+        options = {"workers": places, "on_error": "ignore", "asynchronous": True}
+        with suppress(Exception):  # some are gone, or all; that is told elsewhere
             await self._client.run(_worker.forget, DRIVER, tokens, **options)
 
     def unshare(self, tokens: Collection[int]) -> None:
@@ -385,6 +396,7 @@ class DaskCluster(Cluster):
             with suppress(Exception):  # the others are to be closed, too
                 close()
         self._eyes.shutdown(wait=False)
+        self._judges.shutdown(wait=False)
 
     def _leave(self) -> None:
         """Have workers stop what they do for this process, and forget it; none is waited for."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._engine.clusters.versions import differing, inquiry, mismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
+
+    from hypernodes.exceptions import HyperNodesError
+
+PAUSES: Final = (0.2, 1.0, 5.0)
+"""Seconds between attempts to ask a worker that cannot be reached, or not yet."""
 
 
 class Fitness:
@@ -21,15 +27,11 @@ class Fitness:
         self._client = client
         self._question = inquiry("distributed")
         self._here: dict[str, Any] = eval(self._question)  # noqa: S307 - it is our own
-        self._fit: set[str] = set()
 
-    def __contains__(self, worker: str) -> bool:
-        return worker in self._fit
+    def checked(self, workers: Collection[str]) -> set[str]:
+        """Return which workers fit.
 
-    def check(self, workers: Iterable[str]) -> None:
-        """Refuse workers that have other versions.
-
-        Those that cannot be reached are neither refused nor fit, as long as others are there.
+        Those that cannot be reached do not, and are no error as long as others are there.
 
         Args:
             workers: Their addresses.
@@ -37,16 +39,42 @@ class Fitness:
         Raises:
             HyperNodesError: Some differ, or none can be reached; it names them and says in what.
         """
-        asked = [worker for worker in workers if worker not in self._fit]
-        there = self._client.run(eval, self._question, workers=asked, on_error="return")
+        there = self._answers(workers)
         words = {worker: differing(self._here, found) for worker, found in there.items()}
-        self._fit.update(worker for worker, found in words.items() if not found)
-        away = {worker for worker, found in there.items() if isinstance(found, OSError)}
-        refused = [worker for worker in asked if words.get(worker) and worker not in away]
-        if refused or (away and not self._fit):
-            found = refused or away
-            raise mismatch([(f"the Dask worker {worker}", words[worker]) for worker in found])
+        fit = {worker for worker, found in words.items() if not found}
+        refused = [w for w in words.keys() - fit if not isinstance(there[w], OSError)]
+        if refused or (words and not fit):
+            raise misfit({worker: words[worker] for worker in refused or words})
+        return fit
 
-    def forget(self, worker: str) -> None:
-        """Take note that a worker is gone: another one may come to its address."""
-        self._fit.discard(worker)
+    def judged(self, worker: str) -> str:
+        """Return in words why a worker cannot be used; nothing where it can.
+
+        Args:
+            worker: Its address.
+        """
+        return differing(self._here, self._answers([worker])[worker])
+
+    def _answers(self, workers: Collection[str]) -> dict[str, Any]:
+        """Return what workers say; while none can be reached, they are asked some times."""
+        for pause in PAUSES:
+            found = self._asked(workers)
+            if not found or not all(isinstance(there, OSError) for there in found.values()):
+                return found
+            time.sleep(pause)
+        return self._asked(workers)
+
+    def _asked(self, workers: Collection[str]) -> dict[str, Any]:
+        """Return what workers have, or what was raised when they were asked."""
+        options = {"workers": list(workers), "on_error": "return"}
+        found: dict[str, Any] = self._client.run(eval, self._question, **options)
+        return found
+
+
+def misfit(found: dict[str, str]) -> HyperNodesError:
+    """Return the error that names workers which cannot be used.
+
+    Args:
+        found: Why, by their addresses.
+    """
+    return mismatch([(f"the Dask worker {worker}", words) for worker, words in found.items()])

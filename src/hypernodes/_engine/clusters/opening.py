@@ -162,7 +162,7 @@ def _joined(
         wake = _Call(client)
         _await_workers(client, patience, wake)
         fitness = Fitness(client)
-        fitness.check(_workers(client))
+        fit = fitness.checked(_workers(client))
         lifeline = Lifeline(
             client,
             patience=patience,
@@ -172,7 +172,7 @@ def _joined(
             is_far=True,
         )
         undo.pop_all()
-    return DaskCluster(client, lifeline, fitness, closing=[client.close, loop.stop])
+    return DaskCluster(client, lifeline, fitness, fit=fit, closing=[client.close, loop.stop])
 
 
 def _loop(undo: ExitStack) -> LoopThread:

@@ -26,6 +26,7 @@ class Flight:
         number: What workers call it.
         chunk: The chunk.
         place: Where it runs.
+        over: Plans that it tells its worker to be over.
 
     Attributes:
         early: Parts that came before those before them, by their numbers.
@@ -43,10 +44,11 @@ class Flight:
         is_stuck: Whether it has not answered since, either.
     """
 
-    def __init__(self, number: int, chunk: Chunk, place: Place) -> None:
+    def __init__(self, number: int, chunk: Chunk, place: Place, over: tuple[int, ...] = ()) -> None:
         self.number = number
         self.chunk = chunk
         self.place = place
+        self.over = over
         self._entries = tuple(chunk.entries)
         self.early: dict[int, Part] = {}
         self._heard = 0

@@ -222,9 +222,12 @@ class ClusterPool(Dispatcher):
         self._end_stranded(now)
         for place in (*self._flights.doomed(now), *self._flights.stuck(now)):
             self._cluster.kill(place.name)
+        over: dict[tuple[int, ...], list[str]] = {}
         for place in self._places.values():
             if place.stock.due is not None and now >= place.stock.due:
-                self._cluster.forget(place.name, place.stock.over())
+                over.setdefault(place.stock.over(), []).append(place.name)
+        for tokens, places in over.items():
+            self._cluster.forget(places, tokens)
         for place, numbers, back in self._flights.unseen(now):
             self._cluster.look(place.name, numbers, back=back, void=False)
 
@@ -296,18 +299,20 @@ class ClusterPool(Dispatcher):
         if place is None:
             self._allotment.parked.append(chunk)
             return
-        flight = self._flights.begin(chunk, place)
+        over = place.stock.over() if place.has_room else ()  # else it may be long until it is read
+        flight = self._flights.begin(chunk, place, over)
         luggage = Luggage(source.shipment.settings, *source.shipment.parcels)
         known, references = chunk.token in place.stock, tuple(chunk.references.values())
         place.stock.send(chunk.token, luggage.size)
-        brief = self._brief(flight.number, chunk, place)
+        brief = self._brief(flight)
         self._cluster.submit(Order(brief, place.name, luggage, known, references, needs))
 
-    def _brief(self, number: int, chunk: Chunk, place: Place) -> Brief:
+    def _brief(self, flight: Flight) -> Brief:
+        chunk = flight.chunk
         source, trouble = chunk.source, chunk.trouble
         return Brief(
             DRIVER,
-            number,
+            flight.number,
             chunk.token,
             chunk.parcel,
             tuple(chunk.references),
@@ -315,7 +320,7 @@ class ClusterPool(Dispatcher):
             careful=trouble is not None,
             keeps=isinstance(source, SegmentSource) and _may_keep(source, chunk.entries[0].number),
             settles=self._cluster.settles,
-            over=place.stock.over(),
+            over=flight.over,
         )
 
     # ------------------------------------------------------------ news of chunks
@@ -328,7 +333,8 @@ class ClusterPool(Dispatcher):
         if report.trouble:
             self._on_trouble(flight, report)
             return
-        flight.place.stock.arrive(chunk.token)
+        if report.parts or report.done is not None:
+            flight.place.stock.arrive(chunk.token)
         for notice in report.notices:
             chunk.source.notify(*notice)
         flight.early.update({part.number: part for part in report.parts})
@@ -384,6 +390,8 @@ class ClusterPool(Dispatcher):
 
     def _land(self, flight: Flight) -> None:
         self._flights.land(flight)
+        if flight.end is None:  # perhaps nobody has read it
+            flight.place.stock.tell_again(flight.over)
         if flight.place.is_retired:
             self._retire(flight.place)
 

@@ -315,11 +315,13 @@ class RayCluster(Cluster):
         for number in numbers:
             self._results.pop(number, None)
 
-    def forget(self, place: str, tokens: Collection[int]) -> None:
-        seat = self._seats.get(place)
-        if seat is not None and seat.is_ready and not self.is_over:
-            seat.tokens.difference_update(tokens)
-            seat.ask("forget", DRIVER, list(tokens))
+    def forget(self, places: Collection[str], tokens: Collection[int]) -> None:
+        if self.is_over:
+            return
+        for seat in filter(None, map(self._seats.get, places)):
+            if seat.is_ready:
+                seat.tokens.difference_update(tokens)
+                seat.ask("forget", DRIVER, list(tokens))
 
     def unshare(self, tokens: Collection[int]) -> None:
         for token in tokens:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 GLANCE: Final = 1.0
+HEARS: Final = 1.0
+"""Seconds in which a part of the cluster takes a connection."""
 MOST_DEAF: Final = 3
 """How often in a row a part of the cluster does not listen until it counts as gone."""
 
@@ -61,7 +63,8 @@ class Watch:
                 return
 
     def _glance(self) -> BaseException | None:
-        deaf = next((what for what, where in self._parts.items() if not listens(where)), None)
+        parts = self._parts.items()
+        deaf = next((what for what, where in parts if not listens(where, HEARS)), None)
         if connection() != self._connection:
             return left_by_user()
         if deaf is None:

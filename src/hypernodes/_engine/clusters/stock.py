@@ -56,9 +56,15 @@ class Stock:
         """Take note that plans are over."""
         for token in tokens:
             self._known.pop(token, None)
-            if token in self._sent:
-                self._over[token] = self._sent.pop(token)
-        if self._over:
+        self._have_told({token: self._sent.pop(token) for token in tokens if token in self._sent})
+
+    def tell_again(self, tokens: Collection[int]) -> None:
+        """Take note that the worker may not have heard that plans are over."""
+        self._have_told(dict.fromkeys(tokens, 0))
+
+    def _have_told(self, over: dict[int, int]) -> None:
+        self._over.update(over)
+        if over:
             is_heavy = sum(self._over.values()) > HEAVY
             due = time.monotonic() + (0.0 if is_heavy else LINGER)
             self.due = due if self.due is None else min(self.due, due)

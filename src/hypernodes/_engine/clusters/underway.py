@@ -52,9 +52,9 @@ class UnderWay:
         """Return the chunk of that number, if it is still on its way."""
         return self._flights.get(number)
 
-    def begin(self, chunk: Chunk, place: Place) -> Flight:
-        """Take note of a chunk that is sent to a place."""
-        flight = Flight(next(NUMBERS), chunk, place)
+    def begin(self, chunk: Chunk, place: Place, over: tuple[int, ...] = ()) -> Flight:
+        """Take note of a chunk that is sent to a place, and tells it of plans that are over."""
+        flight = Flight(next(NUMBERS), chunk, place, over)
         self._flights[flight.number] = place.flights[flight.number] = flight
         return flight
 

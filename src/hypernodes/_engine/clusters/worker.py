@@ -63,6 +63,7 @@ _executors: Final[dict[str, set[Executor]]] = {}
 """What runs shares, and parts of them, by the driver that sends them."""
 _running: Final[dict[tuple[str, int], _Running]] = {}
 _ended: Final[OrderedDict[tuple[str, int], None]] = OrderedDict()
+_over: Final[OrderedDict[tuple[str, int], None]] = OrderedDict()
 _refused: Final[OrderedDict[tuple[str, int], None]] = OrderedDict()
 
 
@@ -143,6 +144,7 @@ def forget(driver: str, tokens: Iterable[int]) -> None:
     with _lock:
         for token in tokens:
             _jobs.pop((driver, token), None)
+            _remember(_over, (driver, token), ENDS_KEPT)  # it may be loading now
 
 
 def _remember(
@@ -170,7 +172,8 @@ def _job_for(brief: Brief, luggage: Luggage | None) -> Job | PackedError | None:
         with _loading:  # users' code runs: who only looks must not wait for it
             found = _known(key) or _loaded(brief, luggage)
             with _lock:
-                _remember(_jobs, key, JOBS_KEPT, found)
+                if key not in _over:
+                    _remember(_jobs, key, JOBS_KEPT, found)
     return found
 
 
