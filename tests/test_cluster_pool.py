@@ -413,6 +413,18 @@ def test_a_worker_hears_of_plans_that_are_over_only_where_it_reads_that_at_once(
     assert all(not waiting for over, waiting in told if over)
 
 
+def test_a_chunk_that_has_to_wait_tells_of_no_plans_that_are_over():
+    place = Place("here", 1)
+    place.stock.send(1, 10)
+    place.stock.end([1])
+    place.flights = {1: SimpleNamespace()}
+    assert place.over() == ()
+    assert place.stock.due is not None
+    place.flights = {}
+    assert place.over() == (1,)
+    assert place.stock.due is None
+
+
 def test_a_worker_is_relied_upon_for_the_latest_plans_only():
     held = stock.Stock()
     for token in range(stock.KNOWN + 2):

@@ -191,3 +191,7 @@ class Place:
         the next one ends the worker.
         """
         return not self.is_retired and not any(f.chunk.trouble for f in self.flights.values())
+
+    def over(self) -> tuple[int, ...]:
+        """Take the plans that the next chunk is to tell of; none if it may be long until it can."""
+        return self.stock.over() if self.has_room else ()

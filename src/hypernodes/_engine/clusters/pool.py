@@ -299,8 +299,7 @@ class ClusterPool(Dispatcher):
         if place is None:
             self._allotment.parked.append(chunk)
             return
-        over = place.stock.over() if place.has_room else ()  # else it may be long until it is read
-        flight = self._flights.begin(chunk, place, over)
+        flight = self._flights.begin(chunk, place, place.over())
         luggage = Luggage(source.shipment.settings, *source.shipment.parcels)
         known, references = chunk.token in place.stock, tuple(chunk.references.values())
         place.stock.send(chunk.token, luggage.size)
