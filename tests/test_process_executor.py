@@ -1448,12 +1448,15 @@ os.close({stream})
 
 def work(n):
     os.write({stream}, b"printed by native code")
-    return n
+    return n, os.path.samestat(os.fstat({stream}), os.stat(os.devnull))
 
 config = RuntimeConfig(executor=ProcessPoolExecutor(max_workers=2, start_method={method!r}))
 found = Pipeline([node("y")(work)]).map({{"n": range(4)}}, map_over="n", config=config)
-assert found == [{{"y": n}} for n in range(4)]
-os._exit(0)
+assert found == [{{"y": (n, True)}} for n in range(4)]
+try:
+    os.write({stream}, b"printed by the driver")
+except OSError:
+    os._exit(0)  # closed, as it was
 """
 
 

@@ -19,6 +19,7 @@ from distributed import Scheduler, Worker
 from distributed.deploy.spec import ProcessInterface, SpecCluster
 
 from hypernodes._engine.processes.server import start_python
+from hypernodes._engine.processes.streams import kept_clear
 from hypernodes._engine.processes.worker import die_with, prepare
 from hypernodes._engine.shipping.settings import import_path
 from hypernodes.exceptions import HyperNodesError, InputError, hint
@@ -203,7 +204,8 @@ class WorkerProcess(ProcessInterface):  # type: ignore[misc] # extras are Any
     async def _live(self) -> None:
         """Start a process, and wait for its end, or end it."""
         self._lives += 1
-        ear, mouth = os.pipe()
+        with kept_clear():
+            ear, mouth = os.pipe()
         try:
             process = self._process = start_python(self._facts(mouth), (mouth,))
         finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import subprocess
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from hypernodes._engine.processes.board import make_board, map_board
 from hypernodes._engine.processes.server import start_python
+from hypernodes._engine.processes.streams import kept_clear
 from hypernodes._engine.shipping.settings import import_path
 
 if TYPE_CHECKING:
@@ -35,11 +35,9 @@ class Server:
     """
 
     def __init__(self, method: str, depot: Depot) -> None:
-        self._socket, given = socket.socketpair()
-        # Not in the place of a standard stream that is closed: what is printed would go there.
-        number = fcntl.fcntl(given, fcntl.F_DUPFD_CLOEXEC, 3)
-        given.close()
-        with socket.socket(fileno=number) as theirs:
+        with kept_clear():
+            self._socket, theirs = socket.socketpair()
+        with theirs:
             facts = {
                 "path": import_path(),
                 "module": "hypernodes._engine.processes.server",
@@ -56,17 +54,18 @@ class Server:
         Raises:
             OSError: The server is gone.
         """
-        ours, theirs = socket.socketpair()
-        board = make_board()
-        with theirs:
-            try:
-                socket.send_fds(self._socket, [b"w"], [theirs.fileno(), board])
-            except OSError:
-                ours.close()
-                os.close(board)
-                raise
-        ours.setblocking(False)  # noqa: FBT003 - the standard library's own
-        return ours, map_board(board)
+        with kept_clear():
+            ours, theirs = socket.socketpair()
+            board = make_board()
+            with theirs:
+                try:
+                    socket.send_fds(self._socket, [b"w"], [theirs.fileno(), board])
+                except OSError:
+                    ours.close()
+                    os.close(board)
+                    raise
+            ours.setblocking(False)  # noqa: FBT003 - the standard library's own
+            return ours, map_board(board)
 
     @property
     def is_gone(self) -> bool:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hypernodes._engine.processes.depot import Depot
 from hypernodes._engine.processes.hand import Hand
 from hypernodes._engine.processes.launch import Server
+from hypernodes._engine.processes.streams import kept_clear
 from hypernodes._engine.shipping.crew import Dispatcher
 from hypernodes._engine.shipping.pace import Pace
 from hypernodes._engine.workers import closed_error
@@ -74,7 +75,8 @@ class Pool(Dispatcher):
         self._failed_at = 0.0
         self.renewed: frozenset[tuple[str, str]] = frozenset()
         self._mail: deque[Callable[[], None]] = deque()
-        self._wake, self._bell = socket.socketpair()
+        with kept_clear():
+            self._wake, self._bell = socket.socketpair()
         self._wake.setblocking(False)  # noqa: FBT003 - the standard library's own
         self._bell.setblocking(False)  # noqa: FBT003
         self._rung = False

@@ -20,6 +20,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+from hypernodes._engine.processes.streams import inherited
+
 GLANCE: Final = 0.5
 SHRUGGED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 BOOT: Final = (
@@ -32,14 +34,19 @@ WORKER: Final = "hypernodes._engine.processes.worker"
 def start_python(facts: dict[str, Any], descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
     """Start an interpreter that runs `main(facts)` of a module of ours, and never `__main__`.
 
+    It has all standard streams, also where this process has closed some: else what it opens would
+    come to lie where users print.
+
     Args:
         facts: What it is told: `path`, `module`, and what that module wants to know.
-        descriptors: What it inherits besides the standard streams for output.
+        descriptors: What it inherits besides the standard streams for output, and clear of them.
     """
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
     return subprocess.Popen(  # noqa: S603 - our own code
         [sys.executable, *flags, "-c", BOOT, json.dumps(facts)],
         stdin=subprocess.DEVNULL,
+        stdout=inherited(1),
+        stderr=inherited(2),
         pass_fds=descriptors,
         cwd=_directory(),
     )
@@ -56,7 +63,6 @@ def _directory() -> str | None:
 
 def main(facts: dict[str, Any]) -> None:
     """Serve until the driver is gone."""
-    _open_streams()
     for number in SHRUGGED:  # sent to a whole group; it has to tidy up after its driver
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children leave no zombies
@@ -80,18 +86,6 @@ def main(facts: dict[str, Any]) -> None:
     for folder in facts["folders"]:
         shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
-
-
-def _open_streams() -> None:
-    """Open standard streams that are closed, lest sockets come to lie where users print."""
-    for stream in range(3):
-        try:
-            os.fstat(stream)
-        except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)
-            os.dup2(opened, stream)
-            if opened != stream:
-                os.close(opened)
 
 
 def _receive(connection: socket.socket) -> list[int] | None:
