@@ -13,7 +13,7 @@ from benchmarks.scaling.simulation import Simulation
 from benchmarks.scaling.standin import StandInExecutor
 from benchmarks.scaling.tables import Table, in_time, percent
 from hypernodes import Pipeline, RuntimeConfig, node
-from hypernodes._engine.jobs import Stream
+from hypernodes._engine.stream import Stream
 
 FREE = Costs()
 
@@ -231,8 +231,8 @@ def test_items_are_taken_ahead_as_the_library_takes_them(at_hand):
         for _ in range(50):
             taken = [*stream.take()]
             assert window.take_count() == len(taken)
-            stream.put_all({index: {} for index in taken})
-            window.deliver(len(list(stream.ready())))
+            stream.put_all(taken, [{} for _ in taken])
+            window.deliver(sum(len(indexes) for indexes, _ in stream.ready()))
             clock += 0.0001
     assert window.ahead == 0
     assert window.taken > 1_000
@@ -319,9 +319,9 @@ def test_chunks_grow_with_time_as_the_library_has_it():
 
 
 def test_the_real_clock_is_back_afterwards():
-    before = rules.pace.perf_counter, rules.jobs.perf_counter
+    before = rules.pace.perf_counter, rules.stream.perf_counter
     simulate()
-    assert (rules.pace.perf_counter, rules.jobs.perf_counter) == before
+    assert (rules.pace.perf_counter, rules.stream.perf_counter) == before
 
 
 def test_processes_and_clusters_have_as_many_chunks_waiting():

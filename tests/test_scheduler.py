@@ -6,6 +6,7 @@ import itertools
 import sys
 import threading
 import time
+import weakref
 from collections import Counter
 from concurrent import futures
 from queue import SimpleQueue
@@ -22,9 +23,10 @@ from hypernodes import (
 )
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.frame import Frame
-from hypernodes._engine.jobs import Done, MapJob, Receiver, Stream
+from hypernodes._engine.jobs import Done, MapJob, Receiver
 from hypernodes._engine.local import LocalWorkers
 from hypernodes._engine.scheduler import Scheduler
+from hypernodes._engine.stream import Handed, Stream
 from hypernodes._engine.workers import MOST_AHEAD
 
 THREADS = RuntimeConfig(executor=ThreadPoolExecutor(max_workers=4))
@@ -400,6 +402,11 @@ def settle(found, entries):
         found.put(index, {"y": index})
 
 
+def ready(found):
+    """Return what can be handed over by now, one by one."""
+    return Handed(found.ready())
+
+
 def test_without_a_consumer_no_more_items_are_taken_than_there_is_room_for():
     found = stream(items(itertools.count()))
     taken = []
@@ -421,7 +428,7 @@ def test_a_slow_consumer_keeps_the_number_that_is_taken_ahead():
         entries = found.take()
         taken += len(entries)
         settle(found, entries)
-        for _ in found.ready():
+        for _ in ready(found):
             consumed += 1
             time.sleep(0.002)
 
@@ -437,7 +444,7 @@ def test_for_a_fast_consumer_more_are_taken_ahead_up_to_a_limit():
         entries = found.take()
         settle(found, entries)
         most = max(most, len(entries))
-        for _ in found.ready():
+        for _ in ready(found):
             pass
 
     assert 100 < most <= MOST_AHEAD
@@ -462,7 +469,7 @@ def test_items_are_numbered_on_and_the_end_is_noticed():
         entries = found.take()
         numbers += [(index, item["x"]) for index, item in entries.items()]
         settle(found, entries)
-        for _ in found.ready():
+        for _ in ready(found):
             pass
 
     assert numbers == [*enumerate("abcdef")]
@@ -476,12 +483,12 @@ def test_ordered_outcomes_wait_for_those_before_them():
 
     found.put(2, {"y": 2})
     found.put(1, {"y": 1})
-    assert list(found.ready()) == []
+    assert list(ready(found)) == []
     assert found.outstanding
     found.put(0, {"y": 0})
-    assert [index for index, _ in found.ready()] == [0, 1, 2]
+    assert [index for index, _ in ready(found)] == [0, 1, 2]
     found.put(3, {"y": 3})
-    assert [index for index, _ in found.ready()] == [3]
+    assert [index for index, _ in ready(found)] == [3]
 
 
 def test_unordered_outcomes_wait_for_nothing():
@@ -489,19 +496,59 @@ def test_unordered_outcomes_wait_for_nothing():
     found.take()
 
     found.put(2, {"y": 2})
-    assert list(found.ready()) == [(2, {"y": 2})]
+    assert list(ready(found)) == [(2, {"y": 2})]
     found.put(0, {"y": 0})
     found.put(3, {"y": 3})
-    assert [index for index, _ in found.ready()] == [0, 3]
+    assert [index for index, _ in ready(found)] == [0, 3]
 
 
 def test_outcomes_are_not_kept_once_they_are_handed_over():
-    found = stream(items(range(4)), ahead=8)
-    settle(found, found.take())
+    class Outcome(dict):
+        pass
 
-    for index, _ in found.ready():
-        assert index not in found._early
-    assert found._early == {}
+    found = stream(items(range(4)), ahead=8)
+    found.take()
+    outcomes = [Outcome(y=index) for index in range(4)]
+    known = [weakref.ref(outcome) for outcome in outcomes]
+    found.put_all(range(2), outcomes[:2])
+    found.put(2, outcomes[2])
+    found.put(3, outcomes[3])
+    del outcomes
+
+    for index, outcome in ready(found):
+        assert outcome == {"y": index}
+        del outcome
+        assert [ref() is None for ref in known] == [number < index for number in range(4)]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_outcomes_that_come_together_are_handed_over_together(ordered):
+    found = stream(items(range(6)), ahead=8, ordered=ordered)
+    found.take()
+
+    found.put_all([4, 2], ["d", "b"])
+    found.put_all(range(2), ["x", "y"])
+    found.put_all([5, 3], ["e", "c"])
+
+    handfuls = list(found.ready())
+    if ordered:
+        assert handfuls == [
+            (range(2), ["x", "y"]),
+            (range(2, 3), ["b"]),
+            (range(3, 6), list("cde")),
+        ]
+    else:
+        assert handfuls == [([4, 2], ["d", "b"]), (range(2), ["x", "y"]), ([5, 3], ["e", "c"])]
+    assert not found.outstanding
+
+
+def test_what_has_no_outcome_for_each_index_is_not_handed_over():
+    found = stream(items(range(4)), ahead=8, ordered=False)
+    found.take()
+    found.put_all(range(3), ["a", "b"])
+
+    with pytest.raises(ValueError, match=r"shorter|longer"):
+        list(ready(found))
 
 
 def test_an_error_of_the_items_is_kept_until_what_came_before_is_handed_over():
@@ -512,7 +559,7 @@ def test_an_error_of_the_items_is_kept_until_what_came_before_is_handed_over():
     found = stream(broken(), ahead=8)
     settle(found, found.take())
 
-    assert [index for index, _ in found.ready()] == [0, 1]
+    assert [index for index, _ in ready(found)] == [0, 1]
     assert not found.is_open
     assert found.is_done
     with pytest.raises(OSError, match="no more"):

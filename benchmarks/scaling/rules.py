@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
-from hypernodes._engine import jobs
+from hypernodes._engine import stream
 from hypernodes._engine.clusters import places, underway
 from hypernodes._engine.clusters import pool as clusters
 from hypernodes._engine.processes import hand, pool
@@ -35,12 +35,12 @@ __all__ = [
     "farthest",
     "first_ahead",
     "hand",
-    "jobs",
     "new_pace",
     "on_clock",
     "pace",
     "places",
     "pool",
+    "stream",
     "underway",
 ]
 
@@ -73,7 +73,7 @@ def on_clock(clock: Callable[[], float]) -> Iterator[None]:
     """
     readings = itertools.count(1)
     ticking = lambda: clock() + next(readings) * 1e-12  # noqa: E731 - no real clock stands still
-    with patch.object(pace, "perf_counter", ticking), patch.object(jobs, "perf_counter", ticking):
+    with patch.object(pace, "perf_counter", ticking), patch.object(stream, "perf_counter", ticking):
         yield
 
 
@@ -82,7 +82,7 @@ def new_pace(chunksize: int | None, shortest: float) -> pace.Pace:
     return pace.Pace(chunksize, shortest)
 
 
-class Window(jobs.Stream):
+class Window(stream.Stream):
     """How far items are taken ahead of the consumer: the library's rule, on numbers of items.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
@@ -13,7 +12,6 @@ from hypernodes._aside import in_thread
 from hypernodes._dispatch.plugins import REGISTRY as PLUGINS
 from hypernodes._engine.compiler import compile_plan, draft_plan
 from hypernodes._engine.engines import engine_for
-from hypernodes._engine.failure import Failure, remember
 from hypernodes._engine.graph import Graph
 from hypernodes._engine.mapping import Gathered, Items, check_mode, read_names, split_items
 from hypernodes._engine.observing.outermost import ObservedMap, observed_run
@@ -27,7 +25,7 @@ from hypernodes._engine.requests import (
     read_outputs,
     read_request,
 )
-from hypernodes._engine.results import Results, close, yielded
+from hypernodes._engine.results import Results, fill, yielded
 from hypernodes._members import as_node, check_name, members, replacement
 from hypernodes._nested import PipelineNode
 from hypernodes.abc import RunContext
@@ -276,15 +274,7 @@ class Pipeline:
         observed = ObservedMap(self, inputs, ctx, count=items.count, results=results)
         entries = partial(observed.entries, start, on_error, ordered=False)
         outcomes = entries() if ctx.audience else start()
-        try:
-            for index, outcome in outcomes:
-                if type(outcome) is Failure and on_error == "raise":
-                    raise remember(outcome)
-                if index >= count:
-                    results.extend(itertools.repeat(None, index + 1 - len(results)))
-                results[index] = outcome
-        finally:
-            close(outcomes)
+        fill(results, outcomes, on_error)
         while results and results[-1] is None:  # there were less items than `len` said
             results.pop()
         return results

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hypernodes._engine.failure import Failure
-from hypernodes._engine.jobs import Batch, Collector, LookedUp, MapJob, Receiver
+from hypernodes._engine.jobs import Collector, LookedUp, MapJob, Receiver
 from hypernodes._engine.observing.inside import tell_inner_started
 from hypernodes._engine.twins import Twins
 from hypernodes.exceptions import SerializationError
@@ -20,6 +20,7 @@ from hypernodes.exceptions import SerializationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from hypernodes._engine.batches import Batch
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.frame import Frame
     from hypernodes._engine.kernel import PipelineExecutionEngine
@@ -175,7 +176,7 @@ class Core(ABC):
         if not job.closed:
             for tell in news:
                 tell()
-            job.receive(hits)
+            job.receive(tuple(hits), tuple(hits.values()))
             self._enqueue(job, pick(rest))
 
     def _enqueue(self, job: MapJob, batch: Batch) -> None:

@@ -11,8 +11,9 @@ from hypernodes._engine.shipping.keeping import Missing, Reference
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from hypernodes._engine.batches import Batch
     from hypernodes._engine.failure import Given, Outcome
-    from hypernodes._engine.jobs import Batch, MapJob
+    from hypernodes._engine.jobs import MapJob
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._engine.observing.follower import Follower
     from hypernodes._engine.plan import Inner, Slot, Step

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
-from itertools import islice
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
+from hypernodes._engine.batches import Batch, Item, Shelf
 from hypernodes._engine.failure import Failure, Faulted
 from hypernodes._engine.inner import gather
 from hypernodes._engine.observing.inside import tell_inner_ended, tell_inner_failed
@@ -26,23 +25,13 @@ if TYPE_CHECKING:
     from hypernodes._engine.segments import Segment
     from hypernodes._engine.twins import Twins
 
-Entry = tuple[int, Mapping[str, Any]]
-
-Batch = dict[int, Mapping[str, Any]]
-"""Items by index. Not pairs: thousands of tuples that wait set off full garbage collections."""
+Entry = tuple[int, Item]
 
 Message = Callable[[], None]
 
-Outcomes = Mapping[int, "Outcome"]
-"""Outcomes by index; not pairs for the same reason."""
-
-LookedUp = tuple[Outcomes, Batch, Sequence[Message]]
+LookedUp = tuple[Mapping[int, "Outcome"], Batch, Sequence[Message]]
 """Outcomes of items, the items that have none, and what tells of those that have."""
 
-MOST_GROWTH: Final = 8
-MOST_AT_ONCE: Final = 64
-SLOW: Final = 0.008
-"""Seconds for which items that are slow to come hold up those that are there."""
 TURN: Final = 0.05
 """Seconds after which a worker is free for other runs on the same executor."""
 
@@ -59,9 +48,9 @@ class Receiver(ABC):
     def put(self, index: int, outcome: Outcome) -> None:
         """Receive the outcome of an item."""
 
-    def put_all(self, outcomes: Outcomes) -> None:
+    def put_all(self, indexes: Sequence[int], outcomes: Sequence[Outcome]) -> None:
         """Receive the outcomes of several items."""
-        for index, outcome in outcomes.items():
+        for index, outcome in zip(indexes, outcomes, strict=True):
             self.put(index, outcome)
 
 
@@ -144,7 +133,7 @@ class MapJob:
         self.twins: Twins | None = None
         self.enter: Entrance | None = enter
         self._open_frames = open_frames
-        self.items: Batch = {}
+        self.items = Shelf()
         self.pending: deque[int] = deque()
         self.drains: int = 0
         self._receiver = receiver
@@ -163,7 +152,7 @@ class MapJob:
 
     def add(self, batch: Batch) -> None:
         """Let items wait for workers."""
-        self.items.update(batch)  # first: who finds an index takes its item at once
+        self.items.add(batch)  # first: who finds an index takes its item at once
         self.pending.extend(batch)
 
     def take(self) -> Entry:
@@ -191,9 +180,9 @@ class MapJob:
         """Whether nobody waits for outcomes any more."""
         return self._receiver.is_over
 
-    def receive(self, outcomes: Outcomes) -> None:
+    def receive(self, indexes: Sequence[int], outcomes: Sequence[Outcome]) -> None:
         """Hand over outcomes of items that have no frame."""
-        self._receiver.put_all(outcomes)
+        self._receiver.put_all(indexes, outcomes)
 
     def drain(self, post: Callable[[Message], None], *, is_looked_after: bool = False) -> None:
         """Run items until none waits or the turn is over; called by workers, several at once.
@@ -264,33 +253,6 @@ def _entered(enter: Entrance, post: Callable[[Message], None], index: int) -> Wi
     return posting(enter(index), post)
 
 
-def handed_over(
-    stream: Stream,
-    batch: Batch,
-    add: Callable[[Batch], None],
-    receive: Callable[[], None],
-    close: Callable[[], None],
-) -> Iterator[tuple[int, Outcome]]:
-    """Yield the outcomes of a map to its consumer, and take items as these go on.
-
-    Args:
-        stream: The items and outcomes.
-        batch: The first items.
-        add: Takes items that can run.
-        receive: Puts outcomes into the stream; waits for one where there is nothing else to do.
-        close: Drops what has not started; called in the end.
-    """
-    try:
-        while batch or not stream.is_done:
-            add(batch)
-            receive()
-            yield from stream.ready()
-            batch = stream.take()
-        stream.finish()
-    finally:
-        close()
-
-
 class Collector(Receiver):
     """Gathers the outcomes of a map inside a step, and settles the step's segment.
 
@@ -345,139 +307,3 @@ class Collector(Receiver):
             return
         tell_inner_ended(frame.witness, step, lists)
         self._settle(dict(zip(step.outputs, lists, strict=True)))
-
-
-class Stream(Receiver):
-    """The items and outcomes of a map whose consumer takes them one by one.
-
-    Args:
-        items: The items, taken as there is room.
-        ahead: How many may be taken ahead of the consumer.
-        ordered: Whether outcomes are handed over in the order of the items.
-        patience: More are taken ahead while half of them go, on to the consumer, in less seconds.
-        farthest: How many are taken ahead at the most.
-        at_hand: How many are there, as far as is known: these need not be waited for.
-    """
-
-    def __init__(
-        self,
-        items: Iterator[Mapping[str, Any]],
-        *,
-        ahead: int,
-        ordered: bool,
-        patience: float,
-        farthest: int,
-        at_hand: int = 0,
-    ) -> None:
-        self._items = items
-        self._ahead = ahead
-        self._ordered = ordered
-        self._patience = patience
-        self._farthest = farthest
-        self._at_hand = at_hand
-        self._taken = 0
-        self._received = 0
-        self._delivered = 0
-        self._early: dict[int, Outcome] = {}
-        self._arrived: deque[Outcomes] = deque()
-        self._exhausted = False
-        self._error: Exception | None = None
-        self._last_look = perf_counter()
-        self._next_look = ahead // 2
-        self._growth = 2  # the first time, nobody has consumed much yet
-
-    @property
-    def outstanding(self) -> bool:
-        """Whether outcomes are still to come."""
-        return self._received < self._taken
-
-    @property
-    def is_open(self) -> bool:
-        """Whether there may be more items, and room for them."""
-        return not self._exhausted and self._taken - self._delivered < self._ahead
-
-    @property
-    def must_wait(self) -> bool:
-        """Whether there is nothing to do before an outcome comes."""
-        return self.outstanding and not self.is_open
-
-    @property
-    def is_done(self) -> bool:
-        """Whether everything has been handed over."""
-        return self._exhausted and self._delivered == self._taken
-
-    @property
-    def most(self) -> int:
-        """How many items there are, at the most."""
-        return self._taken if self._exhausted else sys.maxsize
-
-    def take(self) -> Batch:
-        """Take some items, as far as there is room; few at a time, should they be slow to come."""
-        room = self._ahead - (self._taken - self._delivered)
-        wanted = min(room, max(self._ahead // 2, self._at_hand - self._taken))
-        batch = dict(enumerate(self._pull(wanted), self._taken))
-        self._taken += len(batch)
-        if self._delivered >= self._next_look:
-            self._look_at_clock()
-        return batch
-
-    def _pull(self, wanted: int) -> list[Mapping[str, Any]]:
-        """Return the next items; fewer where they are slow to come, end or fail."""
-        items: list[Mapping[str, Any]] = []
-        enough = perf_counter() + SLOW
-        piece = 1
-        try:
-            while len(items) < wanted and (not items or perf_counter() < enough):
-                aim = min(len(items) + piece, wanted)
-                items.extend(islice(self._items, aim - len(items)))  # kept on errors
-                if len(items) < aim:
-                    self._exhausted = True
-                    break
-                piece = min(2 * piece, MOST_AT_ONCE)
-        except Exception as error:  # noqa: BLE001 - raised when what came before is handed over
-            self._exhausted = True
-            self._error = error
-        return items
-
-    def _look_at_clock(self) -> None:
-        """Take more ahead while half of it goes, on to the consumer, in next to no time."""
-        now = perf_counter()
-        took = now - self._last_look
-        if took < self._patience:
-            growth = min(max(2, int(self._patience / took)), self._growth)
-            self._ahead = min(growth * self._ahead, self._farthest)
-            self._growth = MOST_GROWTH
-        self._last_look = now
-        self._next_look = self._delivered + self._ahead // 2
-
-    def put(self, index: int, outcome: Outcome) -> None:
-        self.put_all({index: outcome})
-
-    def put_all(self, outcomes: Outcomes) -> None:
-        self._received += len(outcomes)
-        if self._ordered:
-            self._early.update(outcomes)
-        else:
-            self._arrived.append(outcomes)
-
-    def _in_order(self) -> Iterator[tuple[int, Outcome]]:
-        outcomes = self._early
-        while (index := self._delivered) in outcomes:
-            self._delivered = index + 1
-            yield index, outcomes.pop(index)
-
-    def _as_received(self) -> Iterator[tuple[int, Outcome]]:
-        arrived = self._arrived
-        while arrived:
-            for entry in arrived.popleft().items():
-                self._delivered += 1
-                yield entry
-
-    def finish(self) -> None:
-        """Raise what the items' own iterator raised, now that all before it is handed over."""
-        if self._error is not None:
-            raise self._error
-
-    def ready(self) -> Iterator[tuple[int, Outcome]]:
-        """Yield the outcomes that can be handed over by now."""
-        return self._in_order() if self._ordered else self._as_received()

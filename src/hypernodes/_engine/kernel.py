@@ -24,8 +24,8 @@ from hypernodes._node import Node
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
+    from hypernodes._engine.batches import Batch
     from hypernodes._engine.failure import Given, Outcome
-    from hypernodes._engine.jobs import Batch
     from hypernodes._engine.observing.follower import Follower
     from hypernodes._engine.observing.witness import Witness
     from hypernodes._engine.plan import Plan, Request, Slot, Step

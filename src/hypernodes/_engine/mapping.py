@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Final
 
+from hypernodes._engine.batches import Block
 from hypernodes.exceptions import InputError, hint
 
 MODES: Final = ("zip", "product")
@@ -15,6 +17,7 @@ _REMEDIES: Final = {
     "dict": "say what of it: list(d), list(d.values()) or list(d.items())",
     "DataFrame": "say what of it: a column, or df.to_dict('records')",
 }
+_AT_HAND: Final = (list, tuple, range)
 Item = dict[str, Any]
 
 
@@ -29,8 +32,51 @@ class Items:
     """
 
     shared: dict[str, Any]
-    items: Iterator[Item]
+    items: Iterable[Item]
     count: int | None
+
+
+class Rows(Iterable[Item]):
+    """Items whose values are all at hand: to be gone through once, one by one or in blocks.
+
+    Args:
+        columns: The values of each name; those of all names are as many.
+        labels: What to call the names in a message.
+        count: How many there are.
+
+    Attributes:
+        names: What the values of an item are called.
+        is_empty: Whether there is none.
+    """
+
+    def __init__(
+        self, columns: Mapping[str, _Column], labels: Mapping[str, str], count: int
+    ) -> None:
+        self.names = tuple(columns)
+        self.is_empty = not count
+        self._values = [column.values for column in columns.values()]
+        self._labels = labels
+        if len(columns) == 1:
+            name, (values,) = self.names[0], self._values
+            self._rows: Iterator[Item] = ({name: value} for value in values)
+        else:
+            self._rows = _rows(columns, labels)
+
+    def __iter__(self) -> Iterator[Item]:
+        return self._rows
+
+    def block(self, first: int, most: int) -> Block:
+        """Take up to `most` items, of which the first has the index `first`.
+
+        Raises:
+            InputError: There is not a value of each name for each item any more.
+        """
+        columns = [list(itertools.islice(values, most)) for values in self._values]
+        if len({*map(len, columns)}) > 1:
+            lengths = [str(first + len(column)) for column in columns]
+            spelled = [self._labels.get(name, name) for name in self.names]
+            raise _unequal(dict(zip(spelled, lengths, strict=True)))
+        return Block(first, self.names, columns)
 
 
 class Gathered(Sized, Iterable[Item]):
@@ -41,12 +87,12 @@ class Gathered(Sized, Iterable[Item]):
         count: How many there are.
     """
 
-    def __init__(self, items: Iterator[Item], count: int) -> None:
-        self._items = items
+    def __init__(self, items: Iterable[Item], count: int) -> None:
+        self.items = items
         self._count = count
 
     def __iter__(self) -> Iterator[Item]:
-        return self._items
+        return iter(self.items)
 
     def __len__(self) -> int:
         return self._count
@@ -118,10 +164,17 @@ def add_columns(items: Items, columns: Mapping[str, Any], labels: Mapping[str, s
 
 @dataclass(slots=True, eq=False)
 class _Column:
-    """The values of one name: an iterator, and their number where it is known."""
+    """The values of one name.
+
+    Attributes:
+        values: They themselves.
+        length: How many there are, where that is known.
+        at_hand: Whether taking them costs nothing, and runs no code of others.
+    """
 
     values: Iterator[Any]
     length: int | None
+    at_hand: bool
 
 
 def _column(inputs: Mapping[str, Any], name: str, label: str) -> _Column:
@@ -141,7 +194,13 @@ def _column(inputs: Mapping[str, Any], name: str, label: str) -> _Column:
             f"cannot map over {label!r}: it is of type {kind} ({error}); give a list of values"
         )
         raise InputError(message, name=label) from error
-    return _Column(items, len(values) if isinstance(values, Sized) else None)
+    length = len(values) if isinstance(values, Sized) else None
+    return _Column(items, length, type(values) in _AT_HAND or _is_array(values))
+
+
+def _is_array(values: Any) -> bool:
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and type(values) is numpy.ndarray
 
 
 def _product(shared: dict[str, Any], columns: dict[str, _Column]) -> Items:
@@ -157,13 +216,15 @@ def _zip(shared: dict[str, Any], columns: dict[str, _Column], labels: Mapping[st
     if len({*known.values()}) > 1:
         raise _unequal({labels.get(name, name): str(length) for name, length in known.items()})
     count = next(iter(known.values()), None)
+    if count is not None and all(column.at_hand for column in columns.values()):
+        return Items(shared, Rows(columns, labels, count), count)
     if len(columns) == 1:
         ((name, column),) = columns.items()
         return Items(shared, ({name: value} for value in column.values), count)
     return Items(shared, _rows(columns, labels), count)
 
 
-def _rows(columns: dict[str, _Column], labels: Mapping[str, str]) -> Iterator[Item]:
+def _rows(columns: Mapping[str, _Column], labels: Mapping[str, str]) -> Iterator[Item]:
     names = tuple(columns)
     missing = object()
     rows = itertools.zip_longest(*(c.values for c in columns.values()), fillvalue=missing)

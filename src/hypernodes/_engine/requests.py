@@ -6,12 +6,13 @@ import itertools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from hypernodes._engine.mapping import Gathered, Rows
 from hypernodes._engine.plan import Request
 from hypernodes._node import check_not_stateful
 from hypernodes.exceptions import InputError, MissingInputError, UnknownInputError, hint, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping
+    from collections.abc import Container, Mapping
 
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._node import BaseNode
@@ -45,7 +46,7 @@ def open_items(
     inputs: Iterable[str],
     ctx: RunContext,
     output_name: OutputName = None,
-) -> tuple[PipelineExecutionEngine, Iterator[Mapping[str, Any]]] | None:
+) -> tuple[PipelineExecutionEngine, Iterable[Mapping[str, Any]]] | None:
     """Return what runs the items of a map, and the items; None where there are none.
 
     Args:
@@ -55,6 +56,12 @@ def open_items(
         ctx: The config in force and where this map stands.
         output_name: The outputs that are asked for.
     """
+    if isinstance(items, Gathered):
+        items = items.items
+    if isinstance(items, Rows):
+        if items.is_empty:
+            return None
+        return pipeline.engine(inputs, ctx, output_name, items.names), items
     items = iter(items)
     first = next(items, None)
     if first is None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from contextvars import copy_context
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from hypernodes._aside import Aside
 from hypernodes._cancel import Abandoned
 from hypernodes._engine.failure import Failure, remember
+from hypernodes._engine.stream import Handed
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from hypernodes._engine.failure import Outcome
 
 _END: Final = object()
 
@@ -108,6 +112,47 @@ class Results(Iterator[Any], AsyncIterator[Any]):
 
     def __del__(self) -> None:
         self._leave()
+
+
+def fill(results: list[Any], outcomes: Iterable[tuple[int, Outcome]], on_error: str) -> None:
+    """Put what a map gives in its places, or raise the first failure.
+
+    Args:
+        results: As many places as there should be items; more are made where there are more.
+        outcomes: Indexes and outcomes.
+        on_error: `"raise"` or `"return"`.
+    """
+    raises = on_error == "raise"
+    try:
+        if isinstance(outcomes, Handed):
+            _fill_by_handfuls(results, outcomes, raises=raises)
+            return
+        count = len(results)
+        for index, outcome in outcomes:
+            if type(outcome) is Failure and raises:
+                raise remember(outcome)
+            if index >= count:
+                _lengthen(results, index + 1)
+            results[index] = outcome
+    finally:
+        close(outcomes)
+
+
+def _fill_by_handfuls(results: list[Any], outcomes: Handed, *, raises: bool) -> None:
+    for indexes, found in outcomes.handfuls:
+        if raises and Failure in set(map(type, found)):
+            raise remember(next(each for each in found if type(each) is Failure))
+        if isinstance(indexes, range) and len(indexes) == len(found):
+            _lengthen(results, indexes.stop)
+            results[indexes.start : indexes.stop] = found
+            continue
+        _lengthen(results, max(indexes) + 1)
+        for index, outcome in zip(indexes, found, strict=True):
+            results[index] = outcome
+
+
+def _lengthen(results: list[Any], count: int) -> None:
+    results.extend(repeat(None, count - len(results)))
 
 
 def yielded(

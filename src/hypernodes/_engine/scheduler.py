@@ -16,14 +16,15 @@ from hypernodes._cancel import CANCELLATION, Cancellation
 from hypernodes._engine.core import Core
 from hypernodes._engine.inbox import Inbox
 from hypernodes._engine.interrupts import Deferral
-from hypernodes._engine.jobs import MapJob, Stream, handed_over
 from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
+from hypernodes._engine.stream import Handed, Handful, Stream, handed_over
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Hashable, Iterable, Mapping
 
     from hypernodes._engine.failure import Given, Outcome
     from hypernodes._engine.frame import Frame
+    from hypernodes._engine.jobs import MapJob
     from hypernodes._engine.plan import Inner
     from hypernodes._engine.segments import Segment
     from hypernodes._engine.workers import Workers
@@ -67,16 +68,28 @@ class Scheduler(Core):
         self,
         engine: PipelineExecutionEngine,
         inputs: Mapping[str, Any],
-        items: Iterator[Mapping[str, Any]],
+        items: Iterable[Mapping[str, Any]],
         known: int = 0,
         *,
         ordered: bool,
-    ) -> Iterator[tuple[int, Outcome]]:
-        """Run a plan for each of `items`; yield indexes and outcomes, in order or as they finish.
+    ) -> Handed:
+        """Run a plan for each of `items`; return indexes and outcomes, in order or as they finish.
 
         Items are taken a bounded number ahead of the consumer: few at first, unless they are known
-        to be at hand, more where workers run dry. Closing the iterator drops what has not started.
+        to be at hand, more where workers run dry. Closing what is returned drops what has not
+        started.
         """
+        return Handed(self._map(engine, inputs, items, known, ordered=ordered))
+
+    def _map(
+        self,
+        engine: PipelineExecutionEngine,
+        inputs: Mapping[str, Any],
+        items: Iterable[Mapping[str, Any]],
+        known: int,
+        *,
+        ordered: bool,
+    ) -> Generator[Handful, None, None]:
         crew = self._crew
         stream = Stream(
             items,
@@ -85,6 +98,7 @@ class Scheduler(Core):
             patience=crew.patience,
             farthest=crew.farthest,
             at_hand=known,
+            by_columns=crew.takes_columns,
         )
         batch = stream.take()
         most = min(stream.most, known or sys.maxsize)

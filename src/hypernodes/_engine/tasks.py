@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sized
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -16,11 +16,12 @@ from hypernodes._cancel import CANCELLATION, Cancellation
 from hypernodes._engine.core import Core
 from hypernodes._engine.inbox import Inbox
 from hypernodes._engine.interrupts import Deferral
-from hypernodes._engine.jobs import Receiver, Stream, handed_over
+from hypernodes._engine.jobs import Receiver
 from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
 from hypernodes._engine.local import LocalWorkers
 from hypernodes._engine.observing.runs import tell_aside
 from hypernodes._engine.slots import HELD, Share, Slots
+from hypernodes._engine.stream import Handed, Stream, handed_over
 from hypernodes._engine.threads import DaemonThreads
 from hypernodes._engine.workers import MOST_AHEAD, OCCUPIED, closed_error
 from hypernodes._lending import place_lent
@@ -29,11 +30,13 @@ from hypernodes._loop import GRACE, BackgroundLoop
 if TYPE_CHECKING:
     from concurrent import futures
 
+    from hypernodes._engine.batches import Batch
     from hypernodes._engine.failure import Outcome
     from hypernodes._engine.frame import Frame
-    from hypernodes._engine.jobs import Batch, MapJob, Message
+    from hypernodes._engine.jobs import MapJob, Message
     from hypernodes._engine.plan import Inner
     from hypernodes._engine.segments import Segment
+    from hypernodes._engine.stream import Handful
 
 
 PATIENCE: Final = 0.005
@@ -339,14 +342,14 @@ class Runs:
         self,
         engine: PipelineExecutionEngine,
         inputs: Mapping[str, Any],
-        items: Iterator[Mapping[str, Any]],
+        items: Iterable[Mapping[str, Any]],
         known: int = 0,
         *,
         ordered: bool,
-    ) -> Iterator[tuple[int, Outcome]]:
+    ) -> Handed:
         """Run a plan for each of `items`, which are taken in the caller's thread.
 
-        Yields:
+        Returns:
             Indexes and outcomes, in order or as they finish.
         """
         del known  # a loop is woken for each item anyway
@@ -357,7 +360,7 @@ class Runs:
         outbox = _Outbox(stream, inbox)
         scheduler = TaskScheduler(self._executor, self._crew, self._host, outbox.fail)
         start = partial(scheduler.map, engine, inputs, outbox)
-        return self._handed_over(stream, inbox, scheduler, start)
+        return Handed(self._handed_over(stream, inbox, scheduler, start))
 
     def _handed_over(
         self,
@@ -365,7 +368,7 @@ class Runs:
         inbox: Inbox,
         scheduler: TaskScheduler,
         start: Callable[[int], MapJob],
-    ) -> Iterator[tuple[int, Outcome]]:
+    ) -> Generator[Handful, None, None]:
         batch = stream.take()
         job = start(stream.most)
 

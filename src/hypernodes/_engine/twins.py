@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from hypernodes._engine.jobs import Receiver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Sequence
 
+    from hypernodes._engine.batches import Batch, Item
     from hypernodes._engine.failure import Outcome
-    from hypernodes._engine.jobs import Batch, Outcomes
 
 
 class Twins(Receiver):
@@ -31,11 +31,11 @@ class Twins(Receiver):
         self._receiver = receiver
         self._identify = identify
         self._names: dict[int, Hashable] = {}
-        self._waiting: dict[Hashable, Batch] = {}
+        self._waiting: dict[Hashable, dict[int, Item]] = {}
 
     def hold(self, batch: Batch) -> Batch:
         """Return the items that can run; the others wait."""
-        first: Batch = {}
+        first: dict[int, Item] = {}
         for index, item in batch.items():
             name = self._identify(item)
             if name in self._waiting:
@@ -55,9 +55,9 @@ class Twins(Receiver):
         self._receiver.put(index, outcome)
         self._release(index, outcome)
 
-    def put_all(self, outcomes: Outcomes) -> None:
-        self._receiver.put_all(outcomes)
-        for index, outcome in outcomes.items():
+    def put_all(self, indexes: Sequence[int], outcomes: Sequence[Outcome]) -> None:
+        self._receiver.put_all(indexes, outcomes)
+        for index, outcome in zip(indexes, outcomes, strict=True):
             self._release(index, outcome)
 
     def _release(self, index: int, outcome: Outcome) -> None:

@@ -94,11 +94,13 @@ class Crew(ABC):
         patience: For how many seconds of work items are taken ahead of a map's consumer.
         farthest: How many are taken ahead at the most.
         at_hand: The same in the beginning, where it is known that they are there.
+        takes_columns: Whether items go to workers by columns, and not one by one.
     """
 
     patience: float = 0.005
     farthest: int = MOST_AHEAD
     at_hand: int = MOST_AHEAD
+    takes_columns: bool = False
 
     @property
     @abstractmethod

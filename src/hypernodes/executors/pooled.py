@@ -34,7 +34,7 @@ class Runner(Protocol):
         self,
         engine: PipelineExecutionEngine,
         inputs: Mapping[str, Any],
-        items: Iterator[Mapping[str, Any]],
+        items: Iterable[Mapping[str, Any]],
         known: int,
         *,
         ordered: bool,
@@ -60,7 +60,7 @@ class _RightHere:
         self,
         engine: PipelineExecutionEngine,
         inputs: Mapping[str, Any],
-        items: Iterator[Mapping[str, Any]],
+        items: Iterable[Mapping[str, Any]],
         known: int,
         *,
         ordered: bool,
@@ -153,7 +153,7 @@ class PooledExecutor(Executor):
         inputs: Mapping[str, Any],
         ctx: RunContext,
         output_name: OutputName,
-    ) -> tuple[PipelineExecutionEngine, Iterator[Mapping[str, Any]]] | None:
+    ) -> tuple[PipelineExecutionEngine, Iterable[Mapping[str, Any]]] | None:
         """Return what runs the items of a map, and the items; None where there are none."""
         return open_items(pipeline, items, inputs, ctx, output_name)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hypernodes.executors.pooled import PooledExecutor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes.abc import OutputName, RunContext
@@ -25,7 +25,7 @@ class ShippedExecutor(PooledExecutor):
         inputs: Mapping[str, Any],
         ctx: RunContext,
         output_name: OutputName,
-    ) -> tuple[PipelineExecutionEngine, Iterator[Mapping[str, Any]]] | None:
+    ) -> tuple[PipelineExecutionEngine, Iterable[Mapping[str, Any]]] | None:
         found = super()._open_items(pipeline, items, inputs, ctx, output_name)
         if found is None or not _needs_driver(found[0]):
             return found

@@ -33,10 +33,11 @@ from hypernodes.cache._code import CodeSnapshot
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
+    from hypernodes._engine.batches import Batch
     from hypernodes._engine.caching.prepared import Found
     from hypernodes._engine.caching.resolver import Resolver
     from hypernodes._engine.failure import Given, Outcome
-    from hypernodes._engine.jobs import Batch, Entry
+    from hypernodes._engine.jobs import Entry
     from hypernodes._engine.kernel import Attempt, Enter, InThread
     from hypernodes._engine.observing.follower import Follower
     from hypernodes._engine.observing.witness import Witness
@@ -69,7 +70,7 @@ class CachingEngine(KeyedEngine):
         items = {index: self.item(prepared, item, identify) for index, item in batch.items()}
         self._look_at_ends(prepared, items.values())
         hits: dict[int, Outcome] = {}
-        rest: Batch = {}
+        rest: dict[int, Item] = {}
         for index, item in items.items():
             outcome = self._hit(prepared, item)
             if outcome is None:
@@ -235,7 +236,7 @@ class CachingEngine(KeyedEngine):
                 yield index, found.pop(index)
             else:
                 witness = witnesses.get(index)
-                yield index, self.attempt_told(inputs, rest.pop(index), index, witness)
+                yield index, self.attempt_told(inputs, rest[index], index, witness)
 
     async def _resolve(
         self,
@@ -388,7 +389,7 @@ def _told_later(
 
 def _taken(entries: Iterator[Entry]) -> Batch:
     """Take some items: those that come at once, and at least one if there is one."""
-    taken: Batch = {}
+    taken: dict[int, Mapping[str, Any]] = {}
     enough = perf_counter() + PATIENCE
     for index, item in islice(entries, MOST_AT_ONCE):
         taken[index] = item

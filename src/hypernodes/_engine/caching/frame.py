@@ -17,12 +17,12 @@ from hypernodes._engine.shipping.keeping import Missing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from hypernodes._engine.batches import Batch
     from hypernodes._engine.caching.engine import CachingEngine
     from hypernodes._engine.caching.loading import Row
     from hypernodes._engine.caching.orders import Order
     from hypernodes._engine.caching.prepared import Item, Prepared
     from hypernodes._engine.failure import Given, Outcome
-    from hypernodes._engine.jobs import Batch
     from hypernodes._engine.observing.follower import Follower
     from hypernodes._engine.plan import Inner, Slot, Step
     from hypernodes._engine.segments import Segment

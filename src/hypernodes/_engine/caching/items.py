@@ -16,8 +16,8 @@ from hypernodes._engine.observing.inside import item_elsewhere
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
 
+    from hypernodes._engine.batches import Batch
     from hypernodes._engine.failure import Given, Outcome
-    from hypernodes._engine.jobs import Batch
     from hypernodes._engine.kernel import Attempt, Enter, InThread
     from hypernodes._engine.observing.follower import Follower
     from hypernodes._engine.observing.script import Script

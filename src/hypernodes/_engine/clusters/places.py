@@ -126,7 +126,8 @@ class Flight:
         """Have pieces that are done next to those before; what has not begun stays at the end."""
         chunk, done = self.chunk, [self._entries[place] for place in places]
         is_done = set(done).__contains__
-        chunk.entries[chunk.received :] = [
+        chunk.entries = [
+            *chunk.entries[: chunk.received],
             *done,
             *(entry for entry in chunk.entries[chunk.received :] if not is_done(entry)),
         ]

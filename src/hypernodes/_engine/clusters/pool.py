@@ -340,7 +340,7 @@ class ClusterPool(Dispatcher):
         flight.receive()
         if report.back is not None:
             back = chunk.entries[report.back :]
-            del chunk.entries[report.back :]
+            chunk.entries = chunk.entries[: report.back]
             chunk.source.put_back(chunk, back)
         if report.done is not None:
             flight.end = report

@@ -19,7 +19,7 @@ from hypernodes.abc import Backend
 from hypernodes.config import current_config
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Hashable, Mapping, Sequence
 
     from hypernodes._engine.clusters.cluster import Cluster
     from hypernodes._engine.failure import Outcome
@@ -155,10 +155,10 @@ class _Shares(MapSource):
     def is_told(self) -> bool:
         return self.job.enter is not None
 
-    def hear(self, entries: list[Any], told: Parcel) -> None:
+    def hear(self, entries: Sequence[Any], told: Parcel) -> None:
         self._post(partial(self._go_on, entries, told))
 
-    def _go_on(self, entries: list[Any], told: Parcel) -> None:
+    def _go_on(self, entries: Sequence[Any], told: Parcel) -> None:
         """Tell what workers tell of items that are under way; in the scheduler's thread."""
         if self.closed:
             return
@@ -172,7 +172,7 @@ class _Shares(MapSource):
         assert job.enter is not None  # noqa: S101 - somebody observes
         return Tale(job.enter(entry), self.engine, job.items[entry])
 
-    def _return(self, entries: list[Any]) -> None:
+    def _return(self, entries: Sequence[Any]) -> None:
         self._lose(entries)
         super()._return(entries)
 
@@ -180,11 +180,11 @@ class _Shares(MapSource):
         self._lose([entry], delay)
         super()._run_alone(entry, trouble, delay)
 
-    def _lose(self, entries: list[Any], delay: float = 0.0) -> None:
+    def _lose(self, entries: Sequence[Any], delay: float = 0.0) -> None:
         if self.is_told:
             self._post(partial(self._tell_lost, entries, delay))
 
-    def _tell_lost(self, entries: list[Any], delay: float) -> None:
+    def _tell_lost(self, entries: Sequence[Any], delay: float) -> None:
         for entry in entries:
             if entry in self._tales and not self.closed:
                 self._tales[entry].lose(delay)

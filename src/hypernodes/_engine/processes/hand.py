@@ -319,7 +319,7 @@ class Hand:
                 continue
             started = max(0, min(cursor - chunk.base, len(chunk.entries)))
             back = chunk.entries[started:]
-            del chunk.entries[started:]
+            chunk.entries = chunk.entries[:started]
             chunk.source.put_back(chunk, back)
 
     # ------------------------------------------------------------ its end

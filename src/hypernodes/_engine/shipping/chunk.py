@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from hypernodes._engine.plan import Slot
     from hypernodes._engine.shipping.deaths import Trouble
@@ -31,7 +31,7 @@ class Chunk:
     """
 
     source: Source
-    entries: list[Any]
+    entries: Sequence[Any]
     parcel: Parcel
     references: Mapping[Slot, Reference] = field(default_factory=dict)
     trouble: Trouble | None = None

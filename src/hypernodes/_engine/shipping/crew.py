@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.shipping.parcels import Packer
     from hypernodes._engine.workers import Post
 
-    Take = Callable[[Source, list[Any], Any, Any, Any], None]
+    Take = Callable[[Source, Sequence[Any], Any, Any, Any], None]
 
 NO_NEWS: Final = News()
 MOST_AHEAD: Final = 16_384
@@ -100,6 +100,8 @@ class Dispatcher(Workers):
 
 class ShippingCrew(Crew):
     """Sends chunks to workers that share no memory with this process; see `Crew`."""
+
+    takes_columns = True
 
     def __init__(self, pool: Dispatcher, executor: Hashable, post: Post) -> None:
         self._pool = pool
@@ -226,7 +228,7 @@ class ShippingCrew(Crew):
         self,
         take: Take,
         source: Source,
-        entries: list[Any],
+        entries: Sequence[Any],
         found: Parcel | Given,
         news: News = NO_NEWS,
     ) -> None:
@@ -242,7 +244,7 @@ class ShippingCrew(Crew):
         self,
         take: Take,
         source: Source,
-        entries: list[Any],
+        entries: Sequence[Any],
         found: Parcel | Given,
         news: News,
     ) -> None:
@@ -259,24 +261,25 @@ class ShippingCrew(Crew):
     def _take_items(
         self,
         source: Any,
-        entries: list[Any],
+        entries: Sequence[Any],
         outcomes: list[Any],
         told: list[list[Record] | None],
         lost: Sequence[Lost],
     ) -> None:
         job = source.job
-        items = list(map(job.items.pop, entries))
         kinds = set(map(type, outcomes))
         if Failure in kinds:
             for place, outcome in enumerate(outcomes):
                 if type(outcome) is Failure:
-                    outcomes[place] = outcome.at_item(entries[place], items[place])
+                    index = entries[place]
+                    outcomes[place] = outcome.at_item(index, job.items[index])
         if job.enter is not None:
-            for index, item, outcome, records in zip(entries, items, outcomes, told, strict=True):
-                source.tell(index, item, Story(outcome, records, lost))
+            for index, outcome, records in zip(entries, outcomes, told, strict=True):
+                source.tell(index, job.items[index], Story(outcome, records, lost))
         if Raised in kinds:
             _end_by(outcomes)
-        job.receive(dict(zip(entries, outcomes, strict=True)))
+        job.items.drop(entries)
+        job.receive(entries, outcomes)
         if job.is_over and self._maps.pop(job, None) is not None:
             source.close()
             self._pool.drop(source)
@@ -284,7 +287,7 @@ class ShippingCrew(Crew):
     def _take_given(
         self,
         source: Source,
-        entries: list[Any],
+        entries: Sequence[Any],
         outcomes: list[Any],
         told: list[list[Record] | None],
         lost: Sequence[Lost],
@@ -334,7 +337,7 @@ def _end_by(outcomes: list[Any]) -> None:
     raise next(outcome.error for outcome in outcomes if type(outcome) is Raised)
 
 
-def _outcomes(source: Source, entries: list[Any], parcel: Parcel) -> list[Any]:
+def _outcomes(source: Source, entries: Sequence[Any], parcel: Parcel) -> list[Any]:
     """Return the outcomes in a parcel, in the order of the entries."""
     try:
         found = unpack(parcel, loads=loads_at_home)

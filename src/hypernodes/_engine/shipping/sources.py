@@ -8,9 +8,9 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from contextlib import suppress
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from hypernodes._engine.batches import as_run
 from hypernodes._engine.shipping import blame
 from hypernodes._engine.shipping.chunk import Chunk
 from hypernodes._engine.shipping.deaths import (
@@ -26,7 +26,7 @@ from hypernodes._engine.shipping.keeping import Missing, Reference
 from hypernodes._engine.shipping.parcels import Packer, Parcel, unlink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from hypernodes._engine.failure import Failure
     from hypernodes._engine.jobs import MapJob
@@ -107,14 +107,14 @@ class Source(ABC):
         return False
 
     @abstractmethod
-    def _next(self, workers: int, *, behind: bool, most: int) -> list[Any]:
+    def _next(self, workers: int, *, behind: bool, most: int) -> Sequence[Any]:
         """Return pieces to be handed out together, if any."""
 
     @abstractmethod
-    def _pack(self, entries: list[Any]) -> Parcel:
+    def _pack(self, entries: Sequence[Any]) -> Parcel:
         """Return pieces, ready to travel."""
 
-    def _references(self, entries: list[Any]) -> Mapping[Slot, Reference]:
+    def _references(self, entries: Sequence[Any]) -> Mapping[Slot, Reference]:
         """Return which values of pieces stay where they were made, by slot."""
         del entries
         return {}
@@ -124,7 +124,7 @@ class Source(ABC):
         """Return the failure of a piece that cannot travel."""
 
     @abstractmethod
-    def _return(self, entries: list[Any]) -> None:
+    def _return(self, entries: Sequence[Any]) -> None:
         """Take back pieces that have not run."""
 
     @abstractmethod
@@ -178,12 +178,12 @@ class Source(ABC):
         """Whether somebody wants to hear of pieces that are under way, and workers tell of them."""
         return False
 
-    def hear(self, entries: list[Any], told: Parcel) -> None:
+    def hear(self, entries: Sequence[Any], told: Parcel) -> None:
         """Pass on what there is to be told of pieces that are under way."""
         # Workers tell early only of what `is_told`: nobody calls it for other sources.
         raise NotImplementedError
 
-    def _made(self, entries: list[Any]) -> Chunk | None:
+    def _made(self, entries: Sequence[Any]) -> Chunk | None:
         """Return a chunk of those `entries` that can travel; the others fail."""
         try:
             return Chunk(self, entries, self._pack(entries), self._references(entries))
@@ -213,7 +213,7 @@ class Source(ABC):
         lost = chunk.trouble.lost if chunk.trouble is not None else ()
         self._deliver(self, entries, parcel, News(records, lost))
 
-    def put_back(self, chunk: Chunk, entries: list[Any]) -> None:
+    def put_back(self, chunk: Chunk, entries: Sequence[Any]) -> None:
         """Take back pieces of a chunk that have not run."""
         if self.closed or not entries:
             return
@@ -321,7 +321,7 @@ class MapSource(Source):
     def is_new(self) -> bool:
         return not self._pace.is_timed
 
-    def _next(self, workers: int, *, behind: bool, most: int) -> list[Any]:
+    def _next(self, workers: int, *, behind: bool, most: int) -> Sequence[Any]:
         pending = self.job.pending
         count = min(self._count(workers), most)
         if behind and not self._pace.may_wait(count):
@@ -330,22 +330,20 @@ class MapSource(Source):
         # The scheduler may drop what waits at any moment.
         with suppress(IndexError):
             entries.extend(map(deque.popleft, itertools.repeat(pending, count)))
-        return entries
+        return as_run(entries)
 
     def _count(self, workers: int) -> int:
         """Return how many items the next chunk should have."""
         waiting = self.waiting
         return self._pace.count(waiting, workers, len(self.job.items) - waiting)
 
-    def _pack(self, entries: list[Any]) -> Parcel:
-        items = list(map(self.job.items.__getitem__, entries))
-        names = tuple(items[0])
-        columns = [list(map(itemgetter(name), items)) for name in names]
+    def _pack(self, entries: Sequence[Any]) -> Parcel:
+        names, columns = self.job.items.columns(entries)
         parcel = self._packer.pack(self._described((names, self._numbers(entries), columns)))
         self._pace.weigh(len(entries), parcel.size)
         return parcel
 
-    def _numbers(self, entries: list[Any]) -> list[Any]:
+    def _numbers(self, entries: Sequence[Any]) -> Sequence[Any]:
         """Return what items are called where they are observed."""
         enter = self.job.enter
         return entries if enter is None or entries == [None] else list(map(enter.number, entries))
@@ -357,7 +355,7 @@ class MapSource(Source):
     def _unpackable(self, entry: Any, cause: Exception) -> Failure:
         return blame.item_failure(self.engine, self.job.items[entry], entry, cause)
 
-    def _return(self, entries: list[Any]) -> None:
+    def _return(self, entries: Sequence[Any]) -> None:
         self.job.pending.extendleft(reversed(entries))
 
     def index_of(self, entry: Any) -> int | None:
@@ -422,7 +420,7 @@ class SegmentSource(Source):
     def needs_idle(self, now: float) -> bool:
         return bool(self.tasks) or super().needs_idle(now)
 
-    def _next(self, workers: int, *, behind: bool, most: int) -> list[Any]:
+    def _next(self, workers: int, *, behind: bool, most: int) -> Sequence[Any]:
         del workers, most
         if behind:
             return []
@@ -433,12 +431,12 @@ class SegmentSource(Source):
             self._deliver(self, [task], {})
         return []
 
-    def _pack(self, entries: list[Any]) -> Parcel:
+    def _pack(self, entries: Sequence[Any]) -> Parcel:
         task = entries[0]
         values = {s: v for s, v in task.values.items() if type(v) is not Reference}
         return self._packer.pack(("segment", (task.number, values, task.item, task.told)))
 
-    def _references(self, entries: list[Any]) -> Mapping[Slot, Reference]:
+    def _references(self, entries: Sequence[Any]) -> Mapping[Slot, Reference]:
         return {s: v for s, v in entries[0].values.items() if type(v) is Reference}
 
     def miss(self, chunk: Chunk) -> None:
@@ -451,7 +449,7 @@ class SegmentSource(Source):
     def _unpackable(self, entry: Any, cause: Exception) -> Failure:
         return blame.values_failure(self.engine, entry.number, entry.values, entry.item, cause)
 
-    def _return(self, entries: list[Any]) -> None:
+    def _return(self, entries: Sequence[Any]) -> None:
         self.tasks.extendleft(reversed(entries))
 
     def index_of(self, entry: Any) -> int | None:
