@@ -17,7 +17,7 @@ from hypernodes._engine.inner import inner_call
 from hypernodes._engine.observing.instrument import instrumented, instrumented_later
 from hypernodes._engine.observing.script import Audience
 from hypernodes._engine.observing.watched import Watched
-from hypernodes._engine.program import Program
+from hypernodes._engine.program import Loop, Program
 from hypernodes._engine.segments import Part, Segment, is_async, split
 from hypernodes._node import Node
 
@@ -166,7 +166,7 @@ class PipelineExecutionEngine(Watched):
         if self.is_observed:
             return self._attempt_present
         program = self.checked_program if is_watched() else self.program
-        run = program.run
+        run: Callable[..., Outcome] = program.run
 
         def attempt(
             inputs: Mapping[str, Any], item: Mapping[str, Any], index: int | None
@@ -178,6 +178,13 @@ class PipelineExecutionEngine(Watched):
             return failure if index is None else failure.at_item(index, item)
 
         return attempt
+
+    @cached_property
+    def loop(self) -> Loop | None:
+        """The plan as one function for many items; None where there is more to them than steps."""
+        if self.is_observed or not self.plan.mapped:
+            return None
+        return Loop(self.plan, self.calls)
 
     def _attempt_present(
         self, inputs: Mapping[str, Any], item: Mapping[str, Any], index: int | None

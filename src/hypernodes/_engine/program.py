@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import itertools
 import linecache
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 from weakref import finalize
 
+from hypernodes._engine.claims import CURSOR, LIMIT
+
 if TYPE_CHECKING:
-    from collections import Counter
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from types import CodeType, TracebackType
 
     from hypernodes._engine.plan import Argument, Plan, Slot, Step
 
 _numbers: Final = itertools.count()
-_FIRST_LINE: Final = 2
 
 
 class Program:
@@ -36,7 +37,8 @@ class Program:
             that are observed; returns the outputs by name.
     """
 
-    run: Callable[..., dict[str, Any]]
+    run: Callable[..., Any]
+    _indent: str = " "
 
     def __init__(
         self,
@@ -48,8 +50,7 @@ class Program:
         self._plan = plan
         self._observed = observed
         self._prefix = "" if before_each is None else "before_each(); "
-        self._loads = [f"v{slot} = inputs[{_literal(name)}]" for name, slot in plan.shared.items()]
-        self._loads += [f"v{slot} = item[{_literal(name)}]" for name, slot in plan.mapped.items()]
+        self._opening = self._opened()
         self._filename = f"<hypernodes plan {next(_numbers)}>"
         space: dict[str, Any] = {f"c{index}": call for index, call in enumerate(calls)}
         space["before_each"] = before_each
@@ -69,30 +70,79 @@ class Program:
 
     def _step_at(self, line: int) -> Step | None:
         self._show_source()
-        number = line - _FIRST_LINE - len(self._loads)
+        number = line - 1 - len(self._opening)
         steps = self._plan.steps
         return steps[number] if 0 <= number < len(steps) else None
 
+    def _opened(self) -> list[str]:
+        """Return the lines before the steps."""
+        head = f"def program(inputs, item{', witness' if self._observed else ''}):"
+        return [head, *_loads("inputs", self._plan.shared), *_loads("item", self._plan.mapped)]
+
+    def _closed(self, results: str) -> list[str]:
+        """Return the lines after the steps."""
+        return [f" return {results}"]
+
+    def _uses(self) -> Counter[Slot]:
+        """Count how often each value is needed."""
+        return self._plan.uses()
+
     def _source(self) -> str:
-        plan = self._plan
-        uses = plan.uses()
-        lines = [
+        plan, uses = self._plan, self._uses()
+        steps = [
             self._prefix + _step_line(step, uses, is_observed=step.index in self._observed)
             for step in plan.steps
         ]
         results = ", ".join(f"{_literal(name)}: v{slot}" for name, slot in plan.results.items())
-        body = [*self._loads, *lines, f"return {{{results}}}"]
-        head = f"def program(inputs, item{', witness' if self._observed else ''}):"
-        return "\n ".join([head, *body])
+        steps = [self._indent + step for step in steps]
+        return "\n".join([*self._opening, *steps, *self._closed(f"{{{results}}}")])
 
     def _show_source(self) -> None:
         """Let tracebacks show the step in the user's words instead of ours."""
         if self._filename in linecache.cache:
             return
-        loads = [line.partition("= ")[2] for line in self._loads]
+        loads = [line.partition("= ")[2] for line in self._opening[1:]]
         text = ["def pipeline(inputs, item):", *loads, *map(_shown, self._plan.steps)]
         lines = [f"{line}\n" for line in text]
         linecache.cache[self._filename] = sum(map(len, lines)), None, lines, self._filename
+
+
+class Loop(Program):
+    """A plan as one function for many items: a loop around its lines.
+
+    Args:
+        plan: The plan; items have some of what it takes.
+        calls: What each step calls.
+        before_each: See `Program`.
+
+    Attributes:
+        run: Takes the shared inputs; the items, each the values of `plan.mapped` in a tuple; where
+            items are claimed, see `Claims`, and the number of the first; and what takes the outputs
+            of each. Returns whether it has come to the end. It can be called again for the items
+            that follow the one that raised.
+    """
+
+    _indent = "  "
+
+    def _opened(self) -> list[str]:
+        mapped = "".join(f"v{slot}, " for slot in self._plan.mapped.values())
+        return [
+            "def program(inputs, items, cells, number, append):",
+            *_loads("inputs", self._plan.shared),
+            f" for {mapped}in items:",
+            f"  cells[{CURSOR}] = number = number + 1",
+            f"  if number > cells[{LIMIT}]: return False",
+        ]
+
+    def _closed(self, results: str) -> list[str]:
+        return [f"  append({results})", " return True"]
+
+    def _uses(self) -> Counter[Slot]:
+        return super()._uses() + Counter(self._plan.shared.values())  # the next item needs them
+
+
+def _loads(source: str, names: Mapping[str, Slot]) -> list[str]:
+    return [f" v{slot} = {source}[{_literal(name)}]" for name, slot in names.items()]
 
 
 def _step_line(step: Step, uses: Counter[Slot], *, is_observed: bool) -> str:

@@ -166,6 +166,10 @@ class CachingEngine(KeyedEngine):
 
     # ------------------------------------------------------------ whole plans
 
+    @property
+    def loop(self) -> None:
+        """Items are looked up first."""
+
     def attempter(self) -> Attempt:
         return self._attempt_present
 

@@ -102,6 +102,10 @@ class ItemEngine(PipelineExecutionEngine):
     def identity(self, item: Mapping[str, Any]) -> Hashable | None:
         return self.inside.identity(item)
 
+    @property
+    def loop(self) -> None:
+        """What is inside has more to do for an item."""
+
     def attempter(self) -> Attempt:
         return self._attempt_present
 

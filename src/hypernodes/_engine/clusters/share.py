@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 from hypernodes._cancel import CANCELLATION, Abandoned, Cancellation
 from hypernodes._dispatch.session import Session
+from hypernodes._engine.claims import CURSOR, LIMIT
 from hypernodes._engine.failure import Failure, recall, renumbered
 from hypernodes._engine.observing.relay import RelaySite
 from hypernodes._engine.observing.runs import SCENE, Run
 from hypernodes._engine.observing.stage import Stage
 from hypernodes._engine.observing.witness import clock
 from hypernodes._engine.results import close
-from hypernodes._engine.shipping.claims import CURSOR, LIMIT
 from hypernodes._engine.shipping.events import OVER, PieceRecorder, Told, raised
 from hypernodes._engine.shipping.work import finish, rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from hypernodes._engine.claims import Claims
     from hypernodes._engine.failure import Outcome
     from hypernodes._engine.observing.follower import Follower, Site
     from hypernodes._engine.observing.stage import Scenery
     from hypernodes._engine.observing.watched import Watched
     from hypernodes._engine.observing.witness import Record
-    from hypernodes._engine.shipping.claims import Claims
     from hypernodes._engine.shipping.work import Job
 
 

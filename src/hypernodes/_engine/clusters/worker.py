@@ -17,13 +17,13 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._dispatch.plugins import REGISTRY as PLUGINS
+from hypernodes._engine.claims import CURSOR, LIMIT, NO_LIMIT, VOID, Claims
 from hypernodes._engine.clusters.attempts import ACCOUNT, ChunkAccount, Watches
 from hypernodes._engine.clusters.briefs import DRIVER, Attempt, Part, Report, Result
 from hypernodes._engine.clusters.hearing import HEARING, overhear
 from hypernodes._engine.clusters.share import Share
 from hypernodes._engine.observing.script import own_configs
 from hypernodes._engine.shipping import settings
-from hypernodes._engine.shipping.claims import CURSOR, LIMIT, NO_LIMIT, VOID, Claims
 from hypernodes._engine.shipping.errors import PackedError, pack_error
 from hypernodes._engine.shipping.events import Raised, Told, pack_records
 from hypernodes._engine.shipping.keeping import Kept, beside, copyable, keepable
@@ -233,7 +233,7 @@ def _worked(
         running.begin(job, (body[2],), partial(run_segment, job, body))
     else:  # also of a share, one that is to be watched closely
         items = body[0] if kind == "share" else body
-        job.engine.attempter()  # else the first item would seem to take that long
+        _ = job.engine.loop or job.engine.attempter()  # else the first would seem to take that long
         running.begin(job, items[1], partial(run_items, job, items))
     running.run(account, dict(brief.spent), is_segment=kind == "segment")
     kept = running.keep(brief, body[0]) if brief.keeps and kind == "segment" else {}
@@ -363,16 +363,17 @@ class _Running:
                 yield Part(next(self._numbers), self._reported, 0, None, parcel, places)
 
     def _parts(self, job: Job, first: int, outcomes: list[Any]) -> Iterator[Part]:
-        places = list(range(first, first + len(outcomes)))
+        indices = self._indices[first : first + len(outcomes)]
+        places: tuple[int, ...] = ()
         is_share = isinstance(self._run, Share)
         if is_share:
-            places, outcomes = [p for p, _ in outcomes], [found for _, found in outcomes]
+            places, outcomes = tuple(p for p, _ in outcomes), [found for _, found in outcomes]
+            indices = [self._indices[place] for place in places]
         told = taken_records(outcomes)
-        indices = [self._indices[place] for place in places]
         done = 0
         for count, parcel in packed_outcomes(job, indices, outcomes, PACKER):
             records = None if told is None else pack_records(list(islice(told, count)), PACKER)
-            where = tuple(places[done : done + count]) if is_share else None
+            where = places[done : done + count] if is_share else None
             yield Part(next(self._numbers), first + done, count, parcel, records, where)
             done += count
 

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from hypernodes._engine.claims import CURSOR, LIMIT, NO_LIMIT, VOID
 from hypernodes._engine.processes.board import (
     READING,
     SETTLED,
@@ -17,7 +18,6 @@ from hypernodes._engine.processes.board import (
 )
 from hypernodes._engine.processes.depot import number_of
 from hypernodes._engine.processes.wire import BLOCK, Reader, frame
-from hypernodes._engine.shipping.claims import CURSOR, LIMIT, NO_LIMIT, VOID
 from hypernodes._engine.shipping.deaths import Death
 from hypernodes._engine.shipping.parcels import Parcel, unlink, unpack
 

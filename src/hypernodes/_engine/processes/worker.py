@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes import config as _config
 from hypernodes._dispatch.plugins import REGISTRY as PLUGINS
+from hypernodes._engine.claims import CURSOR, LIMIT, Claims
 from hypernodes._engine.processes.board import READING, map_board
 from hypernodes._engine.processes.depot import Depot
 from hypernodes._engine.processes.ledger import Ledger
 from hypernodes._engine.processes.wire import BLOCK, Reader, frame
 from hypernodes._engine.shipping import settings
-from hypernodes._engine.shipping.claims import CURSOR, LIMIT, Claims
 from hypernodes._engine.shipping.errors import PackedError, pack_error
 from hypernodes._engine.shipping.events import Raised, pack_records
 from hypernodes._engine.shipping.parcels import Parcel, unpack

@@ -8,21 +8,23 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hypernodes import config as _config
+from hypernodes._cancel import is_watched
+from hypernodes._engine.claims import CURSOR, LIMIT, VOID
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.observing.stage import Scenery, Stage
 from hypernodes._engine.shipping import blame
-from hypernodes._engine.shipping.claims import CURSOR, LIMIT, VOID
 from hypernodes._engine.shipping.errors import pack_failure
 from hypernodes._engine.shipping.events import PieceRecorder, Raised, Told, raised, records_of
 from hypernodes._engine.shipping.parcels import check_readable, unpack
 from hypernodes._engine.workers import OCCUPIED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from hypernodes._engine.claims import Claims
     from hypernodes._engine.kernel import PipelineExecutionEngine
     from hypernodes._engine.observing.witness import Record
-    from hypernodes._engine.shipping.claims import Claims
+    from hypernodes._engine.program import Loop
     from hypernodes._engine.shipping.parcels import Packer, Parcel
 
 
@@ -92,6 +94,10 @@ def run_items(job: Job, body: Any, claims: Claims, append: Callable[[Any], None]
     """Run items, from the first; stop where the driver has taken them back."""
     names, indices, columns = body
     cells, number, begin = claims
+    loop = job.engine.loop
+    if loop is not None and begin is None and not is_watched():
+        _run_loop(job, loop, body, claims, append)
+        return
     attempt, inputs = _attempt_of(job), job.inputs
     for index, item in zip(indices, rows(names, columns), strict=True):
         cells[CURSOR] = number + 1
@@ -105,6 +111,30 @@ def run_items(job: Job, body: Any, claims: Claims, append: Callable[[Any], None]
             return
         number += 1
     finish(job)
+
+
+def _run_loop(
+    job: Job, loop: Loop, body: Any, claims: Claims, append: Callable[[Any], None]
+) -> None:
+    """Do as `run_items`, where there is nothing to do for an item but its steps."""
+    names, indices, columns = body
+    cells, base, _ = claims
+    by_name = dict(zip(names, columns, strict=True))
+    items = zip(*(by_name[name] for name in job.engine.plan.mapped), strict=True)
+    number = base
+    while True:
+        try:
+            is_over = loop.run(job.inputs, items, cells, number, append)
+        except Exception as error:  # noqa: BLE001 - whatever the user's function raised
+            number = cells[CURSOR]
+            place = number - 1 - base
+            item = {name: column[place] for name, column in by_name.items()}
+            failure = job.engine.failure(error, loop.step_of(error.__traceback__), indices[place])
+            append(failure.at_item(indices[place], item))
+        else:
+            break
+    if is_over:
+        finish(job)
 
 
 def finish(job: Job) -> None:
@@ -181,7 +211,7 @@ def taken_records(outcomes: list[Any]) -> Iterator[list[Record]] | None:
 
 
 def packed_outcomes(
-    job: Job, indices: list[int | None], outcomes: list[Any], packer: Packer
+    job: Job, indices: Sequence[int | None], outcomes: list[Any], packer: Packer
 ) -> Iterator[tuple[int, Parcel]]:
     """Yield outcomes as parcels, with the number of outcomes in each."""
     if not outcomes:
