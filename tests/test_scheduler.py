@@ -526,6 +526,7 @@ def test_outcomes_that_come_together_are_handed_over_together(ordered):
     found = stream(items(range(6)), ahead=8, ordered=ordered)
     found.take()
 
+    found.put_all((), ())
     found.put_all([4, 2], ["d", "b"])
     found.put_all(range(2), ["x", "y"])
     found.put_all([5, 3], ["e", "c"])

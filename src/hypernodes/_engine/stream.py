@@ -219,6 +219,8 @@ class Stream(Receiver):
             outcomes.append(outcome)
 
     def put_all(self, indexes: Sequence[int], outcomes: Sequence[Outcome]) -> None:
+        if not indexes:
+            return
         self._received += len(outcomes)
         if not self._ordered:
             self._arrived.append((indexes, outcomes))
