@@ -22,7 +22,7 @@ from hypernodes._engine.clusters.briefs import DRIVER, Attempt
 from hypernodes._engine.clusters.cluster import Cluster, unfit
 from hypernodes._engine.clusters.dask_worker import report_of, run
 from hypernodes._engine.clusters.errands import Errands, insist
-from hypernodes._engine.clusters.fitness import misfit
+from hypernodes._engine.clusters.fitness import misfit, workers_of
 from hypernodes._engine.clusters.needs import has, lack_of
 from hypernodes._engine.threads import DaemonThreads
 
@@ -145,7 +145,7 @@ class DaskCluster(Cluster):
 
     def _look_around(self, changes: int) -> None:
         with suppress(Exception):  # the connection is lost, which is told elsewhere
-            found = dict(self._client.scheduler_info(n_workers=-1)["workers"])
+            found = workers_of(self._client)
             self._listener.later(partial(self._on_seen, changes, found))
 
     def _on_seen(self, changes: int, found: dict[str, Any]) -> None:

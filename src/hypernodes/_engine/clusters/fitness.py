@@ -1,4 +1,4 @@
-"""Which workers of a Dask cluster can run what is sent from here."""
+"""Which workers a Dask cluster has, and which of them can run what is sent from here."""
 
 from __future__ import annotations
 
@@ -69,6 +69,19 @@ class Fitness:
         options = {"workers": list(workers), "on_error": "return"}
         found: dict[str, Any] = self._client.run(eval, self._question, **options)
         return found
+
+
+def workers_of(client: Any) -> dict[str, Any]:
+    """Return what the scheduler knows of its workers, by their addresses.
+
+    It is asked itself: `Client.scheduler_info` may return what it has answered to somebody else
+    meanwhile, as to Dask's own questions now and then, which are not about workers.
+
+    Args:
+        client: Leads to it.
+    """
+    told = client.sync(client.scheduler.identity, n_workers=-1)
+    return dict(told["workers"])
 
 
 def misfit(found: dict[str, str]) -> HyperNodesError:
