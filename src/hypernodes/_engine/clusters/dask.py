@@ -113,9 +113,9 @@ class DaskCluster(Cluster):
 
     def open(self, listener: Listener) -> None:
         self._listener = listener
+        self._look_around(0)  # before anybody can join, for whom others would look again
         self._client.subscribe_topic(EVERYONE, self._on_event)
         self._client.subscribe_topic(self._client.id, self._on_message)
-        self._look_around(0)
         again = partial(self._listener.later, self._on_change)
         self._client.loop.add_callback(self._client.loop.call_later, SUBSCRIBED, again)
         self._lifeline.watch(listener, self._workers.__len__)

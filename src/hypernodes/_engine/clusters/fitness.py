@@ -31,7 +31,8 @@ class Fitness:
     def checked(self, workers: Collection[str]) -> set[str]:
         """Return which workers fit.
 
-        Those that cannot be reached do not, and are no error as long as others are there.
+        Those that cannot be reached do not, and are no error as long as others are there; nor are
+        those that have gone meanwhile, as workers of a cluster that adapts may have.
 
         Args:
             workers: Their addresses.
@@ -52,15 +53,21 @@ class Fitness:
 
         Args:
             worker: Its address.
+
+        Raises:
+            KeyError: It has gone.
         """
         return differing(self._here, self._answers([worker])[worker])
 
     def _answers(self, workers: Collection[str]) -> dict[str, Any]:
-        """Return what workers say; while none can be reached, they are asked some times."""
+        """Return what workers say; while none can be reached, those that stay are asked again."""
         for pause in PAUSES:
             found = self._asked(workers)
-            if not found or not all(isinstance(there, OSError) for there in found.values()):
+            if not all(isinstance(there, OSError) for there in found.values()):
                 return found
+            workers = workers_of(self._client).keys() & workers
+            if not workers:
+                return {}
             time.sleep(pause)
         return self._asked(workers)
 
