@@ -26,6 +26,7 @@ from hypernodes import (
     report,
 )
 from hypernodes._engine.clusters import stuck
+from hypernodes._engine.workers import REGISTRY
 from hypernodes.backends import RemoteBackend
 from hypernodes.testing._work import Gate, Marks
 from remote_dask import is_alive, somebody_else, wait_until
@@ -169,9 +170,11 @@ def test_nodes_that_come_are_used_and_what_is_lost_with_them_is_made_again(
     cluster, config, marks, gate
 ):
     places(config)
-    before = {each["NodeID"] for each in ray.nodes() if each["Alive"]}
     new = cluster.add_node(num_cpus=1, resources={"new": 1})
     await_places(config, 3)
+    (gone,) = (
+        each["NodeID"] for each in ray.nodes() if each["Alive"] and "new" in each["Resources"]
+    )
 
     def made(x):
         marks.leave("made")
@@ -201,7 +204,7 @@ def test_nodes_that_come_are_used_and_what_is_lost_with_them_is_made_again(
     wait_until(lambda: marks.count("waits"))
     cluster.remove_node(new)
     cluster.add_node(num_cpus=1, resources={"new": 1})
-    wait_until(lambda: before != {each["NodeID"] for each in ray.nodes() if each["Alive"]})
+    wait_until(lambda: gone not in REGISTRY._open[config.executor]._cluster._there)
     gate.open()
     running.join(LIMIT)
     assert found == {"after": 2_000_000}
