@@ -34,7 +34,7 @@ from remote_dask import is_alive, somebody_else, wait_until
 ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
-from hypernodes._engine.clusters import ray_home  # noqa: E402 - needs Ray
+from hypernodes._engine.clusters import ray_home, ray_watch  # noqa: E402 - needs Ray
 
 LIMIT = 120
 
@@ -287,6 +287,18 @@ def test_a_ray_that_the_program_has_initialised_is_used_and_left_running(run_scr
     """),
         seconds=240,
     )
+
+
+def test_a_ray_that_is_left_while_it_is_looked_at_is_none(monkeypatch):
+    here, is_initialized = threading.current_thread(), ray.is_initialized
+    answers = iter([True, False])
+
+    def left_meanwhile():
+        return next(answers) if threading.current_thread() is here else is_initialized()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ray, "is_initialized", left_meanwhile)
+        assert ray_watch.connection() == ""
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.1])
