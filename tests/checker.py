@@ -41,7 +41,7 @@ class Checker(Callback):
         """Fail unless all was well, and has come to its end."""
         assert not self.wrong, "\n".join(self.wrong)
         # A run that user code asks for, in a node that was given up, ends when it notices.
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while (left := self._left()) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert not left, f"never ended: {left}"

@@ -17,4 +17,4 @@ def executor():
 
 
 class TestDask(ExecutorConformance, ParallelConformance, WorkerProcessConformance):
-    pass
+    limit = 120.0  # programs of their own start clusters of their own

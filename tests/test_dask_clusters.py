@@ -14,6 +14,7 @@ import time
 from concurrent import futures
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydantic import ValidationError
@@ -35,10 +36,13 @@ from hypernodes import (
     node,
 )
 from hypernodes._engine.clusters import stuck
+from hypernodes._engine.clusters.fitness import workers_of
 from hypernodes._engine.workers import REGISTRY
 from remote_dask import RemoteDask, is_alive, somebody_else, wait_until
 
 distributed = pytest.importorskip("distributed")
+
+from hypernodes._engine.clusters.dask import DaskCluster  # noqa: E402 - needs distributed
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +159,46 @@ def test_what_others_do_there_is_left_alone_and_nothing_is_left_behind(remote):
         assert slow.result(timeout=60) is None
         assert kept["theirs"].result(timeout=60) == [1, 2, 3]
         assert all(is_alive(pid) for pid in pids_of(remote))
+
+
+def test_workers_are_not_forgotten_where_another_question_is_answered_meanwhile(
+    remote, monkeypatch
+):
+    scheduler_info = distributed.Client.scheduler_info
+
+    def of_another(client, n_workers=-1):
+        return scheduler_info(client, n_workers=0)
+
+    monkeypatch.setattr(distributed.Client, "scheduler_info", of_another)
+    with DaskExecutor(scheduler_address=remote.address) as executor:
+        wait_until(lambda: pids(RuntimeConfig(executor=executor)) == pids_of(remote))
+        cluster = REGISTRY._open[executor]._cluster
+        wait_until(lambda: cluster._changes > 0)  # it has looked around again
+        assert pids(RuntimeConfig(executor=executor)) <= pids_of(remote)
+        assert not cluster.is_over
+
+
+def test_workers_that_are_there_are_told_first_though_another_one_joins_meanwhile():
+    class Busy:
+        id = "ours"
+        loop = SimpleNamespace(add_callback=lambda *_: None, call_later=None)
+        scheduler = SimpleNamespace(identity=None)
+
+        def sync(self, _, **options):
+            return {"workers": {"tcp://here:1": {"nthreads": 2}}}
+
+        def subscribe_topic(self, _, hear):
+            hear((0.0, {"action": "add-worker", "worker": "tcp://there:1"}))
+
+    letters, joined = [], []
+    listener = SimpleNamespace(later=letters.append, joined=lambda *facts: joined.append(facts))
+    lifeline = SimpleNamespace(scheduler="name", watch=lambda *_: None, stop=lambda: None)
+    cluster = DaskCluster(Busy(), lifeline, None, closing=[])
+    cluster.open(listener)
+    for letter in tuple(letters):
+        letter()
+    assert joined == [("tcp://here:1", 2)]
+    cluster.close()
 
 
 def test_equal_executors_share_their_connection(remote, executor, config):
@@ -631,7 +675,7 @@ def test_files_of_keys_that_are_not_there_are_named(secure, keys, tmp_path):
 
 def test_the_address_of_a_worker_is_not_taken_for_that_of_a_scheduler(remote):
     with distributed.Client(remote.address, set_as_default=False) as client:
-        address = next(iter(client.scheduler_info(n_workers=-1)["workers"]))
+        address = next(iter(workers_of(client)))
     with pytest.raises(HyperNodesError, match="is a Dask worker; give the address of its sched"):
         pids(RuntimeConfig(executor=DaskExecutor(address)))
 
@@ -785,6 +829,23 @@ def test_workers_of_which_none_can_be_reached_are_an_error(cluster, monkeypatch)
     config = RuntimeConfig(executor=DaskExecutor(cluster.address))
     with pytest.raises(HyperNodesError, match=r"could not be asked .*does not answer"):
         pids(config)
+
+
+def test_a_worker_that_goes_while_it_is_asked_for_its_versions_is_no_misfit(cluster, monkeypatch):
+    run = distributed.Client.run
+
+    def run_late(client, function, *args, **options):
+        if function is not eval or "first" not in cluster.workers:
+            return run(client, function, *args, **options)
+        cluster.end_worker("first")
+        wait_until(lambda: not workers_of(client))
+        cluster.add("second")
+        return {address: OSError("it has gone") for address in options["workers"]}
+
+    monkeypatch.setattr(distributed.Client, "run", run_late)
+    cluster.add("first")
+    with DaskExecutor(cluster.address) as executor:
+        assert pids(RuntimeConfig(executor=executor)) == pids_of(cluster)
 
 
 # ---------------------------------------------------------------- a cluster that is lost
@@ -1103,7 +1164,7 @@ def test_workers_that_retire_in_a_map_finish_what_they_run(cluster, marks):
             {"x": range(count)}, map_over="x", config=RuntimeConfig(executor=executor)
         )
         first = [next(found) for _ in range(10)]
-        leaving = next(iter(client.scheduler_info()["workers"]))
+        leaving = next(iter(workers_of(client)))
         client.retire_workers([leaving])
         assert [each["y"] for each in (*first, *found)] == list(range(count))
     assert set(marks_of(marks)) == set(range(count))

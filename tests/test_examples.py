@@ -135,8 +135,8 @@ def test_callbacks_log_and_time_a_map(tmp_path):
     assert output.startswith("INFO words starts\n")
     assert "ERROR words > mean_length, item 1: ZeroDivisionError" in output
     assert "INFO words has ended" in output
-    assert re.search(r"^mean_length: 2 calls, 0\.\d+ s$", output, re.MULTILINE)
-    assert re.search(r"^words: 3 calls, 0\.\d+ s$", output, re.MULTILINE)
+    assert re.search(r"^mean_length: 2 calls, \d+\.\d+ s$", output, re.MULTILINE)
+    assert re.search(r"^words: 3 calls, \d+\.\d+ s$", output, re.MULTILINE)
 
 
 def test_a_report_is_written_where_it_is_asked_for(tmp_path):

@@ -26,6 +26,7 @@ from hypernodes import (
     report,
 )
 from hypernodes._engine.clusters import stuck
+from hypernodes._engine.workers import REGISTRY
 from hypernodes.backends import RemoteBackend
 from hypernodes.testing._work import Gate, Marks
 from remote_dask import is_alive, somebody_else, wait_until
@@ -33,7 +34,7 @@ from remote_dask import is_alive, somebody_else, wait_until
 ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
-from hypernodes._engine.clusters import ray_home  # noqa: E402 - needs Ray
+from hypernodes._engine.clusters import ray_home, ray_watch  # noqa: E402 - needs Ray
 
 LIMIT = 120
 
@@ -169,9 +170,11 @@ def test_nodes_that_come_are_used_and_what_is_lost_with_them_is_made_again(
     cluster, config, marks, gate
 ):
     places(config)
-    before = {each["NodeID"] for each in ray.nodes() if each["Alive"]}
     new = cluster.add_node(num_cpus=1, resources={"new": 1})
     await_places(config, 3)
+    (gone,) = (
+        each["NodeID"] for each in ray.nodes() if each["Alive"] and "new" in each["Resources"]
+    )
 
     def made(x):
         marks.leave("made")
@@ -201,7 +204,7 @@ def test_nodes_that_come_are_used_and_what_is_lost_with_them_is_made_again(
     wait_until(lambda: marks.count("waits"))
     cluster.remove_node(new)
     cluster.add_node(num_cpus=1, resources={"new": 1})
-    wait_until(lambda: before != {each["NodeID"] for each in ray.nodes() if each["Alive"]})
+    wait_until(lambda: gone not in REGISTRY._open[config.executor]._cluster._there)
     gate.open()
     running.join(LIMIT)
     assert found == {"after": 2_000_000}
@@ -284,6 +287,18 @@ def test_a_ray_that_the_program_has_initialised_is_used_and_left_running(run_scr
     """),
         seconds=240,
     )
+
+
+def test_a_ray_that_is_left_while_it_is_looked_at_is_none(monkeypatch):
+    here, is_initialized = threading.current_thread(), ray.is_initialized
+    answers = iter([True, False])
+
+    def left_meanwhile():
+        return next(answers) if threading.current_thread() is here else is_initialized()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ray, "is_initialized", left_meanwhile)
+        assert ray_watch.connection() == ""
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.1])

@@ -92,6 +92,8 @@ def pids_of(remote):
 
 
 class TestConformance(ExecutorConformance):
+    limit = 120.0  # programs of their own import, connect and ask for versions
+
     @pytest.fixture
     def executor(self):
         return ThreadPoolExecutor(max_workers=3)

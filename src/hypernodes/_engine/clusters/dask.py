@@ -22,7 +22,7 @@ from hypernodes._engine.clusters.briefs import DRIVER, Attempt
 from hypernodes._engine.clusters.cluster import Cluster, unfit
 from hypernodes._engine.clusters.dask_worker import report_of, run
 from hypernodes._engine.clusters.errands import Errands, insist
-from hypernodes._engine.clusters.fitness import misfit
+from hypernodes._engine.clusters.fitness import misfit, workers_of
 from hypernodes._engine.clusters.needs import has, lack_of
 from hypernodes._engine.threads import DaemonThreads
 
@@ -113,9 +113,9 @@ class DaskCluster(Cluster):
 
     def open(self, listener: Listener) -> None:
         self._listener = listener
+        self._look_around(0)  # before anybody can join, for whom others would look again
         self._client.subscribe_topic(EVERYONE, self._on_event)
         self._client.subscribe_topic(self._client.id, self._on_message)
-        self._look_around(0)
         again = partial(self._listener.later, self._on_change)
         self._client.loop.add_callback(self._client.loop.call_later, SUBSCRIBED, again)
         self._lifeline.watch(listener, self._workers.__len__)
@@ -145,7 +145,7 @@ class DaskCluster(Cluster):
 
     def _look_around(self, changes: int) -> None:
         with suppress(Exception):  # the connection is lost, which is told elsewhere
-            found = dict(self._client.scheduler_info(n_workers=-1)["workers"])
+            found = workers_of(self._client)
             self._listener.later(partial(self._on_seen, changes, found))
 
     def _on_seen(self, changes: int, found: dict[str, Any]) -> None:

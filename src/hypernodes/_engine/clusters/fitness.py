@@ -1,4 +1,4 @@
-"""Which workers of a Dask cluster can run what is sent from here."""
+"""Which workers a Dask cluster has, and which of them can run what is sent from here."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class Fitness:
     def checked(self, workers: Collection[str]) -> set[str]:
         """Return which workers fit.
 
-        Those that cannot be reached do not, and are no error as long as others are there.
+        Those that cannot be reached do not, and are no error as long as others are there; nor are
+        those that have gone meanwhile, as workers of a cluster that adapts may have.
 
         Args:
             workers: Their addresses.
@@ -52,15 +53,21 @@ class Fitness:
 
         Args:
             worker: Its address.
+
+        Raises:
+            KeyError: It has gone.
         """
         return differing(self._here, self._answers([worker])[worker])
 
     def _answers(self, workers: Collection[str]) -> dict[str, Any]:
-        """Return what workers say; while none can be reached, they are asked some times."""
+        """Return what workers say; while none can be reached, those that stay are asked again."""
         for pause in PAUSES:
             found = self._asked(workers)
-            if not found or not all(isinstance(there, OSError) for there in found.values()):
+            if not all(isinstance(there, OSError) for there in found.values()):
                 return found
+            workers = workers_of(self._client).keys() & workers
+            if not workers:
+                return {}
             time.sleep(pause)
         return self._asked(workers)
 
@@ -69,6 +76,19 @@ class Fitness:
         options = {"workers": list(workers), "on_error": "return"}
         found: dict[str, Any] = self._client.run(eval, self._question, **options)
         return found
+
+
+def workers_of(client: Any) -> dict[str, Any]:
+    """Return what the scheduler knows of its workers, by their addresses.
+
+    It is asked itself: `Client.scheduler_info` may return what it has answered to somebody else
+    meanwhile, as to Dask's own questions now and then, which are not about workers.
+
+    Args:
+        client: Leads to it.
+    """
+    told = client.sync(client.scheduler.identity, n_workers=-1)
+    return dict(told["workers"])
 
 
 def misfit(found: dict[str, str]) -> HyperNodesError:

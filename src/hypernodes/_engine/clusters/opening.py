@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from distributed import Client, Worker, get_worker
 
 from hypernodes._engine.clusters.dask import DaskCluster
-from hypernodes._engine.clusters.fitness import Fitness
+from hypernodes._engine.clusters.fitness import Fitness, workers_of
 from hypernodes._engine.clusters.knock import CONNECTS_IN, identity_at, knock
 from hypernodes._engine.clusters.lifeline import Lifeline, no_workers
 from hypernodes._engine.clusters.loops import LoopThread
@@ -162,7 +162,7 @@ def _joined(
         wake = _Call(client)
         _await_workers(client, patience, wake)
         fitness = Fitness(client)
-        fit = fitness.checked(_workers(client))
+        fit = fitness.checked(workers_of(client))
         lifeline = Lifeline(
             client,
             patience=patience,
@@ -232,10 +232,6 @@ def _close(client: Client) -> None:
         client.close()
 
 
-def _workers(client: Client) -> list[str]:
-    return list(client.scheduler_info(n_workers=-1)["workers"])
-
-
 class _Call:
     """Calls for a worker: an adaptive cluster starts some when there is something to do.
 
@@ -252,7 +248,7 @@ class _Call:
 
 
 def _await_workers(client: Client, patience: float, wake: Callable[[], object]) -> None:
-    if _workers(client):
+    if workers_of(client):
         return
     call = wake()
     try:

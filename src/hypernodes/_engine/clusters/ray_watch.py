@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import ray
+from ray.runtime_context import get_runtime_context
 
 from hypernodes._engine.clusters import ray_floor
 from hypernodes._engine.clusters.reach import listens
@@ -80,8 +81,11 @@ def connection() -> str:
     """Return what this program is to the Ray that it is connected to; empty where there is none."""
     if not ray.is_initialized():
         return ""
-    context = ray.get_runtime_context()
-    return f"{context.get_node_id()} {context.get_job_id()}"
+    context = get_runtime_context()  # that of `ray` itself would start another Ray
+    try:
+        return f"{context.get_node_id()} {context.get_job_id()}"
+    except (AttributeError, RuntimeError):  # another thread leaves it just now
+        return ""
 
 
 def left_by_user() -> HyperNodesError:
