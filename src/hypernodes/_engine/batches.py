@@ -16,7 +16,7 @@ Batch = Mapping[int, Item]
 Columns = list[list[Any]]
 
 FEWEST: Final = 64
-"""Items from which on they are kept as a block: what comes in ones and twos is found faster alone."""
+"""Items from which on they are kept as a block: what comes in ones and twos is faster alone."""
 
 
 def as_run(indexes: list[int]) -> Sequence[int]:
