@@ -73,7 +73,8 @@ class Rows(Iterable[Item]):
         """
         columns = [list(itertools.islice(values, most)) for values in self._values]
         if len({*map(len, columns)}) > 1:
-            lengths = [str(first + len(column)) for column in columns]
+            ends = [(first + len(column), len(column) < most) for column in columns]
+            lengths = [str(end) if is_end else f"at least {end}" for end, is_end in ends]
             spelled = [self._labels.get(name, name) for name in self.names]
             raise _unequal(dict(zip(spelled, lengths, strict=True)))
         return Block(first, self.names, columns)
