@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hypernodes import InputError
+from hypernodes._engine import batches
 from hypernodes._engine.batches import Block, Shelf, as_run
 from hypernodes._engine.mapping import Rows, split_items
 from hypernodes._engine.requests import open_items
@@ -52,6 +53,12 @@ def test_a_block_is_a_mapping_of_items():
 # ---------------------------------------------------------------- the shelf
 
 
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(batches, "FEWEST", 1)
+
+
+@pytest.mark.usefixtures("small_blocks")
 def test_columns_of_a_run_come_from_all_blocks_that_have_part_in_it():
     shelf = Shelf()
     shelf.add(block(0, 3))
@@ -71,6 +78,7 @@ def test_items_that_came_one_by_one_have_columns_too():
     assert shelf.columns([5]) == (("a", "b"), [[3], [4]])
 
 
+@pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("seed", range(30))
 def test_a_shelf_is_what_a_dictionary_would_be(seed):
     rng = random.Random(seed)
@@ -101,6 +109,37 @@ def test_a_shelf_is_what_a_dictionary_would_be(seed):
     assert shelf._blocks == ()
 
 
+class Looked(Block):
+    """A block that knows how often it was looked into."""
+
+    looks = 0
+
+    def common(self, run):
+        type(self).looks += 1
+        return super().common(run)
+
+
+def test_only_blocks_that_have_part_in_a_run_are_looked_into():
+    shelf = Shelf()
+    for first in range(0, 6400, 64):
+        shelf.add(Looked(first, ("x",), [list(range(first, first + 64))]))
+
+    assert shelf.columns(range(3100, 3101)) == (("x",), [[3100]])
+    shelf.drop(range(3100, 3101))
+    assert shelf.columns(range(3199, 3202)) == (("x",), [[3199, 3200, 3201]])
+    assert Looked.looks == 4
+
+
+def test_what_comes_in_ones_and_twos_makes_no_blocks():
+    shelf = Shelf()
+    for first in range(100):
+        shelf.add(block(first, 1))
+
+    assert shelf._blocks == ()
+    assert shelf.columns(range(98, 100)) == (("x",), [["x98", "x99"]])
+
+
+@pytest.mark.usefixtures("small_blocks")
 def test_what_is_not_there_is_missed():
     shelf = Shelf()
     shelf.add(block(0, 2))
@@ -144,9 +183,12 @@ def test_a_list_that_shrinks_under_way_is_told_of():
     list(stream.ready())
     del values[3]
 
+    assert dict(stream.take()) == {2: {"x": 3, "y": 2}}
+    stream.put_all(range(2, 3), [{}])
+    list(stream.ready())
     assert stream.take() == {}
     assert stream.is_done
-    with pytest.raises(InputError, match="'x' has 3, 'y' has 4"):
+    with pytest.raises(InputError, match="'x' has 3, 'y' has more than 3"):
         stream.finish()
 
 

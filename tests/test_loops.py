@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+import weakref
 from contextvars import Context
 
 import pytest
@@ -128,6 +129,61 @@ def test_what_is_no_exception_ends_it():
 
     assert outcomes == [{"y": 0}]
     assert cells[CURSOR] == 2
+
+
+class Big:
+    """A value that can be referred to weakly."""
+
+
+def test_what_an_item_has_given_is_let_go_of_before_the_next_one_runs():
+    alive = []
+    given = weakref.WeakSet()
+
+    @node(("y", "z"))
+    def make(x):
+        alive.append(len(given))
+        pair = Big(), Big()
+        given.update(pair)
+        return pair
+
+    job = job_of(Pipeline([make]), ("x",), {})
+    cells = [0] * 8
+    cells[LIMIT] = NO_LIMIT
+    run_items(job, (("x",), range(3), [[1, 2, 3]]), Claims(cells, 0, None), lambda _: None)
+
+    assert alive == [0, 0, 0]
+
+
+def test_the_values_of_a_failed_item_are_let_go_of_with_its_failure():
+    alive = []
+    made = weakref.WeakSet()
+
+    @node("big")
+    def make(x):
+        alive.append(len(made))
+        big = Big()
+        made.add(big)
+        return big
+
+    @node("y")
+    def refuse(big):
+        raise ValueError("too big")
+
+    job = job_of(Pipeline([make, refuse]), ("x",), {})
+    cells = [0] * 8
+    cells[LIMIT] = NO_LIMIT
+    run_items(job, (("x",), range(3), [[1, 2, 3]]), Claims(cells, 0, None), lambda _: None)
+
+    assert alive == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "shared"), [("half", {"x": 1}), ("least", {"half": 1, "most": 2})]
+)
+def test_what_is_given_for_an_output_may_be_one_of_an_item(name, shared):
+    job = job_of(PIPELINE, (name,), {"offset": 3, **shared})
+
+    assert ran(job, (name,), [[1, 2]])[0] == one_by_one(job, (name,), [[1, 2]])
 
 
 def test_a_failure_shows_the_step_in_the_words_of_the_user():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
 Item = Mapping[str, Any]
 
@@ -12,6 +14,9 @@ Batch = Mapping[int, Item]
 """Items by index. Not pairs: thousands of tuples that wait set off full garbage collections."""
 
 Columns = list[list[Any]]
+
+FEWEST: Final = 64
+"""Items from which on they are kept as a block: what comes in ones and twos is faster alone."""
 
 
 def as_run(indexes: list[int]) -> Sequence[int]:
@@ -66,7 +71,8 @@ class Block(Batch):
 class Shelf:
     """The items of a map that have no outcome yet.
 
-    One thread puts them here and takes them away; others may look, and take what came one by one.
+    Blocks come in the order of their indexes. One thread puts items here and takes them away;
+    others may look, and take what came one by one.
     """
 
     def __init__(self) -> None:
@@ -82,8 +88,8 @@ class Shelf:
 
     def add(self, batch: Batch) -> None:
         """Put items here."""
-        if isinstance(batch, Block):
-            self._blocks = (*self._blocks, batch) if batch else self._blocks
+        if isinstance(batch, Block) and len(batch) >= FEWEST:
+            self._blocks = (*self._blocks, batch)
         else:
             self._items.update(batch)
 
@@ -104,26 +110,33 @@ class Shelf:
             return
         runs = (indexes,) if isinstance(indexes, range) else (range(i, i + 1) for i in indexes)
         for run in runs:
-            for block in self._blocks:
+            for block in self._blocks_of(run):
                 block.left -= len(block.common(run))
-        self._blocks = tuple(block for block in self._blocks if block.left)
+                if not block.left:
+                    self._blocks = tuple(each for each in self._blocks if each is not block)
 
     def columns(self, indexes: Sequence[int]) -> tuple[tuple[str, ...], Columns]:
         """Return the names of items' values, and for each of them its values."""
         if isinstance(indexes, range) and self._blocks:
-            runs = [(block, block.common(indexes)) for block in self._blocks]
-            parts = [block.part(run) for block, run in runs if run]
-            if sum(len(run) for _, run in runs) == len(indexes):
-                return runs[0][0].names, _joined(parts)
+            blocks = self._blocks_of(indexes)
+            runs = [block.common(indexes) for block in blocks]
+            if sum(map(len, runs)) == len(indexes):
+                parts = [block.part(run) for block, run in zip(blocks, runs, strict=True)]
+                return blocks[0].names, _joined(parts)
         items = [self[index] for index in indexes]
         names = tuple(items[0])
         return names, [[item[name] for item in items] for name in names]
 
     def _block_of(self, index: int) -> Block:
-        for block in self._blocks:
-            if block.first <= index < block.stop:
-                return block
+        for block in self._blocks_of(range(index, index + 1)):
+            return block
         raise KeyError(index)
+
+    def _blocks_of(self, run: range) -> Sequence[Block]:
+        """Return the blocks that have some of the items of a run."""
+        blocks = self._blocks
+        begin = bisect_right(blocks, run.start, key=attrgetter("stop"))
+        return blocks[begin : bisect_left(blocks, run.stop, begin, key=attrgetter("first"))]
 
 
 def _joined(parts: Sequence[Columns]) -> Columns:

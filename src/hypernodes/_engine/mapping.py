@@ -47,7 +47,10 @@ class Rows(Iterable[Item]):
     Attributes:
         names: What the values of an item are called.
         is_empty: Whether there is none.
+        error: Set when it is seen that there is not a value of each name for each item any more.
     """
+
+    error: InputError | None = None
 
     def __init__(
         self, columns: Mapping[str, _Column], labels: Mapping[str, str], count: int
@@ -68,14 +71,14 @@ class Rows(Iterable[Item]):
     def block(self, first: int, most: int) -> Block:
         """Take up to `most` items, of which the first has the index `first`.
 
-        Raises:
-            InputError: There is not a value of each name for each item any more.
+        There are less where no more follow, or not a value of each name: see `error`.
         """
         columns = [list(itertools.islice(values, most)) for values in self._values]
-        if len({*map(len, columns)}) > 1:
-            lengths = [str(first + len(column)) for column in columns]
-            spelled = [self._labels.get(name, name) for name in self.names]
-            raise _unequal(dict(zip(spelled, lengths, strict=True)))
+        count = min(map(len, columns))
+        missing = [len(column) == count for column in columns]
+        if not all(missing):
+            self.error = _ragged(self.names, self._labels, first + count, missing)
+            columns = [column[:count] for column in columns]
         return Block(first, self.names, columns)
 
 
@@ -230,10 +233,17 @@ def _rows(columns: Mapping[str, _Column], labels: Mapping[str, str]) -> Iterator
     rows = itertools.zip_longest(*(c.values for c in columns.values()), fillvalue=missing)
     for number, row in enumerate(rows):
         if any(value is missing for value in row):
-            lengths = [str(number) if value is missing else f"more than {number}" for value in row]
-            spelled = [labels.get(name, name) for name in names]
-            raise _unequal(dict(zip(spelled, lengths, strict=True)))
+            raise _ragged(names, labels, number, [value is missing for value in row])
         yield dict(zip(names, row, strict=True))
+
+
+def _ragged(
+    names: Sequence[str], labels: Mapping[str, str], number: int, missing: Sequence[bool]
+) -> InputError:
+    """Say which names have no value for an item that others have one for."""
+    lengths = [str(number) if is_missing else f"more than {number}" for is_missing in missing]
+    spelled = [labels.get(name, name) for name in names]
+    return _unequal(dict(zip(spelled, lengths, strict=True)))
 
 
 def _unequal(lengths: Mapping[str, str]) -> InputError:

@@ -135,7 +135,10 @@ class Loop(Program):
         ]
 
     def _closed(self, results: str) -> list[str]:
-        return [f"  append({results})", " return True"]
+        kept = {*self._plan.constants, *self._plan.shared.values()}
+        made = dict.fromkeys(slot for slot in self._plan.results.values() if slot not in kept)
+        done = f"; del {', '.join(f'v{slot}' for slot in made)}" if made else ""
+        return [f"  append({results}){done}", " return True"]
 
     def _uses(self) -> Counter[Slot]:
         return super()._uses() + Counter(self._plan.shared.values())  # the next item needs them

@@ -165,12 +165,8 @@ class Stream(Receiver):
     def _batch(self, wanted: int) -> Batch:
         if self._rows is None:
             return dict(enumerate(self._pull(wanted), self._taken))
-        try:
-            block = self._rows.block(self._taken, wanted)
-        except Exception as error:  # noqa: BLE001 - raised when what came before is handed over
-            self._exhausted, self._error = True, error
-            return {}
-        self._exhausted = len(block) < wanted
+        block = self._rows.block(self._taken, wanted)
+        self._exhausted, self._error = len(block) < wanted, self._rows.error
         return block
 
     def _pull(self, wanted: int) -> list[Mapping[str, Any]]:

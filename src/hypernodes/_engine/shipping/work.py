@@ -117,7 +117,7 @@ def _run_loop(
     job: Job, loop: Loop, body: Any, claims: Claims, append: Callable[[Any], None]
 ) -> None:
     """Do as `run_items`, where there is nothing to do for an item but its steps."""
-    names, indices, columns = body
+    names, _, columns = body
     cells, base, _ = claims
     by_name = dict(zip(names, columns, strict=True))
     items = zip(*(by_name[name] for name in job.engine.plan.mapped), strict=True)
@@ -127,14 +127,19 @@ def _run_loop(
             is_over = loop.run(job.inputs, items, cells, number, append)
         except Exception as error:  # noqa: BLE001 - whatever the user's function raised
             number = cells[CURSOR]
-            place = number - 1 - base
-            item = {name: column[place] for name, column in by_name.items()}
-            failure = job.engine.failure(error, loop.step_of(error.__traceback__), indices[place])
-            append(failure.at_item(indices[place], item))
+            append(_failure(job, loop, body, number - 1 - base, error))
         else:
             break
     if is_over:
         finish(job)
+
+
+def _failure(job: Job, loop: Loop, body: Any, place: int, error: Exception) -> Failure:
+    """Return the failure of the item at a place."""
+    names, indices, columns = body
+    item = {name: column[place] for name, column in zip(names, columns, strict=True)}
+    failure = job.engine.failure(error, loop.step_of(error.__traceback__), indices[place])
+    return failure.at_item(indices[place], item)
 
 
 def finish(job: Job) -> None:
