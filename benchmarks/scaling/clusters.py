@@ -14,6 +14,7 @@ from benchmarks.scaling import rules
 from benchmarks.scaling.measure import CROWD, LOOPS, ON_DRIVER, Figure, by_parts, least, timed
 from benchmarks.scaling.standin import BUSY, StandIn, StandInExecutor
 from hypernodes import DaskExecutor, Pipeline, RayExecutor, RuntimeConfig, node
+from hypernodes._engine.clusters.fitness import workers_of
 from hypernodes.abc import RunContext
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def of_dask() -> Iterator[Figure]:
 
 def of_tasks(client: Any, meters: Any) -> Iterator[Figure]:
     """Yield what a task of Dask costs without anything of hypernodes."""
-    places = list(client.scheduler_info()["workers"])
+    places = list(workers_of(client))
     for name, spent in meters.items():
         seconds = least(lambda: bare(client, places, spent)) / TASKS  # noqa: B023
         yield Figure(f"Dask, a bare task, {name}", seconds * 1e6, "us")
