@@ -19,7 +19,7 @@ from hypernodes import (
 )
 from hypernodes._engine.flights import FLIGHTS, Flights
 
-SECONDS = 20
+SECONDS = 60
 
 
 @pytest.fixture

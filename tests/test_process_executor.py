@@ -30,7 +30,7 @@ from hypernodes import (
 from hypernodes._engine.workers import REGISTRY
 from hypernodes.config import current_config
 
-LIMIT = 20
+LIMIT = 60
 SHARED = Path("/dev/shm")  # noqa: S108 - only looked into
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals")
 
@@ -643,7 +643,7 @@ def test_a_shared_input_that_kills_its_readers_ends_the_map(config):
         single(lambda x, deadly: 1).map(
             {"x": range(1000), "deadly": Deadly()}, map_over="x", config=config
         )
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < LIMIT
     assert single(lambda x: x).run({"x": 1}, config=config) == {"y": 1}
 
 
@@ -674,7 +674,7 @@ def test_items_that_are_slow_to_be_read_are_read_once(config):
     found = single(lambda x: 1).map({"x": [Slow() for _ in range(9)]}, map_over="x", config=config)
     assert found == [{"y": 1}] * 9
     assert single(lambda x: 1).run({"x": Slow()}, config=config) == {"y": 1}
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < LIMIT
 
 
 @posix
@@ -714,7 +714,7 @@ def test_a_stuck_item_is_killed_and_its_neighbours_finish(config, count):
     found = single(work, timeout=0.3).map(
         {"x": range(count)}, map_over="x", config=config, on_error="return"
     )
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 50
     assert [i for i, o in enumerate(found) if isinstance(o, Failure)] == [count // 2]
     failure = found[count // 2]
     assert isinstance(failure.error, NodeTimeoutError)
@@ -729,7 +729,7 @@ def test_code_that_holds_the_lock_of_python_is_killed_too(config):
     start = time.monotonic()
     with pytest.raises(NodeTimeoutError, match=r"0\.3 s"):
         single(work, timeout=0.3).run({"x": 1}, config=config)
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 50
 
 
 def test_retries_count_attempts_exactly_after_timeouts(config, tmp_path):
@@ -817,7 +817,7 @@ def test_the_first_failure_stops_the_rest_and_the_pool_is_usable(config, tmp_pat
     start = time.monotonic()
     with pytest.raises(ZeroDivisionError):
         single(work).map({"x": range(1000)}, map_over="x", config=config)
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 40
     # A worker comes to these when it has left the others.
     found = single(meeting(met, 2)).map({"x": range(2)}, map_over="x", config=config)
     assert len({outcome["y"] for outcome in found}) == 2
@@ -837,9 +837,9 @@ def test_workers_busy_with_cancelled_work_are_killed_after_two_seconds(tmp_path)
         start = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             busy.map({"x": range(5)}, map_over="x", config=config)
-        assert time.monotonic() - start < 20
+        assert time.monotonic() - start < 50
         assert single(lambda x: x).run({"x": 1}, config=config) == {"y": 1}
-        assert 1.5 < time.monotonic() - start < 30
+        assert 1.5 < time.monotonic() - start < 50
         assert not is_alive(int((tmp_path / "pid").read_text()))
 
 
@@ -872,7 +872,7 @@ def test_closing_ends_all_processes_and_files():
         )
     }
     executor.close()
-    wait_until(lambda: not any(is_alive(pid) for pid in pids), 20)
+    wait_until(lambda: not any(is_alive(pid) for pid in pids), 40)
 
 
 OPENING = """
@@ -928,9 +928,9 @@ def test_workers_end_when_their_driver_does(busy, end, method):
         finally:
             process.send_signal(end)
         assert len(folder) == 1, folder
-        wait_until(lambda: not any(is_alive(pid) for pid in pids), 20)
+        wait_until(lambda: not any(is_alive(pid) for pid in pids), 40)
         process.wait(LIMIT)
-        wait_until(lambda: not (SHARED / folder[0]).exists(), 20)
+        wait_until(lambda: not (SHARED / folder[0]).exists(), 40)
         noise = process.stderr.read()
     assert "resource_tracker" not in noise
 
@@ -945,7 +945,7 @@ def test_files_go_when_the_whole_group_is_terminated():
             process.stdout.readline()
         finally:
             os.killpg(process.pid, signal.SIGTERM)
-    wait_until(lambda: not any(f"-{process.pid}-" in name for name in names_in(SHARED)), 20)
+    wait_until(lambda: not any(f"-{process.pid}-" in name for name in names_in(SHARED)), 40)
 
 
 def test_the_interpreter_ends_promptly_and_silently(run_script):
@@ -961,7 +961,7 @@ next(results)
 """
     )
     assert (result.stdout, result.stderr) == ("", "")
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < LIMIT
 
 
 def test_closing_during_a_run_gives_a_clear_error(tmp_path):
