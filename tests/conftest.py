@@ -118,7 +118,7 @@ def remote(tmp_path_factory):
 def run_script(tmp_path):
     """Run Python source in an interpreter of its own; a hang or a failure fails the test."""
 
-    def run(source, *, env=(), seconds=30, status=0):
+    def run(source, *, env=(), seconds=60, status=0):
         path = tmp_path / "script.py"
         watch = f"import faulthandler; faulthandler.dump_traceback_later({seconds}, exit=True)\n"
         path.write_text(watch + source, encoding="utf-8")

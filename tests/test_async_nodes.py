@@ -491,7 +491,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def test_forked_process_has_a_loop_and_threads_of_its_own(run_script):
-    run_script(FORK.replace("import os, sys", "import os, sys, warnings"), seconds=30)
+    run_script(FORK.replace("import os, sys", "import os, sys, warnings"))
 
 
 EXIT = """

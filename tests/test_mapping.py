@@ -805,7 +805,7 @@ assert found == [{"y": [{"y": 1}, {"y": 2}, {"y": 3}]}] * 2
 
 
 def test_map_in_a_thread_with_its_nodes_context_does_not_deadlock(run_script):
-    run_script(USER_THREADS, seconds=30)
+    run_script(USER_THREADS)
 
 
 class OneShot:

@@ -81,7 +81,7 @@ from hypernodes import Pipeline, RuntimeConfig, node
 def work(x):
     if x == 0:
         raise ValueError("no")
-    time.sleep(60)
+    time.sleep(600)
 
 config = RuntimeConfig(executor=%r)
 try:
