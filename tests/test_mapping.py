@@ -616,10 +616,7 @@ def test_closing_early_cancels_the_rest(config):
     results = pipeline.map_iter({"x": range(100_000)}, map_over="x", config=config)
     next(results)
     results.close()
-    time.sleep(0.1)
-    before = len(started)
-    time.sleep(0.1)
-    assert len(started) == before < 5000
+    assert settled(started) < 5000
     with pytest.raises(StopIteration):
         next(results)
 
@@ -630,10 +627,17 @@ def test_leaving_a_loop_cancels_the_rest(config):
     for _ in pipeline.map_iter({"x": itertools.count()}, map_over="x", config=config):
         break
     gc.collect()
-    time.sleep(0.1)
-    before = len(started)
-    time.sleep(0.1)
-    assert len(started) == before
+    settled(started)
+
+
+def settled(begun):
+    """Return how many there are, once threads have begun what they had in hand."""
+    deadline, count = time.monotonic() + SECONDS, -1
+    while count < len(begun):
+        assert time.monotonic() < deadline
+        count = len(begun)
+        time.sleep(0.1)
+    return count
 
 
 def test_iterator_that_was_never_started_can_be_closed(config):
