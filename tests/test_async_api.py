@@ -331,11 +331,19 @@ def test_cancelling_the_awaiting_task_cancels_coroutines_and_leaves_no_thread(co
             await task
         await until(probe.cancelled)
         await no_thread_is_left()
-        count = len(probe.seen)
-        await asyncio.sleep(0.01)
-        assert len(probe.seen) == count < 5000
+        assert await settled(probe.seen) < 5000
 
     asyncio.run(main())
+
+
+async def settled(begun):
+    """Return how many there are, once threads have begun what they had in hand."""
+    deadline, count = time.perf_counter() + LIMIT, -1
+    while count < len(begun):
+        assert time.perf_counter() < deadline
+        count = len(begun)
+        await asyncio.sleep(0.05)
+    return count
 
 
 async def _awaited(awaitable):
@@ -357,15 +365,13 @@ def test_cancelling_is_prompt_and_drops_what_has_not_started(config, way):
         with pytest.raises(asyncio.CancelledError):
             await task
         elapsed = time.perf_counter() - start
-        count = len(probe.seen)
         probe.release.set()
         await no_thread_is_left()
         config.executor.close()
-        return elapsed, count
+        return elapsed
 
-    elapsed, count = asyncio.run(main())
-    assert elapsed < LIMIT / 4
-    assert len(probe.seen) == count < 100
+    assert asyncio.run(main()) < LIMIT / 4
+    assert len(probe.seen) <= 4  # as many as there are workers, which had one in hand each
     assert after == []
 
 

@@ -4,7 +4,6 @@ import asyncio
 import contextvars
 import functools
 import threading
-import time
 
 import pytest
 
@@ -492,7 +491,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def test_forked_process_has_a_loop_and_threads_of_its_own(run_script):
-    run_script(FORK.replace("import os, sys", "import os, sys, warnings"), seconds=30)
+    run_script(FORK.replace("import os, sys", "import os, sys, warnings"))
 
 
 EXIT = """
@@ -516,9 +515,7 @@ for function in (node(timeout=0.05)(forever), plain):
 
 
 def test_interpreter_ends_while_abandoned_calls_run_on(run_script):
-    start = time.monotonic()
-    assert run_script(EXIT, seconds=20).stdout.split() == ["timed", "out"] * 2
-    assert time.monotonic() - start < 20
+    assert run_script(EXIT).stdout.split() == ["timed", "out"] * 2
 
 
 def test_thousand_async_items_on_one_thread_do_not_start_a_thousand_threads():

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from concurrent import futures
 
 import pytest
@@ -18,7 +19,7 @@ from hypernodes import (
 )
 from hypernodes._engine.flights import FLIGHTS, Flights
 
-SECONDS = 20
+SECONDS = 60
 
 
 @pytest.fixture
@@ -286,4 +287,7 @@ def test_a_forked_process_does_not_wait_for_flights_of_its_parent(run_script):
 
 
 def test_nothing_stays_open():
+    end = time.monotonic() + SECONDS
+    while FLIGHTS._open and time.monotonic() < end:
+        time.sleep(0.001)  # calls that nobody waits for any more may run for a moment
     assert not FLIGHTS._open

@@ -326,7 +326,7 @@ assert pipeline.run({"x": value}) == dict.fromkeys(names, value)
 
 
 def test_work_of_compiling_does_not_explode_with_outputs_and_levels(run_script):
-    run_script(MANY_OUTPUTS, seconds=30)
+    run_script(MANY_OUTPUTS)
 
 
 def test_mapped_pipelines_side_by_side_with_one_worker(config):

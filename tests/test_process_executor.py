@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ from hypernodes import (
 from hypernodes._engine.workers import REGISTRY
 from hypernodes.config import current_config
 
-LIMIT = 20
+LIMIT = 60
 SHARED = Path("/dev/shm")  # noqa: S108 - only looked into
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals")
 
@@ -50,7 +51,21 @@ def single(function, name="y", **options):
 
 
 def names_in(folder):
-    return {path.name for path in Path(folder).iterdir()} if Path(folder).is_dir() else set()
+    try:
+        return {path.name for path in Path(folder).iterdir()}
+    except OSError:
+        return set()
+
+
+def bytes_shared():
+    """Return how much the files of our pools take, which others may remove meanwhile."""
+    found = 0
+    for folder in names_in(SHARED):
+        if folder.startswith(f"hypernodes-{os.getpid()}-"):
+            for name in names_in(SHARED / folder):
+                with suppress(FileNotFoundError):
+                    found += (SHARED / folder / name).stat().st_size
+    return found
 
 
 def is_alive(pid):
@@ -66,6 +81,17 @@ def wait_until(condition, seconds=LIMIT):
     while not condition():
         assert time.monotonic() < end, "it does not come about"
         time.sleep(0.01)
+
+
+def meeting(folder, count):
+    """Return a function that tells its process, once so many have come to be in it."""
+
+    def meet(x):
+        (Path(folder) / str(os.getpid())).touch()
+        wait_until(lambda: len(names_in(folder)) >= count)
+        return os.getpid()
+
+    return meet
 
 
 # ---------------------------------------------------------------- what it is
@@ -617,7 +643,7 @@ def test_a_shared_input_that_kills_its_readers_ends_the_map(config):
         single(lambda x, deadly: 1).map(
             {"x": range(1000), "deadly": Deadly()}, map_over="x", config=config
         )
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < LIMIT
     assert single(lambda x: x).run({"x": 1}, config=config) == {"y": 1}
 
 
@@ -648,7 +674,7 @@ def test_items_that_are_slow_to_be_read_are_read_once(config):
     found = single(lambda x: 1).map({"x": [Slow() for _ in range(9)]}, map_over="x", config=config)
     assert found == [{"y": 1}] * 9
     assert single(lambda x: 1).run({"x": Slow()}, config=config) == {"y": 1}
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < LIMIT
 
 
 @posix
@@ -664,14 +690,14 @@ def test_a_worker_that_dies_idle_costs_nothing(config):
 def test_a_worker_whose_child_keeps_its_socket_is_noticed(config):
     def work(x):
         if os.fork() == 0:
-            time.sleep(12)
+            time.sleep(30)
             os._exit(0)
         os.kill(os.getpid(), signal.SIGKILL)
 
     start = time.monotonic()
     with pytest.raises(WorkerCrashedError):
         single(work).run({"x": 1}, config=config)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 25
 
 
 # ---------------------------------------------------------------- timeouts
@@ -688,7 +714,7 @@ def test_a_stuck_item_is_killed_and_its_neighbours_finish(config, count):
     found = single(work, timeout=0.3).map(
         {"x": range(count)}, map_over="x", config=config, on_error="return"
     )
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 50
     assert [i for i, o in enumerate(found) if isinstance(o, Failure)] == [count // 2]
     failure = found[count // 2]
     assert isinstance(failure.error, NodeTimeoutError)
@@ -703,7 +729,7 @@ def test_code_that_holds_the_lock_of_python_is_killed_too(config):
     start = time.monotonic()
     with pytest.raises(NodeTimeoutError, match=r"0\.3 s"):
         single(work, timeout=0.3).run({"x": 1}, config=config)
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 50
 
 
 def test_retries_count_attempts_exactly_after_timeouts(config, tmp_path):
@@ -714,7 +740,7 @@ def test_retries_count_attempts_exactly_after_timeouts(config, tmp_path):
             time.sleep(60)
         return x
 
-    pipeline = Pipeline([node("w")(lambda x: x), node("y", timeout=0.2, retries=2)(work)])
+    pipeline = Pipeline([node("w")(lambda x: x), node("y", timeout=0.5, retries=2)(work)])
     found = pipeline.map(
         {"x": [0, 1, 2]}, map_over="x", config=config, output_name="y", on_error="return"
     )
@@ -734,14 +760,14 @@ def test_failures_and_timeouts_count_together(config, tmp_path):
         raise ValueError(tries)
 
     with pytest.raises(ValueError, match="4"):
-        single(work, timeout=0.3, retries=3).run({"x": 1}, config=config)
+        single(work, timeout=0.5, retries=3).run({"x": 1}, config=config)
     assert len((tmp_path / "tries").read_text()) == 4
 
 
 def test_seconds_are_per_attempt_and_in_time_is_fine(config):
-    pipeline = single(lambda x: time.sleep(0.05) or x, timeout=0.5)
-    found = pipeline.map({"x": range(30)}, map_over="x", config=config)
-    assert found == [{"y": x} for x in range(30)]
+    pipeline = single(lambda x: time.sleep(0.05) or x, timeout=1)
+    found = pipeline.map({"x": range(50)}, map_over="x", config=config)
+    assert found == [{"y": x} for x in range(50)]
 
 
 def test_coroutines_are_timed_too(config):
@@ -777,23 +803,25 @@ def test_a_node_inside_a_nested_map_is_timed(config):
 
 
 def test_the_first_failure_stops_the_rest_and_the_pool_is_usable(config, tmp_path):
+    begun, met = tmp_path / "begun", tmp_path / "met"
+    begun.mkdir()
+    met.mkdir()
+
     def work(x):
         if x == 0:
             time.sleep(0.2)
             raise ZeroDivisionError
-        (tmp_path / str(x)).touch()
+        (begun / str(x)).touch()
         time.sleep(0.1)
 
     start = time.monotonic()
     with pytest.raises(ZeroDivisionError):
         single(work).map({"x": range(1000)}, map_over="x", config=config)
-    assert time.monotonic() - start < 20
-    time.sleep(0.3)
-    begun = len(names_in(tmp_path))
-    assert begun < 20
-    time.sleep(0.3)
-    assert len(names_in(tmp_path)) == begun
-    assert single(lambda x: x).run({"x": 1}, config=config) == {"y": 1}
+    assert time.monotonic() - start < 40
+    # A worker comes to these when it has left the others.
+    found = single(meeting(met, 2)).map({"x": range(2)}, map_over="x", config=config)
+    assert len({outcome["y"] for outcome in found}) == 2
+    assert len(names_in(begun)) < 20
 
 
 def test_workers_busy_with_cancelled_work_are_killed_after_two_seconds(tmp_path):
@@ -809,9 +837,9 @@ def test_workers_busy_with_cancelled_work_are_killed_after_two_seconds(tmp_path)
         start = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             busy.map({"x": range(5)}, map_over="x", config=config)
-        assert time.monotonic() - start < 20
+        assert time.monotonic() - start < 50
         assert single(lambda x: x).run({"x": 1}, config=config) == {"y": 1}
-        assert 1.5 < time.monotonic() - start < 30
+        assert 1.5 < time.monotonic() - start < 50
         assert not is_alive(int((tmp_path / "pid").read_text()))
 
 
@@ -844,18 +872,32 @@ def test_closing_ends_all_processes_and_files():
         )
     }
     executor.close()
-    wait_until(lambda: not any(is_alive(pid) for pid in pids), 20)
+    wait_until(lambda: not any(is_alive(pid) for pid in pids), 40)
 
 
-def test_descriptors_do_not_leak(config):
-    single(lambda x: x).map({"x": range(5)}, map_over="x", config=config)
-    before = len(names_in("/proc/self/fd"))
-    for _ in range(5):
-        with ProcessPoolExecutor(max_workers=2, chunksize=3) as executor:
-            single(lambda x: x).map(
-                {"x": range(50)}, map_over="x", config=RuntimeConfig(executor=executor)
-            )
-    assert len(names_in("/proc/self/fd")) <= before + 1
+OPENING = """
+from pathlib import Path
+from hypernodes import *
+
+def use():
+    with ProcessPoolExecutor(max_workers=2, chunksize=3) as executor:
+        config = RuntimeConfig(executor=executor)
+        Pipeline([node("y")(lambda x: x)]).map({"x": range(50)}, map_over="x", config=config)
+
+def descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+use()
+before = descriptors()
+for _ in range(5):
+    use()
+assert descriptors() == before
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="nothing tells what is open")
+def test_descriptors_do_not_leak(run_script):
+    run_script(OPENING)  # where nobody else opens any
 
 
 DRIVER = """
@@ -886,9 +928,9 @@ def test_workers_end_when_their_driver_does(busy, end, method):
         finally:
             process.send_signal(end)
         assert len(folder) == 1, folder
-        wait_until(lambda: not any(is_alive(pid) for pid in pids), 20)
+        wait_until(lambda: not any(is_alive(pid) for pid in pids), 40)
         process.wait(LIMIT)
-        wait_until(lambda: not (SHARED / folder[0]).exists(), 20)
+        wait_until(lambda: not (SHARED / folder[0]).exists(), 40)
         noise = process.stderr.read()
     assert "resource_tracker" not in noise
 
@@ -903,7 +945,7 @@ def test_files_go_when_the_whole_group_is_terminated():
             process.stdout.readline()
         finally:
             os.killpg(process.pid, signal.SIGTERM)
-    wait_until(lambda: not any(f"-{process.pid}-" in name for name in names_in(SHARED)), 20)
+    wait_until(lambda: not any(f"-{process.pid}-" in name for name in names_in(SHARED)), 40)
 
 
 def test_the_interpreter_ends_promptly_and_silently(run_script):
@@ -919,15 +961,26 @@ next(results)
 """
     )
     assert (result.stdout, result.stderr) == ("", "")
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < LIMIT
 
 
-def test_closing_during_a_run_gives_a_clear_error():
+def test_closing_during_a_run_gives_a_clear_error(tmp_path):
     executor = ProcessPoolExecutor(max_workers=1)
     config = RuntimeConfig(executor=executor)
-    threading.Timer(0.5, executor.close).start()
+
+    def work(x):
+        (tmp_path / "begun").touch()
+        time.sleep(0.05)
+
+    def close():
+        wait_until(lambda: names_in(tmp_path))
+        executor.close()
+
+    closing = threading.Thread(target=close)
+    closing.start()
     with pytest.raises(HyperNodesError, match="closed"):
-        single(lambda x: time.sleep(0.05)).map({"x": range(500)}, map_over="x", config=config)
+        single(work).map({"x": range(500)}, map_over="x", config=config)
+    closing.join(LIMIT)
 
 
 def test_after_a_failure_of_the_dispatcher_the_next_run_gets_other_workers():
@@ -969,8 +1022,8 @@ def test_nested_maps_of_any_depth_end(workers):
     assert found == {"y": [[[[-1, -2]], [[-3]]], []]}
 
 
-def test_inner_maps_use_the_workers_that_an_outer_map_leaves_over(config):
-    inner = single(lambda x: time.sleep(0.05) or os.getpid())
+def test_inner_maps_use_the_workers_that_an_outer_map_leaves_over(config, tmp_path):
+    inner = single(meeting(tmp_path, 2))
     outer = Pipeline([inner.as_node(map_over="x")])
     (found,) = outer.map({"x": [range(20)]}, map_over="x", config=config)
     assert len(set(found["y"])) == 2
@@ -1051,16 +1104,19 @@ def test_no_item_runs_twice_or_not_at_all(config, slow, tmp_path):
     assert sorted(map(int, path.read_text().split())) == list(range(1000))
 
 
-def test_outcomes_come_while_their_chunk_still_runs():
+def test_outcomes_come_while_their_chunk_still_runs(tmp_path):
+    def work(x):
+        if x == 20:
+            wait_until((tmp_path / "go").exists)
+        return x
+
     with ProcessPoolExecutor(max_workers=1, chunksize=100) as executor:
-        results = single(lambda x: time.sleep(0.05 if x < 20 else 0.3)).map_iter(
+        results = single(work).map_iter(
             {"x": range(40)}, map_over="x", config=RuntimeConfig(executor=executor)
         )
-        start = time.monotonic()
-        for _ in range(4):
-            next(results)
-        assert time.monotonic() - start < 5
-        results.close()
+        assert [next(results) for _ in range(4)] == [{"y": x} for x in range(4)]
+        (tmp_path / "go").touch()
+        assert len(list(results)) == 36
 
 
 # ---------------------------------------------------------------- several runs on the same workers
@@ -1069,11 +1125,11 @@ def test_outcomes_come_while_their_chunk_still_runs():
 def test_a_run_beside_a_long_map_does_not_wait_for_its_end(tmp_path):
     def work(n, folder):
         (Path(folder) / f"item-{n}").touch()
-        time.sleep(0.02)
+        time.sleep(0.0 if (Path(folder) / "item-over").exists() else 0.02)
 
     with ProcessPoolExecutor(max_workers=2, chunksize=1) as executor:
         config = RuntimeConfig(executor=executor)
-        items = {"n": range(300), "folder": str(tmp_path)}
+        items = {"n": range(1000), "folder": str(tmp_path)}
         mapping = threading.Thread(
             target=lambda: single(work).map(items, map_over="n", config=config)
         )
@@ -1081,10 +1137,11 @@ def test_a_run_beside_a_long_map_does_not_wait_for_its_end(tmp_path):
         wait_until(lambda: names_in(tmp_path))
         assert single(lambda x: x).run({"x": 1}, config=config) == {"y": 1}
         done = len(names_in(tmp_path))
+        (tmp_path / "item-over").touch()  # no need to take long any more
         mapping.join(LIMIT)
 
-    assert done < 150
-    assert len(names_in(tmp_path)) == 300
+    assert done < 500
+    assert len(names_in(tmp_path)) == 1000 + 1
 
 
 def test_a_late_item_is_tried_again_in_the_middle_of_its_map(tmp_path):
@@ -1251,8 +1308,13 @@ def stop(*_):
     raise KeyboardInterrupt
 
 def size():
-    files = Path("/dev/shm").glob(f"hypernodes-{os.getpid()}-*/*")
-    return sum(path.stat().st_size for path in files)
+    found = 0
+    for path in Path("/dev/shm").glob(f"hypernodes-{os.getpid()}-*/*"):
+        try:
+            found += path.stat().st_size
+        except FileNotFoundError:
+            continue  # removed just now
+    return found
 
 config = RuntimeConfig(executor=ProcessPoolExecutor(max_workers=1))
 pipeline = Pipeline([node("y")(lambda n, big: n)])
@@ -1334,7 +1396,7 @@ def test_what_had_finished_before_a_timeout_does_not_run_again(tmp_path):
         return n
 
     with ProcessPoolExecutor(max_workers=1, chunksize=20) as executor:
-        found = single(work, timeout=0.15).map(
+        found = single(work, timeout=0.5).map(
             {"n": range(40)},
             map_over="n",
             config=RuntimeConfig(executor=executor),
@@ -1373,22 +1435,17 @@ def test_a_crash_while_an_output_is_packed_costs_each_neighbour_one_more_run(tmp
 @pytest.mark.skipif(not SHARED.is_dir(), reason="there is no /dev/shm")
 def test_shared_inputs_of_inner_maps_go_when_these_are_over(tmp_path):
     numpy = pytest.importorskip("numpy")
-
-    def size():
-        files = SHARED.glob(f"hypernodes-{os.getpid()}-*/*")
-        return sum(path.stat().st_size for path in files if path.exists())
-
     inner = Pipeline([node("y")(lambda x, shared: x)], name="inner")
     nodes = [
         node("x", config=RuntimeConfig(executor="thread"))(lambda n: [n] * 3),
         node("shared")(lambda n: numpy.zeros(2_000_000, numpy.uint8)),
         inner.as_node(map_over="x"),
     ]
-    before, most = size(), 0
+    before, most = bytes_shared(), 0
     with ProcessPoolExecutor(max_workers=2) as executor:
         pipeline = Pipeline(nodes, config=RuntimeConfig(executor=executor))
         for _ in pipeline.map_iter({"n": range(60)}, map_over="n"):
-            most = max(most, size() - before)
+            most = max(most, bytes_shared() - before)
 
     assert most < 30 * 2_000_000
 

@@ -181,7 +181,7 @@ def suite(pytester):
         pytester.makepyfile(test_mine=TESTS + "".join(classes))
         options = ["-W", "error", "-rA", "-p", "no:cacheprovider"]
         chosen = [f"test_mine.py::Test{name}::{test}" for name, test in tests]
-        return pytester.runpytest_subprocess(*options, *chosen, timeout=180)
+        return pytester.runpytest_subprocess(*options, *chosen, timeout=600)
 
     return run
 
