@@ -258,10 +258,13 @@ def _pickled(value: Any, buffers: list[memoryview]) -> bytes:
         return False
 
     try:
-        return pickle.dumps(value, protocol=5, buffer_callback=keep_inside)
+        stream = pickle.dumps(value, protocol=5, buffer_callback=keep_inside)
+        if may_be_in(stream):
+            check(value)
     except Exception as error:
         kind = type(value).__qualname__
         raise SerializationError(f"this {kind} cannot be pickled: {error}") from error
+    return stream
 
 
 def _laid_out(now: float, stream: bytes, buffers: list[memoryview]) -> list[Bytes]:

@@ -143,6 +143,8 @@ def _at_rest(value: Any) -> _Kept:
     buffers: list[pickle.PickleBuffer] = []
     try:
         stream = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+        if may_be_in(stream):
+            check(value)
     except Exception as error:
         kind = type(value).__qualname__
         raise SerializationError(f"this {kind} cannot be pickled: {error}") from error
