@@ -23,6 +23,7 @@ import struct
 from hmac import compare_digest
 from typing import Any, Final, NamedTuple
 
+from hypernodes._handles import check, may_be_in
 from hypernodes.abc import MISS
 from hypernodes.cache._checksum import Checksum
 from hypernodes.exceptions import SerializationError

@@ -9,6 +9,7 @@ import threading
 from collections import OrderedDict
 from typing import Any, Final, NamedTuple
 
+from hypernodes._handles import check, may_be_in
 from hypernodes.abc import MISS, Cache, CacheStats
 from hypernodes.exceptions import CacheError, SerializationError
 
