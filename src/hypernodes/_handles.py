@@ -9,14 +9,19 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from contextvars import ContextVar
+from typing import Any, Final, NamedTuple
 
-import cloudpickle
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["OBJECT_REF", "Handle", "Unpickler", "check", "dumps_apart", "loads", "may_be_in"]
+__all__ = [
+    "ALL",
+    "FUTURE",
+    "OBJECT_REF",
+    "TAKES_APART",
+    "Handle",
+    "Unpickler",
+    "loads",
+    "may_be_in",
+]
 
 
 class Handle(NamedTuple):
@@ -52,7 +57,9 @@ FUTURE: Final = Handle(
     b"distributed.client",
     "a Future of Dask means nothing outside of its client: give its result",
 )
-_ALL: Final = OBJECT_REF, FUTURE
+ALL: Final = OBJECT_REF, FUTURE
+TAKES_APART: Final[ContextVar[bool]] = ContextVar("hypernodes_takes_apart", default=False)
+"""Whether who pickles now looks for handles, and so wants to see all, functions, too."""
 
 
 def may_be_in(data: bytes) -> bool:
@@ -65,43 +72,7 @@ def may_be_in(data: bytes) -> bool:
         >>> may_be_in(pickle.dumps([1, 2, 3]))
         False
     """
-    return any(each.package in sys.modules and each.mark in data for each in _ALL)
-
-
-def check(value: Any, carried: Handle | None = None) -> None:
-    """Pickle a value for nobody, to see whether it can be, and what it holds.
-
-    Args:
-        value: Anything.
-        carried: Handles that may be in it.
-
-    Raises:
-        TypeError: It holds a handle.
-        Exception: It cannot be pickled; whatever that raised.
-    """
-    dumps_apart(value, carried, lambda _: False)
-
-
-def dumps_apart(
-    value: Any, carried: Handle | None, keep: Callable[[pickle.PickleBuffer], bool]
-) -> tuple[bytes, tuple[Any, ...]]:
-    """Return a pickle of a value, and the handles in it, which have to travel beside it.
-
-    A collection of Dask goes with them: it may hold futures, which Dask finds again by itself.
-
-    Args:
-        value: Anything.
-        carried: The handles that can travel.
-        keep: Takes buffers; returns whether they stay in the pickle.
-
-    Raises:
-        TypeError: It holds handles of another kind.
-        Exception: It cannot be pickled; whatever that raised.
-    """
-    file = io.BytesIO()
-    pickler = _Pickler(file, carried, keep)
-    pickler.dump(value)
-    return file.getvalue(), tuple(pickler.apart)
+    return any(each.package in sys.modules and each.mark in data for each in ALL)
 
 
 def loads(data: Any, *, buffers: Any = (), handles: tuple[Any, ...] = ()) -> Any:
@@ -115,35 +86,6 @@ def loads(data: Any, *, buffers: Any = (), handles: tuple[Any, ...] = ()) -> Any
     if not handles:
         return pickle.loads(data, buffers=buffers)  # noqa: S301 - from our own processes
     return Unpickler(data, buffers, handles).load()
-
-
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # Any to mypy
-    def __init__(self, file: Any, carried: Handle | None, keep: Any) -> None:
-        super().__init__(file, protocol=5, buffer_callback=keep)
-        self.apart: list[Any] = []
-        self._places: dict[int, int] = {}
-        self._carried = carried
-        self._is_apart: dict[type, bool] = {}
-
-    def persistent_id(self, value: Any) -> int | None:
-        kind = type(value)
-        is_apart = self._is_apart.get(kind)
-        if is_apart is None:
-            is_apart = self._is_apart[kind] = self._goes_apart(kind)
-        if not is_apart:
-            return None
-        place = self._places.setdefault(id(value), len(self.apart))
-        if place == len(self.apart):
-            self.apart.append(value)
-        return place
-
-    def _goes_apart(self, kind: type) -> bool:
-        for handle in _ALL:
-            if handle.type is not None and issubclass(kind, handle.type):
-                if handle is not self._carried:
-                    raise TypeError(handle.refusal)
-                return True
-        return FUTURE.type is not None and hasattr(kind, "__dask_graph__")
 
 
 class Unpickler(pickle.Unpickler):

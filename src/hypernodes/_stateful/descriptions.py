@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple, cast
 
 import cloudpickle
 
-from hypernodes._handles import check, may_be_in
+from hypernodes._apart import check
+from hypernodes._handles import may_be_in
 from hypernodes._home import loads_at_home
 from hypernodes._stateful.making import by_name, plainly
 

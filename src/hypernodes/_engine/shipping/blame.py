@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, Final
 
+from hypernodes._apart import check
 from hypernodes._dispatch.needs import shipping
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.observing.script import own_configs
 from hypernodes._engine.shipping.parcels import unpack
-from hypernodes._handles import check
 from hypernodes._node import Node
 from hypernodes.exceptions import SerializationError
 

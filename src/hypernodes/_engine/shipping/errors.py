@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cloudpickle
 
+from hypernodes._apart import check
 from hypernodes._engine.failure import Failure, annotate
-from hypernodes._handles import check, may_be_in
+from hypernodes._handles import may_be_in
 from hypernodes._home import loads_at_home
 
 if TYPE_CHECKING:

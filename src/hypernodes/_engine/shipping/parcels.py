@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import cloudpickle
 
-from hypernodes import _handles
+from hypernodes import _apart, _handles
 from hypernodes._dispatch.needs import shipping
 from hypernodes._engine.shipping.depth import call_deeply
 
@@ -153,11 +153,11 @@ class Packer(ABC):
     ) -> tuple[bytes, tuple[Any, ...]]:
         """Return a pickle without the handles in it, and these; `data` where there are none."""
         if self.carries is None:
-            _handles.check(value)
+            _apart.check(value)
             return data, ()
         unlink(Parcel(b"", tuple(kept)).files)
         kept.clear()
-        return _handles.dumps_apart(value, self.carries, keep)
+        return _apart.dumps_apart(value, self.carries, keep)
 
     def _store_data(self, data: bytes) -> bytes | Stored:
         """Return a big pickle, or where it lies."""
