@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import abc
 import enum
-import io
-import pickle
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
+
+from hypernodes._handles import Unpickler, loads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,18 +22,18 @@ _IN_NEW_CLASSES: Final = frozenset(vars(abc.ABCMeta("New", (), {"__slots__": ()}
 }
 
 
-def loads_at_home(data: Any, *, buffers: Any = ()) -> Any:
+def loads_at_home(data: Any, *, buffers: Any = (), handles: tuple[Any, ...] = ()) -> Any:
     """Read a pickle from a worker; classes that this process has already stay as they are here.
 
     A class of `__main__` or of a notebook travels by value, and where it comes home cloudpickle
     would set its attributes anew.
     """
     if data.find(b"_class_setstate") < 0:
-        return pickle.loads(data, buffers=buffers)  # noqa: S301 - from our own processes
-    return _HomeUnpickler(io.BytesIO(data), buffers=buffers).load()
+        return loads(data, buffers=buffers, handles=handles)
+    return _HomeUnpickler(data, buffers, handles).load()
 
 
-class _HomeUnpickler(pickle.Unpickler):
+class _HomeUnpickler(Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         found = super().find_class(module, name)
         return partial(_set_up_once, found) if name == "_class_setstate" else found

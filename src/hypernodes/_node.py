@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
 
+from hypernodes._handles import TAKES_APART
 from hypernodes._options import DEFAULTS, Options
 from hypernodes._parameters import Parameter, is_coroutine_function, read_parameters
 from hypernodes.cache._code import hash_code
@@ -290,7 +291,7 @@ def _portable(function: Callable[..., Any]) -> Callable[..., Any] | _Reference |
         found = getattr(found, name, None)
     if isinstance(found, Node) and found.func is function and module and module != "__main__":
         return _Reference(module, qualname)
-    if found is function or not isinstance(function, FunctionType):
+    if found is function or not isinstance(function, FunctionType) or TAKES_APART.get():
         return function
     import cloudpickle  # noqa: PLC0415 - only pickling needs it
 

@@ -9,6 +9,8 @@ from typing import Any, Final, NamedTuple, cast
 
 import cloudpickle
 
+from hypernodes._apart import check
+from hypernodes._handles import may_be_in
 from hypernodes._home import loads_at_home
 from hypernodes._stateful.making import by_name, plainly
 
@@ -84,16 +86,23 @@ class Description:
 
 def _taken_down(cls: type, arguments: Any) -> bytes:
     try:
-        return cast("bytes", cloudpickle.dumps(arguments))
+        return _pickled(arguments)
     except Exception as error:
         for name, value in by_name(cls, *arguments).items():
             _check_travels(cls, name, value, error)
         raise
 
 
+def _pickled(value: Any) -> bytes:
+    taken = cloudpickle.dumps(value)
+    if may_be_in(taken):
+        check(value)
+    return cast("bytes", taken)
+
+
 def _check_travels(cls: type, name: str, value: Any, error: Exception) -> None:
     try:
-        cloudpickle.dumps(value)
+        _pickled(value)
     except Exception:  # noqa: BLE001 - the value's own code ran, it may raise anything
         message = f"argument {name!r} of {cls.__qualname__}(...) cannot be pickled: {error}"
         raise TypeError(message) from error

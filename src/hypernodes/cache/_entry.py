@@ -21,8 +21,10 @@ import pickle
 import re
 import struct
 from hmac import compare_digest
+from importlib import import_module
 from typing import Any, Final, NamedTuple
 
+from hypernodes._handles import may_be_in
 from hypernodes.abc import MISS
 from hypernodes.cache._checksum import Checksum
 from hypernodes.exceptions import SerializationError
@@ -258,10 +260,13 @@ def _pickled(value: Any, buffers: list[memoryview]) -> bytes:
         return False
 
     try:
-        return pickle.dumps(value, protocol=5, buffer_callback=keep_inside)
+        stream = pickle.dumps(value, protocol=5, buffer_callback=keep_inside)
+        if may_be_in(stream):
+            import_module("hypernodes._apart").check(value)  # which few programs need
     except Exception as error:
         kind = type(value).__qualname__
         raise SerializationError(f"this {kind} cannot be pickled: {error}") from error
+    return stream
 
 
 def _laid_out(now: float, stream: bytes, buffers: list[memoryview]) -> list[Bytes]:

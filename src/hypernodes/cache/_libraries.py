@@ -1,4 +1,4 @@
-"""How objects of libraries are taken apart: numpy, pandas, pyarrow, torch, pydantic.
+"""How objects of libraries are taken apart: numpy, pandas, pyarrow, torch, pydantic, Dask, Ray.
 
 Their modules are there when an object of theirs is. Rules go by package and name of a class: the
 modules in between move from release to release.
@@ -7,6 +7,7 @@ modules in between move from release to release.
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -224,6 +225,14 @@ def _tensor(value: Any) -> Parts:
     return Parts(b"torch tensor", (_kind(value), facts, content))
 
 
+def _dask_future(value: Any) -> Parts:
+    """Take apart what Dask has named after what computes it; users may give a name twice."""
+    name, *rest = value.key if isinstance(value.key, tuple) else (value.key,)
+    if _TOKEN.search(str(name)) is None:
+        raise NoStableIdentityError(type(value))
+    return Parts(b"dask future", (name, *rest))
+
+
 def _pydantic_model(value: Any) -> Parts:
     """Take apart a model; which fields were set shows when it is dumped."""
     return with_attributes(b"pydantic", type(value), _fields(value))
@@ -241,11 +250,13 @@ def _fields(value: Any) -> dict[str, Any]:
     return {**others, **fields, "__pydantic_fields_set__": value.__pydantic_fields_set__}
 
 
+_TOKEN: Final = re.compile("-[0-9a-f]{32}$")
 _LIBRARIES: Final = frozenset({"numpy", "pandas", "pyarrow", "torch"})
 FAMILIES: Final[dict[str, Rule]] = {
     "asyncio.AbstractEventLoop": refused,
     "concurrent.Executor": refused,
     "concurrent.Future": refused,
+    "distributed.Future": _dask_future,
     "logging.Handler": refused,
     "logging.Logger": refused,
     "logging.LoggerAdapter": refused,
@@ -268,6 +279,7 @@ FAMILIES: Final[dict[str, Rule]] = {
     "pyarrow.Schema": _arrow_schema,
     "pyarrow.Table": _arrow_table,
     "pydantic.BaseModel": _pydantic_model,
+    "ray.ObjectRef": refused,
     "threading.Thread": refused,
     "torch.Tensor": _tensor,
 }

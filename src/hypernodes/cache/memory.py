@@ -7,8 +7,10 @@ import pickle
 import sys
 import threading
 from collections import OrderedDict
+from importlib import import_module
 from typing import Any, Final, NamedTuple
 
+from hypernodes._handles import may_be_in
 from hypernodes.abc import MISS, Cache, CacheStats
 from hypernodes.exceptions import CacheError, SerializationError
 
@@ -143,6 +145,8 @@ def _at_rest(value: Any) -> _Kept:
     buffers: list[pickle.PickleBuffer] = []
     try:
         stream = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+        if may_be_in(stream):
+            import_module("hypernodes._apart").check(value)  # which few programs need
     except Exception as error:
         kind = type(value).__qualname__
         raise SerializationError(f"this {kind} cannot be pickled: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from hypernodes._engine.shipping.parcels import Hold
 from hypernodes.exceptions import HyperNodesError
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.clusters.briefs import Attempt, Brief, Luggage, Report
     from hypernodes._engine.clusters.needs import Lack, Needs
     from hypernodes._engine.shipping.keeping import Reference
+    from hypernodes._engine.shipping.parcels import Packer
 
 
 def unfit(worker: str, error: BaseException, remedy: str) -> HyperNodesError:
@@ -94,6 +96,7 @@ class Cluster(ABC):
     """Runs chunks as tasks; all but the constructor is called in one thread.
 
     Attributes:
+        packer: Makes parcels of what goes out.
         ground: What it is called by all who are connected to it.
         cost: What a task costs driver and workers besides its work, in seconds.
         isolates: Whether every task has a process to itself.
@@ -103,6 +106,7 @@ class Cluster(ABC):
     """
 
     cost: float
+    packer: Packer = Hold()
     ground: Hashable | None = None
     isolates: bool = False
     values_outlive: bool = False

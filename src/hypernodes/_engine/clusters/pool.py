@@ -24,7 +24,6 @@ from hypernodes._engine.clusters.underway import UnderWay, is_charged
 from hypernodes._engine.shipping.crew import Dispatcher
 from hypernodes._engine.shipping.keeping import Kept, copyable, keepable
 from hypernodes._engine.shipping.pace import HIDES, LONGEST, Pace
-from hypernodes._engine.shipping.parcels import Hold
 from hypernodes._engine.shipping.sources import SegmentSource
 from hypernodes._engine.workers import closed_error
 from hypernodes.exceptions import ResourceError
@@ -53,7 +52,7 @@ class ClusterPool(Dispatcher):
     """
 
     def __init__(self, cluster: Cluster, *, chunksize: int | None) -> None:
-        super().__init__(Hold(), Pace(chunksize, HIDES * cluster.cost))
+        super().__init__(cluster.packer, Pace(chunksize, HIDES * cluster.cost))
         self._cluster = cluster
         self.ground = cluster.ground
         self.patience = LONGEST

@@ -19,6 +19,7 @@ from hypernodes._engine.clusters.briefs import DRIVER, Report
 from hypernodes._engine.clusters.cluster import Cluster, unfit
 from hypernodes._engine.clusters.ray_seats import HEAR
 from hypernodes._engine.clusters.ray_watch import Watch, connection, left_by_user
+from hypernodes._engine.clusters.ray_worker import PACKER as RAY_PACKER
 from hypernodes._engine.clusters.versions import differing, inquiry, mismatch
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class RayCluster(Cluster):
     """
 
     cost = COST
+    packer = RAY_PACKER
     values_outlive = True
 
     def __init__(

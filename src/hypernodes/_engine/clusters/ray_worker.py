@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hypernodes._engine.clusters import worker as _worker
 from hypernodes._engine.shipping import settings
+from hypernodes._engine.shipping.parcels import Hold
+from hypernodes._handles import OBJECT_REF
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from hypernodes._engine.shipping.parcels import Parcel
 
     Told = tuple[Report, tuple[Slot, ...]]
+
+PACKER: Final = Hold(OBJECT_REF)
+"""What leads to objects of Ray's travels beside pickles: then Ray counts who has it."""
 
 
 class Desk:
@@ -42,7 +47,7 @@ class Desk:
             The report with the slots of what is kept; and that besides, where there may be any.
         """
         values = [kept[slot] for slot, kept in zip(brief.places, taken, strict=True)]
-        found = _worker.work(brief, luggage, values, self._outbox.announce)
+        found = _worker.work(brief, luggage, values, self._outbox.announce, packer=PACKER)
         told = found.report, tuple(found.kept)
         return (told, found.kept) if brief.keeps else told
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from hypernodes._engine.clusters.briefs import Brief, Luggage, Notice
     from hypernodes._engine.plan import Slot
     from hypernodes._engine.shipping.account import Key
-    from hypernodes._engine.shipping.parcels import Parcel
+    from hypernodes._engine.shipping.parcels import Packer, Parcel
     from hypernodes.abc import Executor
 
     Announce = Callable[[Attempt], None]
@@ -73,6 +73,8 @@ def work(
     taken: Sequence[Parcel],
     announce: Announce,
     room: int = 1,
+    *,
+    packer: Packer = PACKER,
 ) -> Result:
     """Run the pieces of a chunk, from the first; stop where the driver took them back.
 
@@ -82,6 +84,7 @@ def work(
         taken: Values that other tasks have made.
         announce: Tells the driver of an attempt, and returns when that is on its way for sure.
         room: How many chunks run at once, unless one lends its place to another.
+        packer: Makes parcels of what comes back.
     """
     key = brief.driver, brief.number
     forget(brief.driver, brief.over)
@@ -89,7 +92,7 @@ def work(
         if _refused.pop(key, 0) is None:
             return Result(Report(done=0), {})
         is_lodger = sum(driver == brief.driver for driver, _ in _running) >= room
-        running = _running[key] = _Running()
+        running = _running[key] = _Running(packer)
     try:
         if is_lodger:
             announce(Attempt(brief.number))
@@ -260,7 +263,8 @@ def _share(driver: str, job: Job, body: Any) -> Share:
 class _Running:
     """A chunk while it runs; what it has done is taken by two threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, packer: Packer) -> None:
+        self._packer = packer
         self._cells = [0] * (VOID + 1)
         self._cells[LIMIT] = NO_LIMIT
         self._lock = threading.Lock()
@@ -359,7 +363,7 @@ class _Running:
             told = self._run.told()
             if told:
                 places, records = zip(*told, strict=True)
-                parcel = pack_records(list(records), PACKER)
+                parcel = pack_records(list(records), self._packer)
                 yield Part(next(self._numbers), self._reported, 0, None, parcel, places)
 
     def _parts(self, job: Job, first: int, outcomes: list[Any]) -> Iterator[Part]:
@@ -370,9 +374,9 @@ class _Running:
             places, outcomes = tuple(p for p, _ in outcomes), [found for _, found in outcomes]
             indices = [self._indices[place] for place in places]
         told = taken_records(outcomes)
-        done = 0
-        for count, parcel in packed_outcomes(job, indices, outcomes, PACKER):
-            records = None if told is None else pack_records(list(islice(told, count)), PACKER)
+        packer, done = self._packer, 0
+        for count, parcel in packed_outcomes(job, indices, outcomes, packer):
+            records = None if told is None else pack_records(list(islice(told, count)), packer)
             where = places[done : done + count] if is_share else None
             yield Part(next(self._numbers), first + done, count, parcel, records, where)
             done += count
@@ -389,17 +393,17 @@ class _Running:
         if self._indices[0] is None:  # a run: it has few of them, and is over soon after
             places |= {slot: beside(slot) for slot in copyable(job.engine, segment)}
         for slot, place in places.items():
-            parcel = _packed(given.get(slot))
+            parcel = _packed(given.get(slot), self._packer)
             if parcel is not None and parcel.size >= KEPT_FROM:
                 kept[slot] = parcel
                 given[place] = Kept(brief.number, slot, parcel.size)
         return kept
 
 
-def _packed(value: Any) -> Parcel | None:
+def _packed(value: Any, packer: Packer) -> Parcel | None:
     """Return a value ready to travel; None where it cannot: then it is blamed as other outputs."""
     try:
-        parcel = PACKER.pack(value)
+        parcel = packer.pack(value)
         check_readable(parcel)
     except Exception:  # noqa: BLE001 - whatever the user's classes raise
         return None

@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, Final
 
-import cloudpickle
-
+from hypernodes._apart import check
 from hypernodes._dispatch.needs import shipping
 from hypernodes._engine.failure import Failure
 from hypernodes._engine.observing.script import own_configs
@@ -25,28 +24,30 @@ OF_VALUES: Final = "make it inside of the node, or pass what can be pickled"
 OF_CALLBACKS: Final = "leave what cannot out of its state (__getstate__), or make it in the hook"
 
 
-def code_error(engine: PipelineExecutionEngine, cause: Exception) -> SerializationError:
+def code_error(
+    engine: PipelineExecutionEngine, cause: Exception, packer: Packer
+) -> SerializationError:
     """Return the error for an engine that cannot travel: which node, and what of its function."""
     for step in _steps(_nodes(engine)):
-        if isinstance(step.node, Node) and not _travels(step.node.func):
-            name = _culprit(step.node.func) or step.node.name
+        if isinstance(step.node, Node) and not _travels(step.node.func, packer):
+            name = _culprit(step.node.func, packer) or step.node.name
             return _error(step.node.name, name, f"{name!r}, which its function uses,", cause)
     for name, value in engine.plan.pipeline.bound.items():
-        if not _travels(value):
+        if not _travels(value, packer):
             return _error(_taker(_nodes(engine), name), name, f"the bound input {name!r}", cause)
-    label = _stuck_callback(engine)
+    label = _stuck_callback(engine, packer)
     if label is not None:
         what = f"the callback {label!r}, of which a hook is called where nodes run,"
         return _error(None, label, what, cause, remedy=OF_CALLBACKS)
     return _error(None, None, "the pipeline or its config", cause)
 
 
-def _stuck_callback(engine: PipelineExecutionEngine) -> str | None:
+def _stuck_callback(engine: PipelineExecutionEngine, packer: Packer) -> str | None:
     """Return the name of a callback that goes along and cannot travel."""
     configs = engine.plan.request.ctx.config, *own_configs(engine.plan.pipeline)
     tables = [config.table for config in configs if config.table is not None]
     calls = (call for table in tables for call in table.travellers)
-    return next((call.observer.label for call in calls if not _travels(call.invoke)), None)
+    return next((call.observer.label for call in calls if not _travels(call.invoke, packer)), None)
 
 
 def load_error(engine: PipelineExecutionEngine, cause: Exception) -> SerializationError:
@@ -69,18 +70,22 @@ def _module_of(function: Any) -> str | None:
 
 
 def input_error(
-    engine: PipelineExecutionEngine, inputs: Mapping[str, Any], cause: Exception
+    engine: PipelineExecutionEngine, inputs: Mapping[str, Any], cause: Exception, packer: Packer
 ) -> SerializationError:
     """Return the error for shared inputs of which one cannot travel."""
-    name = _suspect(inputs)
+    name = _suspect(inputs, packer)
     return _error(_taker(_nodes(engine), name), name, _called("input", name), cause)
 
 
 def item_failure(
-    engine: PipelineExecutionEngine, item: Mapping[str, Any], index: int, cause: Exception
+    engine: PipelineExecutionEngine,
+    item: Mapping[str, Any],
+    index: int,
+    cause: Exception,
+    packer: Packer,
 ) -> Failure:
     """Return the failure of an item that cannot travel."""
-    name = _suspect(item)
+    name = _suspect(item, packer)
     node = _taker(_nodes(engine), name)
     error = _error(node, name, f"{_called('input', name)} of item {index}", cause, index)
     return Failure(error, index, node, (*engine.plan.request.ctx.path, *([node] if node else ())))
@@ -92,10 +97,12 @@ def values_failure(
     values: Mapping[Slot, Any],
     index: int | None,
     cause: Exception,
+    *,
+    packer: Packer,
 ) -> Failure:
     """Return the failure of a segment that takes a value that cannot travel."""
     segment = engine.segments[number]
-    slot = _suspect(values)
+    slot = _suspect(values, packer)
     name = _name_of(engine.plan, slot)
     step = next((s for s in segment.steps if any(a.slot == slot for a in s.arguments)), None)
     step = step or segment.steps[0]
@@ -121,12 +128,12 @@ def output_failure(
     return engine.failure(error, step, index)
 
 
-def _suspect(values: Mapping[Any, Any]) -> Any:
+def _suspect(values: Mapping[Any, Any], packer: Packer) -> Any:
     """Return the key of the value that cannot travel; None where that may be any of several.
 
     What can be pickled here and read again only here looks as if it could travel.
     """
-    stuck = [key for key, value in values.items() if not _travels(value)]
+    stuck = [key for key, value in values.items() if not _travels(value, packer)]
     if stuck:
         return stuck[0]
     return next(iter(values)) if len(values) == 1 else None
@@ -176,23 +183,23 @@ def _steps(plan: Plan) -> Iterator[Step]:
             yield from _steps(step.inner.engine(shared).plan)
 
 
-def _travels(value: Any) -> bool:
+def _travels(value: Any, packer: Packer) -> bool:
     try:
         with shipping():
-            cloudpickle.dumps(value, protocol=5)
+            check(value, packer.carries)
     except Exception:  # noqa: BLE001 - whatever the user's classes raise
         return False
     return True
 
 
-def _culprit(function: Any) -> str | None:
+def _culprit(function: Any, packer: Packer) -> str | None:
     """Return the name of what a function uses and cannot travel."""
     try:
         used = inspect.getclosurevars(inspect.unwrap(function))
     except (TypeError, ValueError):
         return None
     names = {**used.globals, **used.nonlocals}
-    return next((name for name, value in names.items() if not _travels(value)), None)
+    return next((name for name, value in names.items() if not _travels(value, packer)), None)
 
 
 def _name_of(plan: Plan, slot: Slot | None) -> str | None:

@@ -211,16 +211,17 @@ class ShippingCrew(Crew):
         try:
             packed = packer.pack(shared)
         except Exception as error:
-            raise blame.input_error(engine, shared, error) from error
+            raise blame.input_error(engine, shared, error, packer) from error
         scene = None if run is None else run.told()
         facts = packer.pack_code((*self._facts, self._pool.renewed, scene))
         return Shipment(self._settings, (parcel, packed, facts))
 
     def _packed_engine(self, engine: PipelineExecutionEngine) -> Parcel:
+        packer = self._pool.packer
         try:
-            return self._pool.packer.pack_code(engine)
+            return packer.pack_code(engine)
         except Exception as error:
-            raise blame.code_error(engine, error) from error
+            raise blame.code_error(engine, error, packer) from error
 
     # ------------------------------------------------------------ what comes back
 

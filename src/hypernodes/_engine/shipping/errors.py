@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cloudpickle
 
+from hypernodes._apart import check
 from hypernodes._engine.failure import Failure, annotate
+from hypernodes._handles import may_be_in
 from hypernodes._home import loads_at_home
 
 if TYPE_CHECKING:
@@ -174,6 +176,8 @@ def _dumped(value: Any) -> bytes | None:
             if b"__main__" in data and pickler is _Pickler:
                 continue
             pickle.loads(data)  # noqa: S301 - only to see whether it can be
+            if may_be_in(data):
+                check(value)
         except Exception:  # noqa: BLE001, S112 - whatever the user's classes raise
             continue
         return data

@@ -15,12 +15,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import cloudpickle
 
+from hypernodes import _apart, _handles
 from hypernodes._dispatch.needs import shipping
 from hypernodes._engine.shipping.depth import call_deeply
+
+if TYPE_CHECKING:
+    from hypernodes._handles import Handle
 
 LARGE: Final = 1 << 20
 BESIDE: Final = 5
@@ -68,10 +72,12 @@ class Parcel(NamedTuple):
     Attributes:
         data: The pickle.
         buffers: The big buffers that it refers to, in order.
+        handles: What it refers to that its engine has to move by itself.
     """
 
     data: bytes | Stored
     buffers: tuple[Stored | Blob, ...] = ()
+    handles: tuple[Any, ...] = ()
 
     @property
     def size(self) -> int:
@@ -87,12 +93,19 @@ class Parcel(NamedTuple):
 
 
 class Packer(ABC):
-    """Makes parcels; says where what is big is kept."""
+    """Makes parcels; says where what is big is kept.
+
+    Attributes:
+        carries: The handles that the engine moves, which travel beside pickles; others cannot.
+    """
+
+    carries: Handle | None = None
 
     def pack(self, value: Any) -> Parcel:
         """Return `value`, ready to travel.
 
         Raises:
+            TypeError: It holds a handle that would lead nowhere.
             Exception: It cannot; whatever its pickling raised.
         """
         try:
@@ -112,6 +125,7 @@ class Packer(ABC):
 
     def _packed(self, dumps: Any, value: Any, *, plain: bool) -> Parcel:
         kept: list[Stored | Blob] = []
+        handles: tuple[Any, ...] = ()
 
         def keep(buffer: pickle.PickleBuffer) -> bool:
             raw = buffer.raw()
@@ -123,6 +137,8 @@ class Packer(ABC):
         try:
             with shipping():
                 data = dumps(value, protocol=5, buffer_callback=keep)
+                if _handles.may_be_in(data):
+                    data, handles = self._apart(value, data, kept, keep)
             _check_will_do(data, plain=plain)
             body = data if len(data) < LARGE else self._store_data(data)
         except BaseException as error:
@@ -130,7 +146,18 @@ class Packer(ABC):
             if plain and isinstance(error, Exception):
                 raise _NeedsCloudpickle from error
             raise
-        return Parcel(body, tuple(kept))
+        return Parcel(body, tuple(kept), handles)
+
+    def _apart(
+        self, value: Any, data: bytes, kept: list[Stored | Blob], keep: Callable[..., bool]
+    ) -> tuple[bytes, tuple[Any, ...]]:
+        """Return a pickle without the handles in it, and these; `data` where there are none."""
+        if self.carries is None:
+            _apart.check(value)
+            return data, ()
+        unlink(Parcel(b"", tuple(kept)).files)
+        kept.clear()
+        return _apart.dumps_apart(value, self.carries, keep)
 
     def _store_data(self, data: bytes) -> bytes | Stored:
         """Return a big pickle, or where it lies."""
@@ -142,7 +169,14 @@ class Packer(ABC):
 
 
 class Hold(Packer):
-    """Keeps what is big in the parcel itself, for engines that have their own way to move it."""
+    """Keeps what is big in the parcel itself, for engines that have their own way to move it.
+
+    Args:
+        carries: The handles that the engine moves.
+    """
+
+    def __init__(self, carries: Handle | None = None) -> None:
+        self.carries = carries
 
     def _store(self, raw: memoryview) -> Blob:
         return Blob(raw)
@@ -167,7 +201,7 @@ def unlink(paths: Any) -> None:
             continue
 
 
-def unpack(parcel: Parcel, *, keep: bool = False, loads: Loads = pickle.loads) -> Any:
+def unpack(parcel: Parcel, *, keep: bool = False, loads: Loads = _handles.loads) -> Any:
     """Return the value of a parcel.
 
     Args:
@@ -185,7 +219,7 @@ def unpack(parcel: Parcel, *, keep: bool = False, loads: Loads = pickle.loads) -
     finally:
         if not keep:
             unlink(parcel.files)
-    return loads(data, buffers=buffers)
+    return loads(data, buffers=buffers, handles=parcel.handles)
 
 
 def check_readable(parcel: Parcel) -> None:

@@ -353,7 +353,8 @@ class MapSource(Source):
         return "items", items
 
     def _unpackable(self, entry: Any, cause: Exception) -> Failure:
-        return blame.item_failure(self.engine, self.job.items[entry], entry, cause)
+        item = self.job.items[entry]
+        return blame.item_failure(self.engine, item, entry, cause, self._packer)
 
     def _return(self, entries: Sequence[Any]) -> None:
         self.job.pending.extendleft(reversed(entries))
@@ -447,7 +448,8 @@ class SegmentSource(Source):
         self._deliver(self, [task], Missing(held))
 
     def _unpackable(self, entry: Any, cause: Exception) -> Failure:
-        return blame.values_failure(self.engine, entry.number, entry.values, entry.item, cause)
+        task = entry.number, entry.values, entry.item
+        return blame.values_failure(self.engine, *task, cause, packer=self._packer)
 
     def _return(self, entries: Sequence[Any]) -> None:
         self.tasks.extendleft(reversed(entries))
