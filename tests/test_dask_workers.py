@@ -19,6 +19,7 @@ from hypernodes import (
     Pipeline,
     RetryPolicy,
     RuntimeConfig,
+    SerializationError,
     node,
 )
 from hypernodes._engine.workers import REGISTRY
@@ -133,6 +134,20 @@ def test_after_a_reload_workers_of_our_own_run_the_new_code(module, executor, tm
         expected = [x + added for x in range(9)] if mapped else 1 + added
         assert found(function, config) == expected
         assert found(function, sequential) == expected
+
+
+def test_a_module_that_cannot_be_imported_in_workers_is_named(module, config):
+    source = f"import os\nkey = {{{os.getpid()}: 1}}[os.getpid()]\ndef f(x):\n    return x\n"
+    there = module(source)
+    with pytest.raises(SerializationError, match=f"node 'f'.*module '{there.__name__}'") as caught:
+        Pipeline([node("y")(there.f)]).run({"x": 1}, config=config)
+    assert caught.value.node == "f"
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_what_the_library_tells_a_worker_is_no_argument_of_programs(config):
+    found = Pipeline([node("y")(lambda x: sys.argv[1:])]).run({"x": 1}, config=config)
+    assert found == {"y": []}
 
 
 def test_what_workers_make_with_other_code_is_not_kept(module, config, tmp_path, far_address):
