@@ -165,7 +165,9 @@ def test_what_workers_make_with_other_code_is_not_kept(module, config, tmp_path,
     second = Pipeline([node("y")(module(slowly.format(40)).f)])
     with DaskExecutor(scheduler_address=far_address) as far:
         with_cache = RuntimeConfig(executor=far, cache=cache)
-        with pytest.warns(CacheWarning, match="not the same in worker processes") as caught:
+        with pytest.warns(
+            CacheWarning, match=r"until they are started again .*client\.restart"
+        ) as caught:
             second.map({"x": range(1, 30)}, map_over="x", config=with_cache)
     assert [each.category for each in caught].count(CacheWarning) == 1
     found = second.run({"x": 1}, config=RuntimeConfig(executor="sequential", cache=cache))

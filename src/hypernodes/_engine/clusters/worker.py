@@ -200,7 +200,8 @@ def _loaded(brief: Brief, luggage: Luggage) -> Job | PackedError:
     except BaseException as error:  # noqa: BLE001 - whatever the user's classes raise
         return pack_load_error(error)
     is_stale = job.is_stale and brief.settles and not is_first  # else no other would do better
-    return job._replace(is_watched=watches.count > 0, is_stale=is_stale)
+    job = job._replace(is_stale=is_stale, is_lasting=not brief.settles)
+    return job._replace(is_watched=watches.count > 0)
 
 
 # ---------------------------------------------------------------- chunks
@@ -311,7 +312,7 @@ class _Running:
 
     def _doubt(self, job: Job, strangers: Sequence[str] = ()) -> None:
         """See whether what is made here is what the driver would make; else it is not kept."""
-        doubt = job.engine.doubt(job.inputs, strangers)
+        doubt = job.engine.doubt(job.inputs, strangers, is_lasting=job.is_lasting)
         if doubt is not None:
             self.notices.append(("distrust", doubt))
             job.engine.distrust(job.inputs, doubt)
