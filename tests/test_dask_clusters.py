@@ -541,7 +541,10 @@ def test_callbacks_can_say_what_a_cluster_of_our_own_is_like():
         ({"cluster_kwargs": {"workers": 3}}, "did you mean 'n_workers'"),
         ({"timeout": "long"}, "a number of seconds"),
         ({"client": object(), "cluster": object()}, "one of them says it all"),
-        ({"client": object()}, "leads to no scheduler"),
+        ({"client": object()}, "'client' has to be a distributed.Client, not <object"),
+        ({"client": "tcp://h:1"}, "Client, not 'tcp://h:1'; the address .* scheduler_address"),
+        ({"cluster": "tcp://h:1"}, "'cluster' has to be a cluster of .*, not 'tcp://h:1'; the add"),
+        ({"cluster": object()}, "leads to no scheduler"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(options, message):

@@ -16,6 +16,7 @@ from hypernodes._engine.clusters.knock import CONNECTS_IN, identity_at, knock
 from hypernodes._engine.clusters.lifeline import Lifeline, no_workers
 from hypernodes._engine.clusters.loops import LoopThread
 from hypernodes._engine.clusters.nursery import Nursery, Wish
+from hypernodes._engine.clusters.options import check_timeout
 from hypernodes._engine.clusters.security import missing_files
 from hypernodes._engine.workers import OCCUPIED
 from hypernodes.abc import Backend
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 60.0
 BIT: Final = 0.5
+BY_ADDRESS: Final = "the address of a scheduler is the executor's scheduler_address"
 OPTIONS: Final = ("client", "cluster", "cluster_kwargs", "init_kwargs", "timeout")
 
 
@@ -89,10 +91,7 @@ def _check(options: Mapping[str, Any]) -> None:
         if name.endswith("_kwargs") and not isinstance(value, Mapping):
             raise InputError(f"option {name!r} has to be a dict, not {value!r}", name=name)
     _check_arguments(options.get("init_kwargs", {}))
-    timeout = options.get("timeout", PATIENCE)
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0:
-        message = f"option 'timeout' has to be a number of seconds, not {timeout!r}"
-        raise InputError(message, name="timeout")
+    check_timeout(options.get("timeout", PATIENCE))
 
 
 def _check_arguments(given: Mapping[str, Any]) -> None:
@@ -110,6 +109,11 @@ def _given(options: Mapping[str, Any]) -> Any:
     if client is not None and cluster is not None:
         message = "the options have both a 'client' and a 'cluster'; one of them says it all"
         raise InputError(message, name="cluster")
+    for name, what in {"client": "a distributed.Client", "cluster": "a cluster of Dask's"}.items():
+        given = options.get(name)
+        if isinstance(given, str) or (name == "client" and not isinstance(given, Client | None)):
+            message = f"option {name!r} has to be {what}, not {given!r}; {BY_ADDRESS}"
+            raise InputError(message, name=name)
     return cluster if client is None else client
 
 
