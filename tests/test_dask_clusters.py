@@ -108,6 +108,12 @@ def test_an_address_that_can_be_none_is_refused(address, message):
         DaskExecutor(scheduler_address=address)
 
 
+def test_a_client_in_the_place_of_an_address_is_refused_with_what_to_do():
+    client = distributed.Client.__new__(distributed.Client)
+    with pytest.raises(ValidationError, match=r"not a Client; .* found without it.*\['client'\]"):
+        DaskExecutor(client)
+
+
 @pytest.mark.parametrize(
     "fields", [{"num_workers": 0}, {"chunksize": 0}, {"scheduler": "process"}, {"workers": 2}]
 )

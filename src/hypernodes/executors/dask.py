@@ -83,6 +83,17 @@ class DaskExecutor(ClusteredExecutor):
         import_extra("distributed", extra="dask", user="DaskExecutor")
         return value
 
+    @field_validator("scheduler_address", mode="before")
+    @classmethod
+    def _check_text(cls, value: Any) -> Any:
+        if value is None or isinstance(value, str):
+            return value
+        raise ValueError(
+            f"scheduler_address is a text, as in 'tcp://host:8786', not a {type(value).__name__}; "
+            f"a Client that the program has opened is found without it, and an on_executor_start "
+            f"hook may give one, or a cluster, as options['client'] or options['cluster']"
+        )
+
     @field_validator("scheduler_address")
     @classmethod
     def _check_address(cls, value: str | None) -> str | None:
