@@ -109,7 +109,7 @@ def test_an_address_that_can_be_none_is_refused(address, message):
 
 
 def test_a_client_in_the_place_of_an_address_is_refused_with_what_to_do():
-    client = distributed.Client.__new__(distributed.Client)
+    client = type("Client", (), {})()
     with pytest.raises(ValidationError, match=r"not a Client; .* found without it.*\['client'\]"):
         DaskExecutor(client)
 
@@ -972,6 +972,8 @@ def test_what_no_worker_has_is_refused_before_anything_is_submitted(
         ("tape", 0.5, "0.5 of 'tape', which no worker has; ask for less, or add workers"),
         ("num_cpu", 1, "1 of 'num_cpu', which no worker has; did you mean 'num_cpus'?"),
         ("disks", 1, "1 of 'disks', which no worker has; did you mean 'disk'?"),
+        ("CPU", 1, "1 of 'CPU', which no worker has; did you mean 'num_cpus'?"),
+        ("gpu", 1, "1 of 'gpu', which no worker has; did you mean 'num_gpus'?"),
     ],
 )
 def test_a_refusal_says_what_there_is_or_what_was_meant(config, name, amount, words):
@@ -980,7 +982,8 @@ def test_a_refusal_says_what_there_is_or_what_was_meant(config, name, amount, wo
     error = found.value
     assert (error.node, error.resource, error.requested) == ("pid_of", name, amount)
     assert error.available == {"num_gpus": 1, "num_cpus": 2}.get(name, 0)
-    assert error.suggestion == {"num_cpu": "num_cpus", "disks": "disk"}.get(name)
+    meant = {"num_cpu": "num_cpus", "disks": "disk", "CPU": "num_cpus", "gpu": "num_gpus"}
+    assert error.suggestion == meant.get(name)
 
 
 def test_what_no_worker_has_together_is_refused_too(cluster):
@@ -1026,6 +1029,23 @@ def test_a_cluster_of_our_own_has_no_more_memory_than_its_machine(own):
     assert single(pid_of, resources={"memory": 1e6}).run({"x": 1}, config=config)
     with pytest.raises(ResourceError, match=r"16 PiB of 'memory'.*the largest has \d[\d.]* [GT]iB"):
         single(pid_of, resources={"memory": 2**54}).run({"x": 1}, config=config)
+
+
+@pytest.mark.parametrize(
+    ("resources", "wish"),
+    [
+        ({"num_gpus": 1}, "{'resources': {'GPU': 1}}"),
+        ({"tape": 0.5}, "{'resources': {'tape': 0.5}}"),
+        ({"num_cpus": 3}, "{'threads_per_worker': 3}"),
+    ],
+)
+def test_a_refusal_says_how_workers_of_our_own_come_to_have_it(own, resources, wish):
+    words = re.escape(f"ask for less, or have an on_executor_start hook set {WISH} = {wish}")
+    with pytest.raises(ResourceError, match=f"{words}$"):
+        single(pid_of, resources=resources).run({"x": 1}, config=RuntimeConfig(executor=own))
+
+
+WISH = "options['cluster_kwargs']"
 
 
 def test_what_only_another_executor_is_asked_for_is_not_refused(config):
