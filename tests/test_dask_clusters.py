@@ -34,7 +34,7 @@ from hypernodes import (
     ThreadPoolExecutor,
     node,
 )
-from hypernodes._engine.clusters import stuck
+from hypernodes._engine.clusters import lifeline, stuck
 from hypernodes._engine.workers import REGISTRY
 from remote_dask import RemoteDask, is_alive, somebody_else, wait_until
 
@@ -487,6 +487,16 @@ def test_worker_processes_that_end_at_once_are_an_error_soon(run_script):
     assert "this environment is broken" in result.stderr
 
 
+def test_what_is_waited_for_is_logged(cluster, monkeypatch, caplog):
+    monkeypatch.setattr(lifeline, "LATE", 0.1)
+    with DaskExecutor(cluster.address) as executor, futures.ThreadPoolExecutor(1) as thread:
+        running = thread.submit(pids, RuntimeConfig(executor=executor))
+        wait_until(lambda: f"start some (`dask worker {cluster.address}`)" in caplog.text)
+        pid = cluster.add("one")
+        assert running.result(120) == {pid}
+    assert caplog.records[0].name == "hypernodes.clusters"
+
+
 def test_a_cluster_without_workers_is_an_error_in_time(cluster):
     executor = DaskExecutor(scheduler_address=cluster.address)
     config = RuntimeConfig(executor=executor, callbacks=[Start(timeout=0.5)])
@@ -900,7 +910,8 @@ def test_a_scheduler_that_is_lost_between_runs_costs_the_next_one_nothing(cluste
         assert pids(config) == {pid}
 
 
-def test_a_cluster_whose_last_worker_is_gone_is_an_error_in_time(cluster):
+def test_a_cluster_whose_last_worker_is_gone_is_an_error_in_time(cluster, monkeypatch, caplog):
+    monkeypatch.setattr(lifeline, "LATE", 0.1)
     cluster.add("one")
     cluster.await_workers(1)
     executor = DaskExecutor(cluster.address, chunksize=1)
@@ -912,6 +923,7 @@ def test_a_cluster_whose_last_worker_is_gone_is_an_error_in_time(cluster):
     cluster.end_worker("one")
     with pytest.raises(HyperNodesError, match="no worker for 2 s"):
         list(found)
+    assert "a run waits for workers" in caplog.text
     executor.close()
 
 

@@ -13,7 +13,7 @@ from distributed import Client, Worker, get_worker
 from hypernodes._engine.clusters.dask import DaskCluster
 from hypernodes._engine.clusters.fitness import Fitness
 from hypernodes._engine.clusters.knock import CONNECTS_IN, identity_at, knock
-from hypernodes._engine.clusters.lifeline import Lifeline, no_workers
+from hypernodes._engine.clusters.lifeline import Lifeline, no_workers, waiting_for_workers
 from hypernodes._engine.clusters.loops import LoopThread
 from hypernodes._engine.clusters.nursery import Nursery, Wish
 from hypernodes._engine.clusters.options import check_timeout
@@ -164,7 +164,7 @@ def _joined(
         client = _connected(address, {"security": security, "loop": loop.loop, **arguments})
         undo.callback(_close, client)
         wake = _Call(client)
-        _await_workers(client, patience, wake)
+        _await_workers(client, address, patience, wake)
         fitness = Fitness(client)
         fit = fitness.checked(_workers(client))
         lifeline = Lifeline(
@@ -255,16 +255,30 @@ class _Call:
         return self._client.submit(int, pure=False)
 
 
-def _await_workers(client: Client, patience: float, wake: Callable[[], object]) -> None:
+def _await_workers(
+    client: Client, address: str, patience: float, wake: Callable[[], object]
+) -> None:
     if _workers(client):
         return
     call = wake()
     try:
-        client.wait_for_workers(1, timeout=patience)
-    except TimeoutError as error:
-        raise no_workers(patience) from error
+        _await(client, 1, patience, waiting_for_workers(address, patience).goes_on)
     finally:
         del call
+
+
+def _await(client: Client, count: int, patience: float, glance: Callable[[], None]) -> None:
+    """Wait for so many workers, with a glance now and then at how that goes."""
+    end = monotonic() + patience
+    while True:
+        try:
+            client.wait_for_workers(count, timeout=BIT)
+        except TimeoutError as error:
+            glance()
+            if monotonic() > end:
+                raise no_workers(patience) from error
+        else:
+            return
 
 
 # ---------------------------------------------------------------- one of our own
@@ -295,14 +309,8 @@ def _opened(
 
 
 def _await_births(client: Client, nursery: Nursery, count: int, patience: float) -> None:
-    end = monotonic() + patience
-    while True:
-        try:
-            client.wait_for_workers(count, timeout=BIT)
-        except TimeoutError as error:
-            if nursery.trouble is not None:
-                raise nursery.trouble from None
-            if monotonic() > end:
-                raise no_workers(patience) from error
-        else:
-            return
+    def glance() -> None:
+        if nursery.trouble is not None:
+            raise nursery.trouble from None
+
+    _await(client, count, patience, glance)
