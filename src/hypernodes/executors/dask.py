@@ -52,9 +52,10 @@ class DaskExecutor(ClusteredExecutor):
 
     Attributes:
         scheduler_address: Of the scheduler of a cluster that is there: `"tcp://host:8786"`.
-        scheduler: What the workers of our own cluster are: processes, or threads of this one.
+        scheduler: What the workers of our own cluster are: processes, or threads of this one. It
+            says nothing of a cluster that is there.
         num_workers: How many our own cluster has, at one thread each; None for one for each core.
-            A cluster that is there has those it has.
+            A cluster that is there has those it has, and this is not looked at.
         chunksize: How many items travel together; None for what takes long enough to hide the way.
         security: TLS for the cluster at `scheduler_address`: a `distributed.Security`, a dict of
             its arguments, or the path of a TOML file with these.
