@@ -12,10 +12,11 @@ from unittest.mock import Mock
 import cloudpickle
 import pytest
 
+from hypernodes._engine import claims
 from hypernodes._engine.processes import board, wire
 from hypernodes._engine.processes.depot import Depot
 from hypernodes._engine.processes.hand import Hand
-from hypernodes._engine.shipping import claims, errors, pace, settings
+from hypernodes._engine.shipping import errors, pace, settings
 from hypernodes._engine.shipping.chunk import Chunk
 from hypernodes._engine.shipping.depth import call_deeply
 from hypernodes._engine.shipping.parcels import LARGE, Parcel, Stored, unpack
