@@ -35,7 +35,7 @@ from hypernodes import (
     ThreadPoolExecutor,
     node,
 )
-from hypernodes._engine.clusters import stuck
+from hypernodes._engine.clusters import lifeline, stuck
 from hypernodes._engine.clusters.fitness import workers_of
 from hypernodes._engine.workers import REGISTRY
 from remote_dask import RemoteDask, is_alive, somebody_else, wait_until
@@ -110,6 +110,12 @@ def test_it_is_a_value():
 def test_an_address_that_can_be_none_is_refused(address, message):
     with pytest.raises(ValidationError, match=message):
         DaskExecutor(scheduler_address=address)
+
+
+def test_a_client_in_the_place_of_an_address_is_refused_with_what_to_do():
+    client = type("Client", (), {})()
+    with pytest.raises(ValidationError, match=r"not a Client; .* found without it.*\['client'\]"):
+        DaskExecutor(client)
 
 
 @pytest.mark.parametrize(
@@ -525,6 +531,16 @@ def test_worker_processes_that_end_at_once_are_an_error_soon(run_script):
     assert "this environment is broken" in result.stderr
 
 
+def test_what_is_waited_for_is_logged(cluster, monkeypatch, caplog):
+    monkeypatch.setattr(lifeline, "LATE", 0.1)
+    with DaskExecutor(cluster.address) as executor, futures.ThreadPoolExecutor(1) as thread:
+        running = thread.submit(pids, RuntimeConfig(executor=executor))
+        wait_until(lambda: f"start some (`dask worker {cluster.address}`)" in caplog.text)
+        pid = cluster.add("one")
+        assert running.result(120) == {pid}
+    assert caplog.records[0].name == "hypernodes.clusters"
+
+
 def test_a_cluster_without_workers_is_an_error_in_time(cluster):
     executor = DaskExecutor(scheduler_address=cluster.address)
     config = RuntimeConfig(executor=executor, callbacks=[Start(timeout=0.5)])
@@ -585,7 +601,10 @@ def test_callbacks_can_say_what_a_cluster_of_our_own_is_like():
         ({"cluster_kwargs": {"workers": 3}}, "did you mean 'n_workers'"),
         ({"timeout": "long"}, "a number of seconds"),
         ({"client": object(), "cluster": object()}, "one of them says it all"),
-        ({"client": object()}, "leads to no scheduler"),
+        ({"client": object()}, "'client' has to be a distributed.Client, not <object"),
+        ({"client": "tcp://h:1"}, "Client, not 'tcp://h:1'; the address .* scheduler_address"),
+        ({"cluster": "tcp://h:1"}, "'cluster' has to be a cluster of .*, not 'tcp://h:1'; the add"),
+        ({"cluster": object()}, "leads to no scheduler"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(options, message):
@@ -952,7 +971,8 @@ def test_a_scheduler_that_is_lost_between_runs_costs_the_next_one_nothing(cluste
         assert pids(config) == {pid}
 
 
-def test_a_cluster_whose_last_worker_is_gone_is_an_error_in_time(cluster):
+def test_a_cluster_whose_last_worker_is_gone_is_an_error_in_time(cluster, monkeypatch, caplog):
+    monkeypatch.setattr(lifeline, "LATE", 0.1)
     cluster.add("one")
     cluster.await_workers(1)
     executor = DaskExecutor(cluster.address, chunksize=1)
@@ -964,6 +984,7 @@ def test_a_cluster_whose_last_worker_is_gone_is_an_error_in_time(cluster):
     cluster.end_worker("one")
     with pytest.raises(HyperNodesError, match="no worker for 2 s"):
         list(found)
+    assert "a run waits for workers" in caplog.text
     executor.close()
 
 
@@ -1024,6 +1045,8 @@ def test_what_no_worker_has_is_refused_before_anything_is_submitted(
         ("tape", 0.5, "0.5 of 'tape', which no worker has; ask for less, or add workers"),
         ("num_cpu", 1, "1 of 'num_cpu', which no worker has; did you mean 'num_cpus'?"),
         ("disks", 1, "1 of 'disks', which no worker has; did you mean 'disk'?"),
+        ("CPU", 1, "1 of 'CPU', which no worker has; did you mean 'num_cpus'?"),
+        ("gpu", 1, "1 of 'gpu', which no worker has; did you mean 'num_gpus'?"),
     ],
 )
 def test_a_refusal_says_what_there_is_or_what_was_meant(config, name, amount, words):
@@ -1032,7 +1055,8 @@ def test_a_refusal_says_what_there_is_or_what_was_meant(config, name, amount, wo
     error = found.value
     assert (error.node, error.resource, error.requested) == ("pid_of", name, amount)
     assert error.available == {"num_gpus": 1, "num_cpus": 2}.get(name, 0)
-    assert error.suggestion == {"num_cpu": "num_cpus", "disks": "disk"}.get(name)
+    meant = {"num_cpu": "num_cpus", "disks": "disk", "CPU": "num_cpus", "gpu": "num_gpus"}
+    assert error.suggestion == meant.get(name)
 
 
 def test_what_no_worker_has_together_is_refused_too(cluster):
@@ -1078,6 +1102,23 @@ def test_a_cluster_of_our_own_has_no_more_memory_than_its_machine(own):
     assert single(pid_of, resources={"memory": 1e6}).run({"x": 1}, config=config)
     with pytest.raises(ResourceError, match=r"16 PiB of 'memory'.*the largest has \d[\d.]* [GT]iB"):
         single(pid_of, resources={"memory": 2**54}).run({"x": 1}, config=config)
+
+
+@pytest.mark.parametrize(
+    ("resources", "wish"),
+    [
+        ({"num_gpus": 1}, "{'resources': {'GPU': 1}}"),
+        ({"tape": 0.5}, "{'resources': {'tape': 0.5}}"),
+        ({"num_cpus": 3}, "{'threads_per_worker': 3}"),
+    ],
+)
+def test_a_refusal_says_how_workers_of_our_own_come_to_have_it(own, resources, wish):
+    words = re.escape(f"ask for less, or have an on_executor_start hook set {WISH} = {wish}")
+    with pytest.raises(ResourceError, match=f"{words}$"):
+        single(pid_of, resources=resources).run({"x": 1}, config=RuntimeConfig(executor=own))
+
+
+WISH = "options['cluster_kwargs']"
 
 
 def test_what_only_another_executor_is_asked_for_is_not_refused(config):

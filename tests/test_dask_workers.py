@@ -19,6 +19,7 @@ from hypernodes import (
     Pipeline,
     RetryPolicy,
     RuntimeConfig,
+    SerializationError,
     node,
 )
 from hypernodes._engine.workers import REGISTRY
@@ -135,6 +136,20 @@ def test_after_a_reload_workers_of_our_own_run_the_new_code(module, executor, tm
         assert found(function, sequential) == expected
 
 
+def test_a_module_that_cannot_be_imported_in_workers_is_named(module, config):
+    source = f"import os\nkey = {{{os.getpid()}: 1}}[os.getpid()]\ndef f(x):\n    return x\n"
+    there = module(source)
+    with pytest.raises(SerializationError, match=f"node 'f'.*module '{there.__name__}'") as caught:
+        Pipeline([node("y")(there.f)]).run({"x": 1}, config=config)
+    assert caught.value.node == "f"
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_what_the_library_tells_a_worker_is_no_argument_of_programs(config):
+    found = Pipeline([node("y")(lambda x: sys.argv[1:])]).run({"x": 1}, config=config)
+    assert found == {"y": []}
+
+
 def test_what_workers_make_with_other_code_is_not_kept(module, config, tmp_path, far_address):
     cache = CacheSpec(kind="disk", path=tmp_path / "kept")
     slowly = "import time\ndef f(x):\n    time.sleep(0.02)\n    return x + {}\n"
@@ -150,7 +165,9 @@ def test_what_workers_make_with_other_code_is_not_kept(module, config, tmp_path,
     second = Pipeline([node("y")(module(slowly.format(40)).f)])
     with DaskExecutor(scheduler_address=far_address) as far:
         with_cache = RuntimeConfig(executor=far, cache=cache)
-        with pytest.warns(CacheWarning, match="not the same in worker processes") as caught:
+        with pytest.warns(
+            CacheWarning, match=r"until they are started again .*client\.restart"
+        ) as caught:
             second.map({"x": range(1, 30)}, map_over="x", config=with_cache)
     assert [each.category for each in caught].count(CacheWarning) == 1
     found = second.run({"x": 1}, config=RuntimeConfig(executor="sequential", cache=cache))

@@ -1364,6 +1364,41 @@ def test_a_function_that_workers_cannot_import_is_named(run_script):
     run_script(DYNAMIC)
 
 
+FAILS_TO_IMPORT = """
+import os, sys
+from pathlib import Path
+from hypernodes import Pipeline, ProcessPoolExecutor, RuntimeConfig, SerializationError, node
+Path("package").mkdir()
+Path("package/__init__.py").touch()
+Path("package/nodes.py").write_text("from package import settings\\ndef f(n):\\n    return n\\n")
+Path("package/settings.py").write_text("import os\\nkey = {%r: 1}[os.getpid()]\\n" % os.getpid())
+sys.path.insert(0, os.getcwd())
+from package.nodes import f
+config = RuntimeConfig(executor=ProcessPoolExecutor(max_workers=1))
+pipeline = Pipeline([node("x")(lambda n: n), node("y")(f)])
+try:
+    pipeline.map({"n": range(5)}, map_over="n", config=config)
+except SerializationError as error:
+    assert error.node == "f" and isinstance(error.__cause__, KeyError), error
+    assert "node 'f'" in str(error) and "while module 'package.nodes' is imported" in str(error)
+else:
+    raise AssertionError
+"""
+
+
+def test_a_module_that_cannot_be_imported_in_workers_is_named(run_script):
+    run_script(FAILS_TO_IMPORT)
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_what_the_library_tells_a_worker_is_no_argument_of_programs(method):
+    with ProcessPoolExecutor(max_workers=1, start_method=method) as executor:
+        found = Pipeline([node("y")(lambda x: sys.argv[1:])]).run(
+            {"x": 1}, config=RuntimeConfig(executor=executor)
+        )
+    assert found == {"y": []}
+
+
 def test_an_output_that_cannot_be_read_again_beside_big_ones_fails_alone():
     def make(n):
         import numpy as np

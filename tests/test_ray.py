@@ -491,6 +491,26 @@ def test_unknown_options_of_hooks_are_refused(executor):
         pids(config)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"placement_group": "x"}, "has to be a PlacementGroup, its bundles, .*, not 'x'"),
+        ({"placement_group": [{"CPU": "x"}]}, "has to be a PlacementGroup, its bundles"),
+        ({"placement_group": {"strategy": "PACK"}}, "that has 'bundles', not"),
+        ({"placement_group": [{}]}, "Ray refuses the option 'placement_group': "),
+        ({"placement_group": {"bundles": [{"CPU": 1}], "strategies": 3}}, "'strategies'"),
+        ({"timeout": -1}, "a number of seconds, more than 0, not -1"),
+        ({"timeout": "long"}, "a number of seconds"),
+    ],
+)
+def test_options_of_hooks_that_mean_nothing_are_refused(config, options, message):
+    pids(config)
+    config = RuntimeConfig(executor=RayExecutor(num_cpus=1, chunksize=3))
+    with pytest.raises(InputError, match=message) as caught:
+        pids(config.replace(callbacks=[Filling(**options)]))
+    assert caught.value.name in options
+
+
 def test_a_runtime_env_reaches_workers_and_hooks_may_add_to_it(config):
     pids(config)
     hook = Filling(runtime_env={"env_vars": {"THEIRS": "2"}})

@@ -34,6 +34,7 @@ from remote_dask import is_alive, somebody_else, wait_until
 ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
+from hypernodes._engine.clusters import ray as ray_adapter  # noqa: E402 - needs Ray
 from hypernodes._engine.clusters import ray_home, ray_watch  # noqa: E402 - needs Ray
 
 LIMIT = 120
@@ -401,6 +402,19 @@ def test_a_late_call_that_never_lets_go_of_the_lock_is_ended_with_its_worker(exe
     assert caught.value.timeout == 0.5
     assert single(lambda x: x + 1).run({"x": 1}, config=config) == {"y": 2}
     checker.check()
+
+
+def test_that_no_worker_comes_up_is_logged(cluster, executor, config, monkeypatch, caplog):
+    pids(config)
+    monkeypatch.setattr(ray_adapter, "LATE", 0.1)
+    lost = RayExecutor(cluster.address, runtime_env={"py_executable": "/no/such/python"})
+    with futures.ThreadPoolExecutor(1) as thread:
+        running = thread.submit(pids, RuntimeConfig(executor=lost))
+        wait_until(lambda: "a run waits for a Ray worker" in caplog.text)
+        lost.close()
+        with pytest.raises(HyperNodesError):
+            running.result(LIMIT)
+    assert caplog.records[0].name == "hypernodes.clusters"
 
 
 @pytest.fixture(scope="module")

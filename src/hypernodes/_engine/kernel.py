@@ -88,15 +88,16 @@ class PipelineExecutionEngine(Watched):
         return ()
 
     def doubt(
-        self, inputs: Mapping[str, Any], strangers: Sequence[str] = ()
+        self, inputs: Mapping[str, Any], strangers: Sequence[str] = (), *, is_lasting: bool = False
     ) -> tuple[tuple[Any, ...], str] | None:
         """Return why what is made now, in a worker, is not to be kept; what about, and a message.
 
         Args:
             inputs: As `shared_inputs` has returned them in the driver.
             strangers: The names of such code.
+            is_lasting: Whether the worker is not replaced because of it.
         """
-        del inputs, strangers
+        del inputs, strangers, is_lasting
         return None
 
     def distrust(self, inputs: Mapping[str, Any], doubt: tuple[tuple[Any, ...], str]) -> None:

@@ -52,9 +52,10 @@ class DaskExecutor(ClusteredExecutor):
 
     Attributes:
         scheduler_address: Of the scheduler of a cluster that is there: `"tcp://host:8786"`.
-        scheduler: What the workers of our own cluster are: processes, or threads of this one.
+        scheduler: What the workers of our own cluster are: processes, or threads of this one. It
+            says nothing of a cluster that is there.
         num_workers: How many our own cluster has, at one thread each; None for one for each core.
-            A cluster that is there has those it has.
+            A cluster that is there has those it has, and this is not looked at.
         chunksize: How many items travel together; None for what takes long enough to hide the way.
         security: TLS for the cluster at `scheduler_address`: a `distributed.Security`, a dict of
             its arguments, or the path of a TOML file with these.
@@ -82,6 +83,17 @@ class DaskExecutor(ClusteredExecutor):
     def _check_installed(cls, value: Any) -> Any:
         import_extra("distributed", extra="dask", user="DaskExecutor")
         return value
+
+    @field_validator("scheduler_address", mode="before")
+    @classmethod
+    def _check_text(cls, value: Any) -> Any:
+        if value is None or isinstance(value, str):
+            return value
+        raise ValueError(
+            f"scheduler_address is a text, as in 'tcp://host:8786', not a {type(value).__name__}; "
+            f"a Client that the program has opened is found without it, and an on_executor_start "
+            f"hook may give one, or a cluster, as options['client'] or options['cluster']"
+        )
 
     @field_validator("scheduler_address")
     @classmethod

@@ -49,15 +49,21 @@ def _adopt(classes: Iterable[type]) -> None:
             main[each.__name__] = each
 
 
-def other_code(names: Sequence[str]) -> Doubt:
+def other_code(names: Sequence[str], *, is_lasting: bool) -> Doubt:
     """Return why nothing is kept of functions that are not the same in a worker.
 
     Args:
         names: The functions.
+        is_lasting: Whether such a worker is not replaced by a new one.
     """
+    old = (
+        "perhaps the workers imported it before the file was changed, and run the old code until "
+        "they are started again (Dask: client.restart(), Ray: close() of the executor or backend); "
+    )
     message = (
         f"{', '.join(names)}: not the same in worker processes as here, so nothing is kept of this "
-        f"run; perhaps the file has changed since it was imported (reload the module), or a value "
-        f"that the code uses was changed here while the program runs (pass it in as an input)"
+        f"run; {old if is_lasting else ''}perhaps the file has changed since it was imported here "
+        f"(reload the module), or a value that the code uses was changed here while the program "
+        f"runs (pass it in as an input)"
     )
     return ("code", *names), message

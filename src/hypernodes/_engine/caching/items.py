@@ -82,8 +82,10 @@ class ItemEngine(PipelineExecutionEngine):
     def strangers(self, inputs: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         return self.inside.strangers(inputs)
 
-    def doubt(self, inputs: Mapping[str, Any], strangers: Sequence[str] = ()) -> Doubt | None:
-        return self.inside.doubt(inputs, strangers)
+    def doubt(
+        self, inputs: Mapping[str, Any], strangers: Sequence[str] = (), *, is_lasting: bool = False
+    ) -> Doubt | None:
+        return self.inside.doubt(inputs, strangers, is_lasting=is_lasting)
 
     def distrust(self, inputs: Mapping[str, Any], doubt: Doubt) -> None:
         self.inside.distrust(inputs, doubt)

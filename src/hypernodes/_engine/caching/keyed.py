@@ -146,9 +146,11 @@ class KeyedEngine(PipelineExecutionEngine):
     def strangers(self, inputs: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         return welcome(self._reader, self.prepared(inputs).oath)
 
-    def doubt(self, inputs: Mapping[str, Any], strangers: Sequence[str] = ()) -> Doubt | None:
+    def doubt(
+        self, inputs: Mapping[str, Any], strangers: Sequence[str] = (), *, is_lasting: bool = False
+    ) -> Doubt | None:
         if strangers:
-            return other_code(strangers)
+            return other_code(strangers, is_lasting=is_lasting)
         prepared = self.prepared(inputs)
         guard = self._guard(prepared)
         guard.before_call()

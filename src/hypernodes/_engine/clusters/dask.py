@@ -93,7 +93,8 @@ class DaskCluster(Cluster):
         self._lifeline = lifeline
         self._fitness = fitness
         # What a worker without a limit can have: of others' machines nobody knows.
-        self._memory = MEMORY_LIMIT if fitness is None else math.inf
+        self._is_own = fitness is None
+        self._memory = MEMORY_LIMIT if self._is_own else math.inf
         self._kill = kill
         self._closing = tuple(closing)
         self._workers: dict[str, Any] = {}
@@ -205,7 +206,8 @@ class DaskCluster(Cluster):
 
     def lacking(self, needs: Needs) -> Lack | None:
         workers = tuple(self._workers.values())
-        return lack_of(needs, [_resources(facts, self._memory) for facts in workers])
+        lack = lack_of(needs, [_resources(facts, self._memory) for facts in workers])
+        return lack._replace(addition=_addition(*lack.needs[0])) if lack and self._is_own else lack
 
     def suits(self, place: str, needs: Needs) -> bool:
         facts = self._workers.get(place)
@@ -412,6 +414,16 @@ def _resources(facts: Any, memory: float) -> dict[str, float]:
     named = {ours: started_with[theirs] for ours, theirs in GPU.items() if theirs in started_with}
     own = {"num_cpus": facts["nthreads"], "memory": facts["memory_limit"] or memory}
     return {**started_with, **named, **own}
+
+
+def _addition(name: str, amount: float) -> str | None:
+    """Return how workers of our own come to have something; None where they have all there is."""
+    if name == "memory":
+        return None
+    given: dict[str, Any] = {"threads_per_worker": math.ceil(amount)}
+    if name != "num_cpus":
+        given = {"resources": {GPU.get(name, name): amount}}
+    return f"have an on_executor_start hook set options['cluster_kwargs'] = {given}"
 
 
 def _abstract(needs: Needs) -> dict[str, float] | None:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from hypernodes._engine.clusters.waiting import Waiting
 from hypernodes._engine.threads import DaemonThreads
 from hypernodes.exceptions import HyperNodesError
 
@@ -25,6 +26,8 @@ PULSE: Final = 2.0
 """Seconds between two questions to the scheduler."""
 SILENCE: Final = 15.0
 """Seconds after which a scheduler that does not answer counts as gone."""
+LATE: Final = 5.0
+"""Seconds without any worker after which that is told."""
 MERCY: Final = 2.0
 """Seconds for those who use the client to leave it, before it is closed under them."""
 CUT: Final = "the connection to the Dask scheduler was lost"
@@ -72,6 +75,7 @@ class Lifeline:
         self._quiet = 0
         self._deserted_at: float | None = None
         self._woken: object = None
+        self._waiting = waiting_for_workers(self._address, patience)
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -158,12 +162,30 @@ class Lifeline:
             return trouble
         if places or not listener.is_busy:
             self._deserted_at = self._woken = None
+            self._waiting.is_over()
         elif self._deserted_at is None:
             self._deserted_at = monotonic()
             self._woken = self._wake()
         elif monotonic() - self._deserted_at > self._patience:
             return no_workers(self._patience)
+        elif self._is_far:
+            self._waiting.goes_on()
         return None
+
+
+def waiting_for_workers(address: str, patience: float) -> Waiting:
+    """Return what tells of the wait for workers to join.
+
+    Args:
+        address: Where they are to join.
+        patience: For how many seconds they are waited for.
+    """
+    return Waiting(
+        LATE,
+        f"a run waits for workers of the Dask cluster at {address}, which has none, {patience:g} s "
+        f"at the most; start some (`dask worker {address}`), or see in their logs why they do not "
+        f"join",
+    )
 
 
 def no_workers(seconds: float) -> HyperNodesError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hypernodes._node import Node
-from hypernodes.exceptions import ResourceError, hint, nearest
+from hypernodes.exceptions import ResourceError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,6 +19,8 @@ Needs = tuple[tuple[str, float], ...]
 NOTHING: Final[Needs] = ()
 USUAL: Final = ("num_cpus", "num_gpus", "memory")
 """What nodes may ask any cluster for, whether it has some or none."""
+HABITS: Final = {"cpu": "num_cpus", "gpu": "num_gpus", "num_cpus": "CPU", "num_gpus": "GPU"}
+"""What names mean that are right in other places: nodes have ours, the engines their own."""
 KIB: Final = 1024
 BINARY: Final = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
@@ -30,11 +32,13 @@ class Lack(NamedTuple):
         needs: One resource that nobody has enough of, or several that nobody has together.
         largest: The most of the first one that anybody has.
         suggestion: What that was most likely meant to be; None where its name is known.
+        addition: What to do so that somebody has it; None to say that somebody should.
     """
 
     needs: Needs
     largest: float
     suggestion: str | None
+    addition: str | None = None
 
     def error(self, who: str, whose: str, node: str | None = None) -> ResourceError:
         """Return what to tell whom it concerns.
@@ -49,9 +53,9 @@ class Lack(NamedTuple):
         how = f" (the largest has {_shown(name, self.largest)})" if self.largest else ""
         if len(self.needs) > 1:
             how = " together"
-        remedy = f"ask for less, or add {whose}s that have it"
+        remedy = f"ask for less, or {self.addition or f'add {whose}s that have it'}"
         if self.suggestion is not None:
-            remedy = hint(name, [self.suggestion])
+            remedy = f"did you mean {self.suggestion!r}?"
         return ResourceError(
             f"{who} asks for {asked}, which no {whose} has{how}; {remedy}",
             node=node,
@@ -79,8 +83,13 @@ def lack_of(
     lacking = tuple(alone[:1]) or needs
     name = lacking[0][0]
     names = {*usual}.union(*offers)
-    suggestion = None if name in names else nearest(name, sorted(names))
+    suggestion = None if name in names else _meant(name, names)
     return Lack(lacking, max((offer.get(name, 0) for offer in offers), default=0), suggestion)
+
+
+def _meant(name: str, names: set[str]) -> str | None:
+    habit = HABITS.get(name.casefold())
+    return habit if habit in names else nearest(name, sorted(names))
 
 
 def has(offer: Mapping[str, float], needs: Needs) -> bool:

@@ -13,9 +13,10 @@ from distributed import Client, Worker, get_worker
 from hypernodes._engine.clusters.dask import DaskCluster
 from hypernodes._engine.clusters.fitness import Fitness, workers_of
 from hypernodes._engine.clusters.knock import CONNECTS_IN, identity_at, knock
-from hypernodes._engine.clusters.lifeline import Lifeline, no_workers
+from hypernodes._engine.clusters.lifeline import Lifeline, no_workers, waiting_for_workers
 from hypernodes._engine.clusters.loops import LoopThread
 from hypernodes._engine.clusters.nursery import Nursery, Wish
+from hypernodes._engine.clusters.options import check_timeout
 from hypernodes._engine.clusters.security import missing_files
 from hypernodes._engine.workers import OCCUPIED
 from hypernodes.abc import Backend
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 60.0
 BIT: Final = 0.5
+BY_ADDRESS: Final = "the address of a scheduler is the executor's scheduler_address"
 OPTIONS: Final = ("client", "cluster", "cluster_kwargs", "init_kwargs", "timeout")
 
 
@@ -89,10 +91,7 @@ def _check(options: Mapping[str, Any]) -> None:
         if name.endswith("_kwargs") and not isinstance(value, Mapping):
             raise InputError(f"option {name!r} has to be a dict, not {value!r}", name=name)
     _check_arguments(options.get("init_kwargs", {}))
-    timeout = options.get("timeout", PATIENCE)
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0:
-        message = f"option 'timeout' has to be a number of seconds, not {timeout!r}"
-        raise InputError(message, name="timeout")
+    check_timeout(options.get("timeout", PATIENCE))
 
 
 def _check_arguments(given: Mapping[str, Any]) -> None:
@@ -110,6 +109,11 @@ def _given(options: Mapping[str, Any]) -> Any:
     if client is not None and cluster is not None:
         message = "the options have both a 'client' and a 'cluster'; one of them says it all"
         raise InputError(message, name="cluster")
+    for name, what in {"client": "a distributed.Client", "cluster": "a cluster of Dask's"}.items():
+        given = options.get(name)
+        if isinstance(given, str) or (name == "client" and not isinstance(given, Client | None)):
+            message = f"option {name!r} has to be {what}, not {given!r}; {BY_ADDRESS}"
+            raise InputError(message, name=name)
     return cluster if client is None else client
 
 
@@ -160,7 +164,7 @@ def _joined(
         client = _connected(address, {"security": security, "loop": loop.loop, **arguments})
         undo.callback(_close, client)
         wake = _Call(client)
-        _await_workers(client, patience, wake)
+        _await_workers(client, address, patience, wake)
         fitness = Fitness(client)
         fit = fitness.checked(workers_of(client))
         lifeline = Lifeline(
@@ -247,16 +251,30 @@ class _Call:
         return self._client.submit(int, pure=False)
 
 
-def _await_workers(client: Client, patience: float, wake: Callable[[], object]) -> None:
+def _await_workers(
+    client: Client, address: str, patience: float, wake: Callable[[], object]
+) -> None:
     if workers_of(client):
         return
     call = wake()
     try:
-        client.wait_for_workers(1, timeout=patience)
-    except TimeoutError as error:
-        raise no_workers(patience) from error
+        _await(client, 1, patience, waiting_for_workers(address, patience).goes_on)
     finally:
         del call
+
+
+def _await(client: Client, count: int, patience: float, glance: Callable[[], None]) -> None:
+    """Wait for so many workers, with a glance now and then at how that goes."""
+    end = monotonic() + patience
+    while True:
+        try:
+            client.wait_for_workers(count, timeout=BIT)
+        except TimeoutError as error:
+            glance()
+            if monotonic() > end:
+                raise no_workers(patience) from error
+        else:
+            return
 
 
 # ---------------------------------------------------------------- one of our own
@@ -287,14 +305,8 @@ def _opened(
 
 
 def _await_births(client: Client, nursery: Nursery, count: int, patience: float) -> None:
-    end = monotonic() + patience
-    while True:
-        try:
-            client.wait_for_workers(count, timeout=BIT)
-        except TimeoutError as error:
-            if nursery.trouble is not None:
-                raise nursery.trouble from None
-            if monotonic() > end:
-                raise no_workers(patience) from error
-        else:
-            return
+    def glance() -> None:
+        if nursery.trouble is not None:
+            raise nursery.trouble from None
+
+    _await(client, count, patience, glance)

@@ -21,6 +21,7 @@ from hypernodes._engine.clusters.ray_seats import HEAR
 from hypernodes._engine.clusters.ray_watch import Watch, connection, left_by_user
 from hypernodes._engine.clusters.ray_worker import PACKER as RAY_PACKER
 from hypernodes._engine.clusters.versions import differing, inquiry, mismatch
+from hypernodes._engine.clusters.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -39,8 +40,17 @@ COST: Final = 0.00075
 SHARED: Final = 1 << 16
 """Bytes from which on what chunks share lies in the object store."""
 MOST_STILLBORN: Final = 4
+LATE: Final = 30.0
+"""Seconds without any worker after which that is told."""
 BRIEF: Final = 5.0
 """Seconds after which an idle worker gives back what it holds."""
+
+
+NO_WORKERS: Final = (
+    "a run waits for a Ray worker, and none has come up: nodes may be on their way (`ray status`), "
+    "or workers cannot start; see whether the runtime_env is right, and worker-*.err, raylet.err "
+    "and runtime_env_setup-*.log in the directory session_latest/logs of Ray on its nodes"
+)
 
 
 class RayCluster(Cluster):
@@ -77,6 +87,7 @@ class RayCluster(Cluster):
         self._results: dict[int, _Kept] = {}
         self._luggage: dict[int, Any] = {}
         self._stillborn = 0
+        self._waiting = Waiting(LATE, NO_WORKERS)
         self._watch: Watch | None = None
         self._listener: Listener
 
@@ -104,6 +115,13 @@ class RayCluster(Cluster):
         for seat in [s for s in self._seats.values() if s.kind.node and s.kind.node not in there]:
             self._drop(seat)
         self._let_go()
+        self._tell_of_absence()
+
+    def _tell_of_absence(self) -> None:
+        if self._listener.is_busy and not any(seat.is_ready for seat in self._seats.values()):
+            self._waiting.goes_on()
+        else:
+            self._waiting.is_over()
 
     def _let_go(self) -> None:
         """End workers that have been idle for long, or hold what others may wait for."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import os
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 from hypernodes._engine.clusters.needs import lack_of
+from hypernodes._engine.clusters.options import check_timeout
 from hypernodes._engine.clusters.ray import RayCluster
 from hypernodes._engine.clusters.ray_floor import NAMES, Floor, GroupFloor, nodes
 from hypernodes._engine.clusters.ray_home import Home, enter
@@ -19,7 +21,7 @@ from hypernodes._engine.shipping.settings import import_path
 from hypernodes.exceptions import HyperNodesError, InputError, hint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 IDLE: Final = 60.0
 """Seconds after which idle workers end on a cluster that is not ours."""
@@ -62,6 +64,8 @@ class Wishes(NamedTuple):
                 raise InputError(message, name=name)
             if name in {"runtime_env", "init_kwargs"} and not isinstance(value, dict):
                 raise InputError(f"option {name!r} has to be a dict, not {value!r}", name=name)
+        check_timeout(options.get("timeout", self.timeout))
+        _check_group(options.get("placement_group"))
         env = _joined(self.runtime_env, options.get("runtime_env", {}))
         return self._replace(**{**options, "runtime_env": env})
 
@@ -126,9 +130,9 @@ def _group(given: Any, closing: list[Callable[[], None]], timeout: float) -> Pla
     """Return a placement group that is ready; one that is made here is removed in the end."""
     group = given
     if not isinstance(given, PlacementGroup):
-        arguments = dict(given) if hasattr(given, "keys") else {"bundles": given}
+        arguments = _arguments(given)
         _check_bundles(arguments["bundles"])
-        group = placement_group(**arguments)
+        group = _made(arguments)
         closing.insert(0, partial(remove_placement_group, group))
     if not group.wait(timeout):
         raise HyperNodesError(
@@ -136,6 +140,37 @@ def _group(given: Any, closing: list[Callable[[], None]], timeout: float) -> Pla
             f"others may hold what it needs, or no nodes have it together"
         )
     return group
+
+
+def _arguments(given: Any) -> dict[str, Any]:
+    return dict(given) if isinstance(given, Mapping) else {"bundles": given}
+
+
+def _made(arguments: dict[str, Any]) -> PlacementGroup:
+    try:
+        return placement_group(**arguments)
+    except (TypeError, ValueError) as error:
+        message = f"Ray refuses the option 'placement_group': {error}"
+        raise InputError(message, name="placement_group") from error
+
+
+def _check_group(given: Any) -> None:
+    """Refuse what neither is a placement group nor tells of one."""
+    if given is None or isinstance(given, PlacementGroup):
+        return
+    bundles = _arguments(given).get("bundles")
+    if not isinstance(bundles, list) or not all(map(_is_bundle, bundles)):
+        message = (
+            f"option 'placement_group' has to be a PlacementGroup, its bundles, as in "
+            f'[{{"CPU": 1}}, {{"CPU": 1, "GPU": 1}}], or a dict of arguments for '
+            f"ray.util.placement_group that has 'bundles', not {given!r}"
+        )
+        raise InputError(message, name="placement_group")
+
+
+def _is_bundle(given: Any) -> bool:
+    is_dict = isinstance(given, Mapping) and all(isinstance(name, str) for name in given)
+    return is_dict and all(isinstance(amount, int | float) for amount in given.values())
 
 
 def _check_bundles(bundles: Any) -> None:

@@ -24,7 +24,7 @@ from hypernodes._engine.clusters.hearing import HEARING, overhear
 from hypernodes._engine.clusters.share import Share
 from hypernodes._engine.observing.script import own_configs
 from hypernodes._engine.shipping import settings
-from hypernodes._engine.shipping.errors import PackedError, pack_error
+from hypernodes._engine.shipping.errors import PackedError, pack_error, pack_load_error
 from hypernodes._engine.shipping.events import Raised, Told, pack_records
 from hypernodes._engine.shipping.keeping import Kept, beside, copyable, keepable
 from hypernodes._engine.shipping.parcels import Hold, check_readable, unpack
@@ -201,9 +201,10 @@ def _loaded(brief: Brief, luggage: Luggage) -> Job | PackedError:
     try:
         job = context.run(load, luggage.engine, luggage.inputs, luggage.facts)
     except BaseException as error:  # noqa: BLE001 - whatever the user's classes raise
-        return pack_error(error)
+        return pack_load_error(error)
     is_stale = job.is_stale and brief.settles and not is_first  # else no other would do better
-    return job._replace(is_watched=watches.count > 0, is_stale=is_stale)
+    job = job._replace(is_stale=is_stale, is_lasting=not brief.settles)
+    return job._replace(is_watched=watches.count > 0)
 
 
 # ---------------------------------------------------------------- chunks
@@ -315,7 +316,7 @@ class _Running:
 
     def _doubt(self, job: Job, strangers: Sequence[str] = ()) -> None:
         """See whether what is made here is what the driver would make; else it is not kept."""
-        doubt = job.engine.doubt(job.inputs, strangers)
+        doubt = job.engine.doubt(job.inputs, strangers, is_lasting=job.is_lasting)
         if doubt is not None:
             self.notices.append(("distrust", doubt))
             job.engine.distrust(job.inputs, doubt)

@@ -25,7 +25,7 @@ from hypernodes._engine.processes.streams import inherited
 GLANCE: Final = 0.5
 SHRUGGED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 BOOT: Final = (
-    "import json, sys; facts = json.loads(sys.argv[1]); sys.path[:] = facts['path']; "
+    "import json, sys; facts = json.loads(sys.argv.pop()); sys.path[:] = facts['path']; "
     "from importlib import import_module; import_module(facts['module']).main(facts)"
 )
 WORKER: Final = "hypernodes._engine.processes.worker"

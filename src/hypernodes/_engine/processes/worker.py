@@ -30,7 +30,7 @@ from hypernodes._engine.processes.depot import Depot
 from hypernodes._engine.processes.ledger import Ledger
 from hypernodes._engine.processes.wire import BLOCK, Reader, frame
 from hypernodes._engine.shipping import settings
-from hypernodes._engine.shipping.errors import PackedError, pack_error
+from hypernodes._engine.shipping.errors import PackedError, pack_error, pack_load_error
 from hypernodes._engine.shipping.events import Raised, pack_records
 from hypernodes._engine.shipping.parcels import Parcel, unpack
 from hypernodes._engine.shipping.work import (
@@ -173,7 +173,7 @@ class Worker:
             )
             self._check_code(token)
         except BaseException as error:  # noqa: BLE001 - whatever the user's classes raise
-            self._jobs[token] = pack_error(error)
+            self._jobs[token] = pack_load_error(error)
         finally:
             self._cells[READING] = 0
             self._is_seasoned = True

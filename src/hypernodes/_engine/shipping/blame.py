@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 OF_VALUES: Final = "make it inside of the node, or pass what can be pickled"
 OF_CALLBACKS: Final = "leave what cannot out of its state (__getstate__), or make it in the hook"
 
+DEFINED_ELSEWHERE: Final = (
+    "define what it uses in a module that a new interpreter can import, or in __main__"
+)
+IMPORTED_ALONE: Final = (
+    "see that a new interpreter can import it, without the arguments of this program and what its "
+    "__main__ does before"
+)
+
 
 def code_error(
     engine: PipelineExecutionEngine, cause: Exception, packer: Packer
@@ -50,19 +58,32 @@ def _stuck_callback(engine: PipelineExecutionEngine, packer: Packer) -> str | No
     return next((call.observer.label for call in calls if not _travels(call.invoke, packer)), None)
 
 
-def load_error(engine: PipelineExecutionEngine, cause: Exception) -> SerializationError:
-    """Return the error for a plan, or shared inputs, that no worker can read."""
-    missing = getattr(cause, "name", None)
-    nodes = (s.node for s in _steps(_nodes(engine)) if isinstance(s.node, Node))
-    node = next((n.name for n in nodes if missing and _module_of(n.func) == missing), None)
+def load_error(
+    engine: PipelineExecutionEngine, cause: Exception, module: str | None
+) -> SerializationError:
+    """Return the error for a plan, or shared inputs, that no worker can read.
+
+    Args:
+        engine: The plan's.
+        cause: What it raised there.
+        module: The name of the module that raised it while it was imported.
+    """
+    node = _node_of(engine, module or getattr(cause, "name", None))
     what = f"node {node!r}: its function" if node else "the pipeline, its config or a shared input"
-    message = (
-        f"{what} cannot be read in a worker process ({type(cause).__name__}: {cause}); define "
-        f"what it uses in a module that a new interpreter can import, or in __main__"
-    )
+    told, remedy = f"{type(cause).__name__}: {cause}", DEFINED_ELSEWHERE
+    if module is not None:
+        told, remedy = f"{told}, while module {module!r} is imported", IMPORTED_ALONE
+    message = f"{what} cannot be read in a worker process ({told}); {remedy}"
     error = SerializationError(message, node=node, name=None)
     error.__cause__ = cause
     return error
+
+
+def _node_of(engine: PipelineExecutionEngine, module: str | None) -> str | None:
+    """Return the name of the first node whose function is in a module, or in one inside it."""
+    nodes = (s.node for s in _steps(_nodes(engine)) if isinstance(s.node, Node))
+    inside = (n.name for n in nodes if module and f"{_module_of(n.func)}.".startswith(f"{module}."))
+    return next(inside, None)
 
 
 def _module_of(function: Any) -> str | None:

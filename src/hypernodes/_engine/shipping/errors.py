@@ -36,6 +36,7 @@ class PackedError(NamedTuple):
         notes: Its notes.
         members: Of a group that cannot be read again as a whole, its exceptions.
         causes: What it was raised from, and what that was raised from, and so on.
+        module: The name of the module that could not be imported because of it.
     """
 
     whole: bytes | None
@@ -47,6 +48,7 @@ class PackedError(NamedTuple):
     notes: tuple[str, ...] = ()
     members: tuple[PackedError, ...] = ()
     causes: tuple[PackedError, ...] = ()
+    module: str | None = None
 
 
 class PackedFailure(NamedTuple):
@@ -85,6 +87,18 @@ def pack_error(error: BaseException) -> PackedError:
     """Return `error`, ready to travel."""
     causes = tuple(_parts(cause, _headline(cause)) for cause in _causes(error))
     return _parts(error, _trace(error))._replace(causes=causes)
+
+
+def pack_load_error(error: BaseException) -> PackedError:
+    """Return `error`, which came up as something was read that users made, ready to travel."""
+    return pack_error(error)._replace(module=_importing(error))
+
+
+def _importing(error: BaseException) -> str | None:
+    """Return the name of the first module that was being run; the others are imported by it."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    modules = (f.f_globals.get("__name__") for f in frames if f.f_code.co_name == "<module>")
+    return next(modules, None)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

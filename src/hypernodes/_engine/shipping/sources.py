@@ -236,7 +236,7 @@ class Source(ABC):
         """End the run: no worker can read its plan or what all its pieces share."""
         if not self.closed:
             cause: Any = unpack_error(packed)
-            self.stop(blame.load_error(self.engine, cause))
+            self.stop(blame.load_error(self.engine, cause, packed.module))
 
     def bury_fruitless(self, born: float) -> None:
         """Count a worker that died without having run a piece; too many in a row end the run.

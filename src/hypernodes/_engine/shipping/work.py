@@ -41,6 +41,7 @@ class Job(NamedTuple):
         scenery: What is known of the run, where somebody observes.
         strangers: Code that is another here than in the driver.
         is_stale: Whether a new worker may have the driver's.
+        is_lasting: Whether the driver cannot have a new worker in the place of this one.
     """
 
     engine: PipelineExecutionEngine
@@ -52,6 +53,7 @@ class Job(NamedTuple):
     scenery: Scenery | None
     strangers: tuple[tuple[str, str], ...]
     is_stale: bool
+    is_lasting: bool = False
 
 
 def load(engine_parcel: Parcel, inputs_parcel: Parcel, facts_parcel: Parcel) -> Job:
