@@ -50,15 +50,18 @@ def dask(remote):
         yield executor
 
 
+@pytest.fixture(scope="module")
+def backend(ray_executor):
+    with RemoteBackend(kind="ray", address=ray.get_runtime_context().gcs_address) as backend:
+        yield backend
+
+
 @pytest.fixture(params=["executor", "backend"])
-def on_ray(request, ray_executor):
+def on_ray(request, ray_executor, backend):
     """Nodes on Ray, and whole pipelines."""
     if request.param == "executor":
-        yield RuntimeConfig(executor=ray_executor)
-        return
-    address = ray.get_runtime_context().gcs_address
-    with RemoteBackend(kind="ray", address=address) as backend:
-        yield RuntimeConfig(backend=backend, executor="sequential")
+        return RuntimeConfig(executor=ray_executor)
+    return RuntimeConfig(backend=backend, executor="sequential")
 
 
 @pytest.fixture(params=["processes", "dask"])
