@@ -133,7 +133,7 @@ class MapJob:
         self.twins: Twins | None = None
         self.enter: Entrance | None = enter
         self._open_frames = open_frames
-        self.items = Shelf()
+        self.items: Shelf = Shelf()
         self.pending: deque[int] = deque()
         self.drains: int = 0
         self._receiver = receiver
