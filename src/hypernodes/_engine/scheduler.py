@@ -17,7 +17,7 @@ from hypernodes._engine.core import Core
 from hypernodes._engine.inbox import Inbox
 from hypernodes._engine.interrupts import Deferral
 from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
-from hypernodes._engine.stream import Handed, Handful, Stream, handed_over
+from hypernodes._engine.stream import Handful, Stream, handed_over, handing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Hashable, Iterable, Mapping
@@ -64,6 +64,7 @@ class Scheduler(Core):
             self._close(frame, over=bool(outcome) and isinstance(outcome[0], dict))
         return outcome[0]
 
+    @handing
     def map(
         self,
         engine: PipelineExecutionEngine,
@@ -72,24 +73,13 @@ class Scheduler(Core):
         known: int = 0,
         *,
         ordered: bool,
-    ) -> Handed:
-        """Run a plan for each of `items`; return indexes and outcomes, in order or as they finish.
+    ) -> Generator[Handful, None, None]:
+        """Run a plan for each of `items`; yield indexes and outcomes, in order or as they finish.
 
         Items are taken a bounded number ahead of the consumer: few at first, unless they are known
         to be at hand, more where workers run dry. Closing what is returned drops what has not
         started.
         """
-        return Handed(self._map(engine, inputs, items, known, ordered=ordered))
-
-    def _map(
-        self,
-        engine: PipelineExecutionEngine,
-        inputs: Mapping[str, Any],
-        items: Iterable[Mapping[str, Any]],
-        known: int,
-        *,
-        ordered: bool,
-    ) -> Generator[Handful, None, None]:
         crew = self._crew
         stream = Stream(
             items,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from functools import wraps
 from itertools import chain, islice, repeat, starmap
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 from hypernodes._engine.jobs import Receiver
 from hypernodes._engine.mapping import Rows
@@ -14,6 +15,8 @@ from hypernodes._engine.mapping import Rows
 if TYPE_CHECKING:
     from hypernodes._engine.batches import Batch
     from hypernodes._engine.failure import Outcome
+
+P = ParamSpec("P")
 
 Handful = tuple[Sequence[int], Sequence["Outcome"]]
 """Indexes, and outcomes of as many items."""
@@ -47,6 +50,16 @@ class Handed(Iterator[tuple[int, "Outcome"]]):
     def close(self) -> None:
         """Drop what has not started; there are no more outcomes."""
         self.handfuls.close()
+
+
+def handing(generate: Callable[P, Generator[Handful, None, None]]) -> Callable[P, Handed]:
+    """Have what a method yields several at once be had one by one, too: see `Handed`."""
+
+    @wraps(generate)
+    def handed(*args: P.args, **kwargs: P.kwargs) -> Handed:
+        return Handed(generate(*args, **kwargs))
+
+    return handed
 
 
 def _paired(indexes: Sequence[int], outcomes: Sequence[Outcome]) -> Iterator[tuple[int, Outcome]]:

@@ -21,7 +21,7 @@ from hypernodes._engine.kernel import NO_ITEM, PipelineExecutionEngine
 from hypernodes._engine.local import LocalWorkers
 from hypernodes._engine.observing.runs import tell_aside
 from hypernodes._engine.slots import HELD, Share, Slots
-from hypernodes._engine.stream import Handed, Stream, handed_over
+from hypernodes._engine.stream import Handed, Stream, handed_over, handing
 from hypernodes._engine.threads import DaemonThreads
 from hypernodes._engine.workers import MOST_AHEAD, OCCUPIED, closed_error
 from hypernodes._lending import place_lent
@@ -360,8 +360,9 @@ class Runs:
         outbox = _Outbox(stream, inbox)
         scheduler = TaskScheduler(self._executor, self._crew, self._host, outbox.fail)
         start = partial(scheduler.map, engine, inputs, outbox)
-        return Handed(self._handed_over(stream, inbox, scheduler, start))
+        return self._handed_over(stream, inbox, scheduler, start)
 
+    @handing
     def _handed_over(
         self,
         stream: Stream,

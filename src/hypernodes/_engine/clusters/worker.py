@@ -227,21 +227,25 @@ def _worked(
         values = {slot: unpack(parcel) for slot, parcel in zip(brief.places, taken, strict=True)}
     except BaseException as error:  # noqa: BLE001 - whatever the user's classes raise
         return Result(Report(done=0, trouble="unreadable", error=pack_error(error)), {})
-    is_share = kind == "share" and not brief.careful
+    is_segment, is_share = kind == "segment", kind == "share" and not brief.careful
     is_followed = job.is_watched and not is_share
     account = ChunkAccount(brief.number, announce) if is_followed else None
     if is_share:
         running.begin(job, body[0][1], _share(brief.driver, job, body))
-    elif kind == "segment":
+    elif is_segment:
         body[1].update(values)
         running.begin(job, (body[2],), partial(run_segment, job, body))
     else:  # also of a share, one that is to be watched closely
-        items = body[0] if kind == "share" else body
-        _ = job.engine.loop or job.engine.attempter()  # else the first would seem to take that long
-        running.begin(job, items[1], partial(run_items, job, items))
-    running.run(account, dict(brief.spent), is_segment=kind == "segment")
-    kept = running.keep(brief, body[0]) if brief.keeps and kind == "segment" else {}
+        _begin_items(running, job, body[0] if kind == "share" else body)
+    running.run(account, dict(brief.spent), is_segment=is_segment)
+    kept = running.keep(brief, body[0]) if brief.keeps and is_segment else {}
     return Result(running.report(), kept)
+
+
+def _begin_items(running: _Running, job: Job, items: Any) -> None:
+    if job.engine.loop is None:  # compiled now: else the first item would seem to take that long
+        job.engine.attempter()
+    running.begin(job, items[1], partial(run_items, job, items))
 
 
 def _unusable(job: Job | PackedError | None) -> Report:
